@@ -1,0 +1,120 @@
+# assay: make run · make test · make bench · make fuzz · make lint · make install · make clean
+#
+# SAN=address,undefined or SAN=thread builds into a folder of its own.
+# CC=clang works as well. Object lists are explicit: a file that is not named here is not built.
+
+CC      ?= cc
+SAN     ?=
+PREFIX  ?= /usr/local
+DESTDIR ?=
+B       := build/$(notdir $(CC))$(if $(SAN),-$(subst $(comma),-,$(SAN)))
+comma   := ,
+
+PKGS     = libuv libcurl libarchive libgit2 jansson libcrypto libssl
+WARN     = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+CFLAGS  ?= -O2 -g
+BASE     = -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -ffp-contract=off -fno-math-errno \
+	   -Iinclude -Iworkers -Iworkers/common -Iworkers/kernels -Iworkers/model -Iorchestrator $(WARN)
+SANFLAGS = $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=all)
+ALL      = $(BASE) $(CFLAGS) $(SANFLAGS) $(DEFS) -I$(B)/gen
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null)
+LIBS     = $(PKG_LIBS) -lpthread -lm
+WORKER_LIBS := $(shell pkg-config --libs jansson libcrypto 2>/dev/null)
+
+# ---- what both programs share -------------------------------------------------------------
+COMMON_OBJS = \
+	workers/common/err.o
+
+# ---- the worker program -------------------------------------------------------------------
+KERNEL_OBJS =
+
+MODEL_OBJS =
+
+ENGINE_OBJS =
+
+WORKER_MAIN =
+
+# ---- the orchestrator ---------------------------------------------------------------------
+CLI_OBJS = \
+	orchestrator/cli/cli.o \
+	orchestrator/cli/commands.o \
+	orchestrator/cli/help.o \
+	orchestrator/cli/suggest.o \
+	orchestrator/cli/term.o \
+	orchestrator/cli/version.o
+
+PROVISION_OBJS =
+
+SWEEP_OBJS =
+
+VERDICT_OBJS =
+
+REPORT_OBJS =
+
+ASSAY_MAIN = orchestrator/main.o
+
+# ---- tests --------------------------------------------------------------------------------
+# tests/unit/NAME_test.c, each a program of its own; prints lines "ok - …", "not ok - …", "skip - …"
+UNIT_TESTS = \
+	cli
+
+# programs that tests start
+TEST_PROGRAMS =
+
+# shell tests: tests/NAME.sh, same output lines
+SHELL_TESTS =
+
+# tests/fuzz/NAME.c
+FUZZERS =
+
+include tests/rules.mk
+
+# ---- rules --------------------------------------------------------------------------------
+WORKER_LIB = $(addprefix $(B)/,$(COMMON_OBJS) $(KERNEL_OBJS) $(MODEL_OBJS) $(ENGINE_OBJS))
+ASSAY_LIB  = $(addprefix $(B)/,$(CLI_OBJS) $(PROVISION_OBJS) $(SWEEP_OBJS) $(VERDICT_OBJS) \
+	     $(REPORT_OBJS))
+PROGRAMS   = $(B)/assay $(if $(WORKER_MAIN),$(B)/assay-worker)
+
+.PHONY: all run test bench fuzz lint install clean deps deb dist
+.DELETE_ON_ERROR:
+all: $(PROGRAMS)
+
+$(B)/libworker.a: $(WORKER_LIB)
+	@rm -f $@; $(AR) rcs $@ $^
+$(B)/libassay.a: $(ASSAY_LIB)
+	@rm -f $@; $(AR) rcs $@ $^
+
+$(B)/assay: $(addprefix $(B)/,$(ASSAY_MAIN)) $(B)/libassay.a $(B)/libworker.a
+	$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+$(B)/assay-worker: $(addprefix $(B)/,$(WORKER_MAIN)) $(B)/libworker.a
+	$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(WORKER_LIBS) -lpthread -lm
+
+# per-file instruction sets: the suffix of the file's name says which
+$(B)/%_avx2.o: ISA = -mavx2 -mfma -mf16c -mbmi2
+$(B)/%_avxvnni.o: ISA = -mavx2 -mfma -mf16c -mbmi2 -mavxvnni
+$(B)/%_avx512.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
+$(B)/%_avx512vnni.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi \
+	-mavx2 -mfma -mf16c -mbmi2
+# kernels are worth the compiler's best; everything else stays at CFLAGS
+$(B)/workers/kernels/%.o: OPT = -O3
+
+$(B)/%.o: %.c | $(B)/gen/build_id.h
+	@mkdir -p $(dir $@)
+	$(CC) $(ALL) $(PKG_CFLAGS) $(OPT) $(ISA) -MMD -MP -c -o $@ $<
+
+# the build id: a digest over all sources
+$(B)/gen/build_id.h: FORCE
+	@mkdir -p $(dir $@)
+	@id=$$(cat $$(find Makefile include orchestrator workers lockfiles -type f | LC_ALL=C sort) | \
+		sha256sum | cut -c1-16); \
+	printf '#define ASSAY_BUILD_ID "%s"\n' $$id > $@.tmp; \
+	cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
+.PHONY: FORCE
+FORCE:
+$(B)/orchestrator/cli/version.o: $(B)/gen/build_id.h
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+clean:
+	rm -rf build

@@ -1,0 +1,7 @@
+#include "cli.h"
+
+#include <stddef.h>
+
+const struct command *const commands[] = {
+	NULL,
+};

@@ -1,0 +1,124 @@
+#include "term.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LINE_MAX_BYTES = 1024, PLAIN_INTERVAL_S = 5 };
+
+static struct {
+	bool tty, quiet, verbose, events, live;
+	time_t last_plain;
+} term;
+
+void term_setup(bool no_color, bool quiet, bool verbose, bool events)
+{
+	term.tty = isatty(STDERR_FILENO) && !no_color && !events;
+	term.quiet = quiet;
+	term.verbose = verbose;
+	term.events = events;
+}
+
+bool term_events(void)
+{
+	return term.events;
+}
+
+bool term_quiet(void)
+{
+	return term.quiet;
+}
+
+bool term_is_tty(void)
+{
+	return term.tty;
+}
+
+void term_clear(void)
+{
+	if (term.live)
+		fputs("\r\033[K", stderr);
+	term.live = false;
+}
+
+static time_t now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec;
+}
+
+void term_progress(const char *fmt, ...)
+{
+	char line[LINE_MAX_BYTES];
+	va_list ap;
+
+	if (term.quiet || term.events)
+		return;
+	if (!term.tty) {
+		time_t now = now_s();
+
+		if (term.last_plain && now - term.last_plain < PLAIN_INTERVAL_S)
+			return;
+		term.last_plain = now;
+	}
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	if (term.tty) {
+		fprintf(stderr, "\r\033[K%s", line);
+		fflush(stderr);
+		term.live = true;
+	} else {
+		fprintf(stderr, "%s\n", line);
+	}
+}
+
+static void vline(const char *prefix, const char *fmt, va_list ap)
+{
+	char line[4 * LINE_MAX_BYTES];
+
+	vsnprintf(line, sizeof(line), fmt, ap);
+	term_clear();
+	fprintf(stderr, "%s%s\n", prefix, line);
+}
+
+void term_note(const char *fmt, ...)
+{
+	va_list ap;
+
+	if (term.quiet || term.events)
+		return;
+	va_start(ap, fmt);
+	vline("", fmt, ap);
+	va_end(ap);
+}
+
+void term_warn(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vline("warning: ", fmt, ap);
+	va_end(ap);
+}
+
+void term_detail(const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!term.verbose || term.events)
+		return;
+	va_start(ap, fmt);
+	vline("", fmt, ap);
+	va_end(ap);
+}
+
+void term_event(const char *json)
+{
+	if (term.events)
+		fprintf(stderr, "%s\n", json);
+}

@@ -1,0 +1,14 @@
+/* assay --version. */
+#ifndef ASSAY_VERSION_H
+#define ASSAY_VERSION_H
+
+#include <stdbool.h>
+
+#define ASSAY_VERSION "0.1.0"
+
+/* Set by the build: a digest over the sources, the same for the same tree. */
+const char *version_build_id(void);
+
+int version_print(bool json);
+
+#endif

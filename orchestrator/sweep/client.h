@@ -1,0 +1,30 @@
+/*
+ * One worker asked one thing after the other, for commands that need no pool: starts the worker,
+ * runs the loop until the answer is there. Errors carry the worker's own exit code and sentence.
+ */
+#ifndef ASSAY_CLIENT_H
+#define ASSAY_CLIENT_H
+
+#include "err.h"
+#include "wire.h"
+
+struct client;
+
+struct client_options {
+	const char *engine;	/* "native", "oracle", a reference's name, "exec:COMMAND" */
+	int deadline_ms;	/* per request; 0 = 180 000 */
+};
+
+/* Starts the worker and reads its HELLO. */
+int client_open(struct client **out, const struct client_options *o, struct err *e);
+
+/* Called for every frame of an answer, the terminal one included. */
+typedef int client_frame_fn(void *ctx, const struct wire_frame *f, struct err *e);
+
+/* Sends a finished frame and delivers the answer's frames; FAIL becomes an error. */
+int client_call(struct client *c, const struct wire_builder *request, client_frame_fn *fn,
+		void *ctx, struct err *e);
+
+void client_close(struct client *c);	/* BYE, drain, TERM, KILL; accepts NULL */
+
+#endif

@@ -1,0 +1,118 @@
+/*
+ * The kernel table: filled once from CPU flags and a profile, then handed around const.
+ * Every entry computes exactly the bits of its profile (fast excepted); variants differ in speed
+ * only. Rows are contiguous float32 unless said; strides are in elements.
+ */
+#ifndef ASSAY_KERNELS_H
+#define ASSAY_KERNELS_H
+
+#include "profile.h"
+#include "weight_type.h"
+
+#include <stdint.h>
+
+enum isa { ISA_C, ISA_AVX2, ISA_AVX2_VNNI, ISA_AVX512, ISA_AVX512_VNNI, ISA_NEON, ISA_COUNT };
+
+struct cpu_flags {
+	bool avx2, fma, f16c, bmi2, avx_vnni;
+	bool avx512f, avx512bw, avx512dq, avx512vl, avx512_vnni, avx512_vbmi, avx512_bf16, avx512_fp16;
+	bool neon, dotprod, i8mm;
+};
+
+/* A weight matrix as it lies in the file (or in a repacked copy). */
+struct weight {
+	const struct weight_type *type;
+	const uint8_t *data;	/* rows blocks, row_bytes apart */
+	const uint8_t *tail;	/* I2_S: the scale; NULL otherwise */
+	size_t row_bytes;
+	int64_t n_in, n_out;	/* columns (ne0) and rows (ne1) */
+	const uint8_t *packed;	/* layout made once for the widest kernels, or NULL */
+};
+
+enum activation { ACTIVATION_SILU, ACTIVATION_RELU2, ACTIVATION_COUNT };
+
+struct kernels {
+	enum isa isa;
+	struct profile profile;
+
+	/* One activation row of n floats to `dst`, act_row_bytes(act, n) bytes. */
+	void (*quantize[ACT_COUNT])(const struct kernels *k, const float *x, void *dst, int64_t n);
+
+	/*
+	 * out[t · out_stride + r] = dot(row r of w, activation row t) for r in [r0, r1) and
+	 * t in [0, n_tok). act: rows of w->type->act, act_bytes apart. Works for 1 (GEMV) and for
+	 * many tokens (GEMM); the bits do not depend on n_tok nor on the split of rows.
+	 * `defects` reproduces the reference's int16 wrap (I2_S only).
+	 */
+	void (*matmul)(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
+		       const void *act, size_t act_bytes, int64_t n_tok, float *out,
+		       int64_t out_stride, bool defects);
+
+	/* y = (x · 1/√(mean(x²)+eps)) · w, for n_rows rows; w may be NULL. In place allowed. */
+	void (*rms_norm)(const struct kernels *k, const float *x, const float *w, float eps,
+			 float *y, int64_t n, int64_t n_rows);
+
+	/* cs: [n_dims/2] cosines and sines interleaved (c0,s0,c1,s1,…) for this position, see
+	 * kernels_rope_angles. Rotates n_heads heads of head_dim in place. */
+	void (*rope)(const struct kernels *k, float *x, const float *cs, int n_heads, int head_dim,
+		     int n_dims, bool neox);
+
+	/* y = activation(gate) · up, elementwise over a row of n. */
+	void (*glu)(const struct kernels *k, enum activation a, const float *gate, const float *up,
+		    float *y, int64_t n);
+
+	void (*add)(const float *a, const float *b, float *y, int64_t n);
+	void (*to_f16)(const float *x, uint16_t *y, int64_t n);	/* RNE */
+	void (*from_f16)(const uint16_t *x, float *y, int64_t n);
+
+	/* Dot of two F16 / F32 rows in the profile's order (KQ, KQV, LM head). */
+	float (*dot_f16)(const struct kernels *k, const uint16_t *x, const uint16_t *y, int64_t n);
+	float (*dot_f32)(const struct kernels *k, const float *x, const float *y, int64_t n);
+
+	/*
+	 * One query head at one position against the whole cache, softmax and value product
+	 * included, padded cells never read.
+	 *   q      [head_dim] float32 (rounded to F16 inside when the cache is F16)
+	 *   kc     F16/F32 keys, cell c at kc + c · k_stride elements
+	 *   vc     F16/F32 values, transposed: channel i, cell c at vc + i · v_stride + c
+	 *   n_vis  visible cells: this position + 1
+	 *   n_kv   padded length that the reference would use; decides where lanes end
+	 *   scores, probs  scratch [n_kv] or where a trace wants [n_kv] values
+	 */
+	void (*attend)(const struct kernels *k, const float *q, const void *kc, int64_t k_stride,
+		       const void *vc, int64_t v_stride, bool kv_f32, int head_dim, int64_t n_vis,
+		       int64_t n_kv, float scale, float *scores, float *probs, float *out);
+};
+
+/* Detects this CPU. */
+struct cpu_flags cpu_flags_detect(void);
+const char *isa_name(enum isa isa);		/* "c", "avx2", "avx2-vnni", "avx512", … */
+int isa_by_name(const char *name);		/* −1 when unknown */
+
+/* force: an isa name or NULL for the widest that cpu has. Refuses an isa the CPU lacks. */
+int kernels_init(struct kernels *k, const struct cpu_flags *cpu, const char *force,
+		 const struct profile *p, struct err *e);
+
+/*
+ * cos/sin of every angle of position pos: theta_0 = pos, theta_{i+1} = theta_i · powf(base,
+ * −2/n_dims) in f32; angle = freq_scale · theta/ff (ff NULL = 1). mscale multiplies both.
+ * ext_factor ≠ 0: YaRN as ggml does it (corr_low, corr_high the ramp's dims). cs: [n_dims].
+ */
+struct rope_params {
+	float base, freq_scale, attn_factor, ext_factor, corr_low, corr_high;
+	int n_dims;
+	const float *freq_factors;	/* [n_dims/2] or NULL */
+};
+void kernels_rope_angles(const struct rope_params *p, int64_t pos, float *cs);
+
+/* Our own elementary functions, equal to glibc 2.36's (FMA variants) bit for bit. */
+float m_sinf(float x);
+float m_cosf(float x);
+float m_expf(float x);
+float m_powf(float x, float y);
+float m_logf(float x);
+
+float f16_to_f32(uint16_t h);
+uint16_t f32_to_f16(float x);
+
+#endif
