@@ -27,7 +27,10 @@ COMMON_OBJS = \
 	workers/common/err.o
 
 # ---- the worker program -------------------------------------------------------------------
-KERNEL_OBJS =
+KERNEL_OBJS = \
+	workers/kernels/dequantize.o \
+	workers/kernels/half.o \
+	workers/kernels/weight_type.o
 
 MODEL_OBJS =
 
