@@ -24,7 +24,8 @@ WORKER_LIBS := $(shell pkg-config --libs jansson libcrypto 2>/dev/null)
 
 # ---- what both programs share -------------------------------------------------------------
 COMMON_OBJS = \
-	workers/common/err.o
+	workers/common/err.o \
+	workers/common/wire.o
 
 # ---- the worker program -------------------------------------------------------------------
 KERNEL_OBJS = \
@@ -60,7 +61,8 @@ ASSAY_MAIN = orchestrator/main.o
 # ---- tests --------------------------------------------------------------------------------
 # tests/unit/NAME_test.c, each a program of its own; prints lines "ok - …", "not ok - …", "skip - …"
 UNIT_TESTS = \
-	cli
+	cli \
+	wire
 
 # programs that tests start
 TEST_PROGRAMS =
@@ -69,7 +71,8 @@ TEST_PROGRAMS =
 SHELL_TESTS =
 
 # tests/fuzz/NAME.c
-FUZZERS =
+FUZZERS = \
+	wire
 
 include tests/rules.mk
 

@@ -10,7 +10,8 @@
  *	4       2     header bytes, little-endian: the first part of the payload
  *	6       1     type (enum wire_type)
  *	7       1     0
- *	8       …     header: lines "key=value\n", UTF-8, no NUL, keys [a-z0-9_], keys may repeat
+ *	8       …     header: lines "key=value\n", UTF-8, no NUL, keys [A-Za-z0-9_.-], keys may
+ *			repeat; a key that is not known is passed over
  *	…       …     body: the rest of the payload; its form depends on the type
  *
  * Numbers in headers are decimal; in bodies little-endian int32, uint32 or IEEE float32.
@@ -95,7 +96,7 @@ struct wire_frame {
 	enum wire_type type;
 	const char *header;	/* header_bytes of "key=value\n" lines, checked */
 	size_t header_bytes;
-	const uint8_t *body;	/* body_bytes; 8-byte aligned */
+	const uint8_t *body;	/* body_bytes; 8-byte aligned when there are any */
 	size_t body_bytes;
 };
 
@@ -108,11 +109,18 @@ struct wire_decoder {
 	struct err failed;	/* sticky: a broken stream stays broken */
 };
 
-/* Appends n bytes as received. */
+/* Appends n bytes as received. Call wire_next until it returns 0 before feeding more. */
 int wire_feed(struct wire_decoder *d, const void *bytes, size_t n, struct err *e);
 
-/* 1 and *f when a whole frame is there, 0 when more bytes are needed, negative when broken. */
+/*
+ * 1 and *f when a whole frame is there, 0 when more bytes are needed, negative when broken
+ * (EXIT_WORKER with the sentence; a size over its limit is refused as soon as the head is there).
+ * A type from WIRE_TYPE_END up is passed on: the receiver answers or refuses it.
+ */
 int wire_next(struct wire_decoder *d, struct wire_frame *f, struct err *e);
+
+/* Bytes held of a frame that is not complete: not 0 at end of file means that it was cut off. */
+size_t wire_pending(const struct wire_decoder *d);
 
 void wire_decoder_free(struct wire_decoder *d);
 
@@ -134,11 +142,14 @@ void wire_builder_free(struct wire_builder *b);
 
 /* Header access: the value of key's nth occurrence into out (cut to size); false when absent. */
 bool wire_get(const struct wire_frame *f, const char *key, int nth, char *out, size_t size);
+/* `absent` also where the value is not a number. */
 int64_t wire_get_int(const struct wire_frame *f, const char *key, int64_t absent);
+double wire_get_real(const struct wire_frame *f, const char *key, double absent);
 /* Iterates all lines: *at starts 0; false at the end. Key and value borrow the frame. */
 bool wire_each(const struct wire_frame *f, size_t *at, const char **key, size_t *key_bytes,
 	       const char **value, size_t *value_bytes);
 
-const char *wire_type_name(enum wire_type type);
+const char *wire_type_name(enum wire_type type);	/* "HELLO", …; "unknown" */
+bool wire_terminal(enum wire_type type);	/* one of the answers marked * above */
 
 #endif
