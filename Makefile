@@ -3,6 +3,7 @@
 # SAN=address,undefined or SAN=thread builds into a folder of its own.
 # CC=clang works as well. Object lists are explicit: a file that is not named here is not built.
 
+.DEFAULT_GOAL := all
 CC      ?= cc
 SAN     ?=
 PREFIX  ?= /usr/local
@@ -43,6 +44,7 @@ WORKER_MAIN =
 CLI_OBJS = \
 	orchestrator/cli/cli.o \
 	orchestrator/cli/commands.o \
+	orchestrator/cli/completion.o \
 	orchestrator/cli/help.o \
 	orchestrator/cli/suggest.o \
 	orchestrator/cli/term.o \
@@ -82,7 +84,7 @@ ASSAY_LIB  = $(addprefix $(B)/,$(CLI_OBJS) $(PROVISION_OBJS) $(SWEEP_OBJS) $(VER
 	     $(REPORT_OBJS))
 PROGRAMS   = $(B)/assay $(if $(WORKER_MAIN),$(B)/assay-worker)
 
-.PHONY: all run test bench fuzz lint install clean deps deb dist
+.PHONY: all run test bench fuzz lint install clean deps deb dist compile_commands.json
 .DELETE_ON_ERROR:
 all: $(PROGRAMS)
 
@@ -112,7 +114,7 @@ $(B)/%.o: %.c | $(B)/gen/build_id.h
 # the build id: a digest over all sources
 $(B)/gen/build_id.h: FORCE
 	@mkdir -p $(dir $@)
-	@id=$$(cat $$(find Makefile include orchestrator workers lockfiles -type f | LC_ALL=C sort) | \
+	@id=$$(cat $$(find Makefile include orchestrator workers lockfiles -type f 2>/dev/null | LC_ALL=C sort) | \
 		sha256sum | cut -c1-16); \
 	printf '#define ASSAY_BUILD_ID "%s"\n' $$id > $@.tmp; \
 	cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
@@ -121,6 +123,62 @@ FORCE:
 $(B)/orchestrator/cli/version.o: $(B)/gen/build_id.h
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+deps:
+	@ci/deps.sh
+
+# The main job on the embedded default: a generated tiny BitNet model, native against oracle.
+# The recursion lets pkg-config be asked again once the packages are there.
+run: deps
+	@$(MAKE) --no-print-directory -s all
+	@mkdir -p out
+	$(B)/assay gen-fixtures --preset tiny-bitnet --out out/tiny-bitnet.gguf
+	$(B)/assay sweep --model out/tiny-bitnet.gguf --engine native --reference oracle --out out/run
+
+bench:
+	@$(MAKE) --no-print-directory -s all
+	@mkdir -p out
+	$(B)/assay gen-fixtures --preset tiny-bitnet --out out/tiny-bitnet.gguf
+	$(B)/assay bench --model out/tiny-bitnet.gguf --out out/bench
+
+# both compilers, the arrows, the format of what changed
+lint:
+	@$(MAKE) --no-print-directory -s CC=gcc all
+	@$(MAKE) --no-print-directory -s CC=clang all
+	@ci/layers.sh $(B)
+	@clang-format --version >/dev/null && ci/format.sh
+
+compile_commands.json:
+	@ci/compile_commands.sh > $@
+
+# ---- install ------------------------------------------------------------------------------
+BINDIR = $(DESTDIR)$(PREFIX)/bin
+LIBEXECDIR = $(DESTDIR)$(PREFIX)/libexec/assay
+MANDIR = $(DESTDIR)$(PREFIX)/share/man/man1
+DOCDIR = $(DESTDIR)$(PREFIX)/share/doc/assay
+COMPLETIONS = $(DESTDIR)$(PREFIX)/share
+
+install: all
+	install -d $(BINDIR) $(LIBEXECDIR) $(MANDIR) $(DOCDIR) $(COMPLETIONS)/bash-completion/completions \
+		$(COMPLETIONS)/zsh/vendor-completions $(COMPLETIONS)/fish/vendor_completions.d
+	install -m 755 $(B)/assay $(BINDIR)/assay
+	install -m 755 $(B)/assay-worker $(LIBEXECDIR)/assay-worker
+	$(B)/assay completion bash > $(COMPLETIONS)/bash-completion/completions/assay
+	$(B)/assay completion zsh > $(COMPLETIONS)/zsh/vendor-completions/_assay
+	$(B)/assay completion fish > $(COMPLETIONS)/fish/vendor_completions.d/assay.fish
+	$(B)/assay completion man > $(MANDIR)/assay.1
+	for c in $$($(B)/assay completion names); do \
+		$(B)/assay completion man $$c > $(MANDIR)/assay-$$c.1; done
+	install -m 644 README.md LICENSE $(wildcard docs/*.md) $(DOCDIR)
+
+VERSION := $(shell sed -n 's/^.define ASSAY_VERSION "\(.*\)"/\1/p' orchestrator/cli/version.h)
+dist:
+	@mkdir -p build/dist
+	git archive --format=tar.gz --prefix=assay-$(VERSION)/ -o build/dist/assay-$(VERSION).tar.gz HEAD
+	@echo build/dist/assay-$(VERSION).tar.gz
+
+deb: all
+	@ci/deb.sh $(VERSION) build/dist
 
 clean:
 	rm -rf build

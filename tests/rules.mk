@@ -8,7 +8,12 @@ $(B)/tests/%: $(B)/tests/%.o $(B)/libassay.a $(B)/libworker.a
 	$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 $(B)/tests/unit/%.o: BASE += -Itests
 
-test: all $(UNIT_BINS) $(TEST_BINS)
+test:
+	@ci/deps.sh --test
+	@$(MAKE) --no-print-directory -s test-run
+
+.PHONY: test-run
+test-run: all $(UNIT_BINS) $(TEST_BINS)
 	@B=$(B) tests/run.sh $(patsubst %,$(B)/tests/unit/%_test,$(UNIT_TESTS)) \
 		$(patsubst %,tests/%.sh,$(SHELL_TESTS))
 

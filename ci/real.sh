@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# The real thing: a real llama.cpp, built by assay itself in the parity configuration, against
+# `native` on models with the real Llama-3 vocabulary. The built reference is cached by build key.
+#
+# LLAMA_REPO   a repository to clone llama.cpp from; default: the npm package node-llama-cpp
+#              carries the release as a git bundle, which becomes a local bare repository.
+set -u
+cd "$(dirname "$0")/.." || exit 70
+B=${B:-build/cc}
+A=$B/assay
+bad=0
+out=out/ci
+mkdir -p "$out"
+cache=${ASSAY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/assay}
+ok() { echo "ok - $1"; }
+no() { echo "not ok - $1"; bad=1; }
+check() { # name, expected status, command…
+	local name=$1 want=$2 got
+	shift 2
+	"$@" >"$out/log" 2>&1
+	got=$?
+	if [ $got -eq "$want" ]; then ok "$name"; else
+		no "$name (exit $got, expected $want)"
+		tail -n 40 "$out/log" | sed 's/^/# /'
+	fi
+}
+
+# 1. llama.cpp's repository (FACTS of docs/references.md: npm node-llama-cpp 3.22.1 = release v0.5.0)
+commit=de3ff815ea7d559ee917f063901b8986f038abc6
+repo=${LLAMA_REPO:-$cache/llama.cpp.git}
+if [ ! -d "$repo" ]; then
+	t=$(mktemp -d)
+	(cd "$t" && npm pack --silent node-llama-cpp@3.22.1 >/dev/null && tar xzf node-llama-cpp-3.22.1.tgz package/llama/gitRelease.bundle) &&
+		mkdir -p "$cache" && git clone -q --bare "$t/package/llama/gitRelease.bundle" "$repo.tmp" &&
+		git -C "$repo.tmp" update-ref refs/heads/main $commit &&
+		git -C "$repo.tmp" symbolic-ref HEAD refs/heads/main && mv "$repo.tmp" "$repo"
+	rm -rf "$t"
+fi
+if [ -d "$repo" ]; then ok "llama.cpp's repository is here"; else no "llama.cpp's repository could not be had"; exit 1; fi
+
+# 2. Clone, build, self-check (a second call must be instant)
+t=$SECONDS
+check "fetch-cpp llama: clone, build, self-check" 0 "$A" fetch-cpp llama --repo "$repo"
+echo "# fetch-cpp took $((SECONDS - t)) s"
+t=$SECONDS
+check "fetch-cpp llama: again, nothing to do" 0 "$A" fetch-cpp llama --repo "$repo"
+[ $((SECONDS - t)) -le 10 ] && ok "the second call took $((SECONDS - t)) s" || no "the second call took $((SECONDS - t)) s"
+
+# 3. The real vocabulary comes from that tree's models/
+vocab=$out/ggml-vocab-llama-bpe.gguf
+git -C "$repo" show $commit:models/ggml-vocab-llama-bpe.gguf >"$vocab"
+
+# 4. Sweeps: native against llama.cpp
+for m in tiny-llama:f16:llama tiny-llama:f32:llama tiny-llama:q8_0:llama tiny-bitnet-silu:tq2_0:bitnet; do
+	IFS=: read -r preset weights arch <<<"$m"
+	model=$out/$preset-$weights.gguf
+	check "gen-fixtures $preset $weights" 0 "$A" gen-fixtures --preset "$preset" --weights "$weights" --vocab "$vocab" --out "$model"
+	check "sweep $arch $weights: native against llama.cpp" 0 "$A" sweep --model "$model" --backend both --cpp-backend llama --out "$out/sweep-$preset-$weights"
+	sed 's/^/# /' "$out/log" | tail -n 12
+done
+exit $bad
