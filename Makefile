@@ -50,7 +50,13 @@ CLI_OBJS = \
 	orchestrator/cli/term.o \
 	orchestrator/cli/version.o
 
-PROVISION_OBJS =
+PROVISION_OBJS = \
+	gen/embedded.o \
+	orchestrator/provision/embed.o
+
+# files of this tree that the program carries with it; read with orchestrator/provision/embed.h
+EMBED = \
+	lockfiles/crossval-models.lock.json
 
 SWEEP_OBJS =
 
@@ -64,7 +70,8 @@ ASSAY_MAIN = orchestrator/main.o
 # tests/unit/NAME_test.c, each a program of its own; prints lines "ok - …", "not ok - …", "skip - …"
 UNIT_TESTS = \
 	cli \
-	wire
+	wire \
+	embed
 
 # programs that tests start
 TEST_PROGRAMS =
@@ -110,6 +117,15 @@ $(B)/workers/kernels/%.o: OPT = -O3
 $(B)/%.o: %.c | $(B)/gen/build_id.h
 	@mkdir -p $(dir $@)
 	$(CC) $(ALL) $(PKG_CFLAGS) $(OPT) $(ISA) -MMD -MP -c -o $@ $<
+
+$(B)/embed: orchestrator/embed.c
+	@mkdir -p $(dir $@)
+	$(CC) -std=c11 -D_GNU_SOURCE -O1 $(WARN) -o $@ $<
+$(B)/gen/embedded.c: $(B)/embed $(EMBED)
+	@mkdir -p $(dir $@)
+	$(B)/embed $@ $(EMBED)
+$(B)/gen/embedded.o: $(B)/gen/embedded.c
+	$(CC) $(ALL) -MMD -MP -c -o $@ $<
 
 # the build id: a digest over all sources
 $(B)/gen/build_id.h: FORCE
