@@ -25,7 +25,9 @@ WORKER_LIBS := $(shell pkg-config --libs jansson libcrypto 2>/dev/null)
 
 # ---- what both programs share -------------------------------------------------------------
 COMMON_OBJS = \
+	workers/common/blake3.o \
 	workers/common/err.o \
+	workers/common/trace.o \
 	workers/common/wire.o
 
 # ---- the worker program -------------------------------------------------------------------
@@ -70,8 +72,9 @@ ASSAY_MAIN = orchestrator/main.o
 # tests/unit/NAME_test.c, each a program of its own; prints lines "ok - …", "not ok - …", "skip - …"
 UNIT_TESTS = \
 	cli \
-	wire \
-	embed
+	embed \
+	trace \
+	wire
 
 # programs that tests start
 TEST_PROGRAMS =

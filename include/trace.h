@@ -53,7 +53,14 @@ struct trace_record {
 	int64_t num_elements;
 };
 
-const char *trace_stage_name(enum trace_stage stage);	/* "attn_norm", … */
+/*
+ * Fills the whole record: name, shape (slowest first), BLAKE3 and RMS of values [num_elements].
+ * Hashing assumes a little-endian machine, as the program does everywhere.
+ */
+void trace_describe(struct trace_record *r, enum trace_stage stage, int layer, int seq,
+		    const char *dtype, int n_dims, const int64_t *shape, const float *values);
+
+const char *trace_stage_name(enum trace_stage stage);	/* "attn_norm", … in lower case as above */
 int trace_stage_by_name(const char *name);		/* −1 when unknown */
 
 #endif
