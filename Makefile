@@ -60,7 +60,10 @@ PROVISION_OBJS = \
 EMBED = \
 	lockfiles/crossval-models.lock.json
 
-SWEEP_OBJS =
+SWEEP_OBJS = \
+	orchestrator/sweep/child.o \
+	orchestrator/sweep/client.o \
+	orchestrator/sweep/engines.o
 
 VERDICT_OBJS =
 

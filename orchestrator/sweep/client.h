@@ -25,6 +25,9 @@ typedef int client_frame_fn(void *ctx, const struct wire_frame *f, struct err *e
 int client_call(struct client *c, const struct wire_builder *request, client_frame_fn *fn,
 		void *ctx, struct err *e);
 
+/* What the worker said about itself: the value of a key of HELLO; false when absent. */
+bool client_hello(const struct client *c, const char *key, char *out, size_t size);
+
 void client_close(struct client *c);	/* BYE, drain, TERM, KILL; accepts NULL */
 
 #endif

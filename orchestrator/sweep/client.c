@@ -1,0 +1,173 @@
+#include "client.h"
+
+#include "child.h"
+#include "engines.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+enum { DEADLINE_MS = 180000, HELLO_MAX = 4096 };
+
+struct client {
+	uv_loop_t loop;
+	struct child *child;
+	char engine[ENGINE_NAME_MAX];
+	char *hello;			/* header lines of HELLO */
+	size_t hello_bytes;
+	int deadline_ms;
+	client_frame_fn *fn;		/* of the call in progress */
+	void *ctx;
+	struct err *e;
+	int result;
+	bool waiting, ended;
+};
+
+static bool is_terminal(enum wire_type t)
+{
+	return t == WIRE_OPENED || t == WIRE_TOKENS || t == WIRE_PIECES || t == WIRE_TEMPLATED ||
+	       t == WIRE_DONE || t == WIRE_FAIL;
+}
+
+static int worker_failed(const struct wire_frame *f, struct err *e)
+{
+	int64_t code = wire_get_int(f, "code", EXIT_INFERENCE);
+
+	if (code < 1 || code > 255)
+		code = EXIT_INFERENCE;
+	return err_set(e, (enum exit_code)code, "%.*s",
+		       (int)(f->body_bytes > 2000 ? 2000 : f->body_bytes), (const char *)f->body);
+}
+
+static void take_hello(struct client *c, const struct wire_frame *f)
+{
+	int64_t protocol = wire_get_int(f, "protocol", -1);
+
+	if (f->type != WIRE_HELLO)
+		c->result = err_set(c->e, EXIT_WORKER, "engine %s: said %s where HELLO was expected",
+				    c->engine, wire_type_name(f->type));
+	else if (protocol != WIRE_PROTOCOL)
+		c->result = err_set(c->e, EXIT_WORKER,
+				    "engine %s: speaks protocol %lld, this program speaks %d",
+				    c->engine, (long long)protocol, WIRE_PROTOCOL);
+	c->hello = malloc(f->header_bytes + 1);
+	assert(c->hello);
+	memcpy(c->hello, f->header, f->header_bytes);
+	c->hello_bytes = f->header_bytes;
+	c->waiting = false;
+}
+
+static void on_frame(void *ctx, const struct wire_frame *f)
+{
+	struct client *c = ctx;
+
+	if (!c->hello) {
+		take_hello(c, f);
+		return;
+	}
+	if (!c->waiting || f->type == WIRE_NOTE)
+		return;
+	if (c->result == 0 && c->fn)
+		c->result = c->fn(c->ctx, f, c->e);
+	if (f->type == WIRE_FAIL && c->result == 0)
+		c->result = worker_failed(f, c->e);
+	if (is_terminal(f->type))
+		c->waiting = false;
+	else if (c->result < 0)
+		child_kill(c->child);	/* the caller gave up in the middle of an answer */
+}
+
+static void on_end(void *ctx, const struct child_end *end)
+{
+	struct client *c = ctx;
+	char why[ERR_MSG_MAX];
+
+	c->ended = true;
+	if (!c->waiting)
+		return;
+	c->waiting = false;
+	if (c->result < 0)
+		return;
+	child_explain(end, why, sizeof(why));
+	c->result = err_set(c->e, EXIT_WORKER, "engine %s %s", c->engine, why);
+}
+
+static int wait_for_answer(struct client *c)
+{
+	child_deadline(c->child, c->deadline_ms);
+	while (c->waiting)
+		uv_run(&c->loop, UV_RUN_ONCE);
+	if (!c->ended)
+		child_deadline(c->child, 0);
+	return c->result;
+}
+
+int client_open(struct client **out, const struct client_options *o, struct err *e)
+{
+	struct engine_command command;
+	struct child_options co = {.on_frame = on_frame, .on_end = on_end};
+	struct client *c;
+	int r = engine_command(&command, o->engine, e);
+
+	if (r < 0)
+		return r;
+	c = calloc(1, sizeof(*c));
+	assert(c);
+	uv_loop_init(&c->loop);
+	snprintf(c->engine, sizeof(c->engine), "%s", o->engine);
+	c->deadline_ms = o->deadline_ms > 0 ? o->deadline_ms : DEADLINE_MS;
+	memcpy(co.argv, command.argv, sizeof(co.argv));
+	co.ctx = c;
+	c->e = e;
+	c->waiting = true;
+	r = child_start(&c->child, &c->loop, &co, e);
+	if (r < 0)
+		c->ended = true;
+	else
+		r = wait_for_answer(c);
+	if (r < 0) {
+		client_close(c);
+		return r;
+	}
+	*out = c;
+	return 0;
+}
+
+int client_call(struct client *c, const struct wire_builder *request, client_frame_fn *fn,
+		void *ctx, struct err *e)
+{
+	if (c->ended)
+		return err_set(e, EXIT_WORKER, "engine %s has ended", c->engine);
+	c->fn = fn;
+	c->ctx = ctx;
+	c->e = e;
+	c->result = 0;
+	c->waiting = true;
+	child_send(c->child, request);
+	return wait_for_answer(c);
+}
+
+bool client_hello(const struct client *c, const char *key, char *out, size_t size)
+{
+	struct wire_frame f = {.header = c->hello, .header_bytes = c->hello_bytes};
+
+	return wire_get(&f, key, 0, out, size);
+}
+
+void client_close(struct client *c)
+{
+	if (!c)
+		return;
+	c->waiting = false;
+	if (c->child && !c->ended)
+		child_bye(c->child);
+	while (c->child && !c->ended)
+		uv_run(&c->loop, UV_RUN_ONCE);
+	child_free(c->child);
+	uv_run(&c->loop, UV_RUN_DEFAULT);
+	uv_loop_close(&c->loop);
+	free(c->hello);
+	free(c);
+}

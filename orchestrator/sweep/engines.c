@@ -1,0 +1,108 @@
+#include "engines.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+bool engine_is_own(const char *engine)
+{
+	return strcmp(engine, "native") == 0 || strcmp(engine, "oracle") == 0;
+}
+
+bool engine_is_reference(const char *engine)
+{
+	return !engine_is_own(engine) && strncmp(engine, "exec:", 5) != 0 &&
+	       strncmp(engine, "recorded:", 9) != 0;
+}
+
+static void add_arg(struct engine_command *c, int *n, size_t *at, const char *text)
+{
+	size_t bytes = strlen(text) + 1;
+
+	assert(*n < CHILD_ARGS_MAX && *at + bytes <= sizeof(c->text));
+	c->argv[(*n)++] = memcpy(c->text + *at, text, bytes);
+	*at += bytes;
+	c->argv[*n] = NULL;
+}
+
+static int own_worker(char out[PATH_MAX], struct err *e)
+{
+	/* the last two are where test programs lie below the build's folder */
+	static const char *const beside[] = {"", "../libexec/assay/", "../", "../../"};
+	const char *given = getenv("ASSAY_WORKER");
+	char self[PATH_MAX];
+	ssize_t n;
+	char *slash;
+
+	if (given && *given) {
+		if (access(given, X_OK) != 0)
+			return err_set(e, EXIT_USAGE, "ASSAY_WORKER=%s cannot be run", given);
+		snprintf(out, PATH_MAX, "%s", given);
+		return 0;
+	}
+	n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	if (n < 0)
+		return err_set(e, EXIT_INTERNAL, "cannot tell where this program lies");
+	self[n] = '\0';
+	slash = strrchr(self, '/');
+	*slash = '\0';
+	for (size_t i = 0; i < sizeof(beside) / sizeof(beside[0]); i++) {
+		snprintf(out, PATH_MAX, "%.4000s/%sassay-worker", self, beside[i]);
+		if (access(out, X_OK) == 0)
+			return 0;
+	}
+	return err_set(e, EXIT_INTERNAL,
+		       "assay-worker was not found beside this program; set ASSAY_WORKER to its path");
+}
+
+static int reference_worker(const char *name, char out[PATH_MAX], struct err *e)
+{
+	char variable[128] = "ASSAY_WORKER_";
+	size_t n = strlen(variable);
+	const char *given;
+
+	for (const char *p = name; *p && n + 1 < sizeof(variable); p++)
+		variable[n++] = isalnum((unsigned char)*p) ? (char)toupper((unsigned char)*p) : '_';
+	variable[n] = '\0';
+	given = getenv(variable);
+	if (given && *given) {
+		if (access(given, X_OK) != 0)
+			return err_set(e, EXIT_NO_REFERENCE, "%s=%s cannot be run", variable, given);
+		snprintf(out, PATH_MAX, "%s", given);
+		return 0;
+	}
+	return err_set(e, EXIT_NO_REFERENCE,
+		       "the reference \"%s\" is not built here; run: assay fetch-cpp %s", name, name);
+}
+
+int engine_command(struct engine_command *out, const char *engine, struct err *e)
+{
+	char path[PATH_MAX];
+	int n = 0, r;
+	size_t at = 0;
+
+	if (!*engine || strlen(engine) >= ENGINE_NAME_MAX)
+		return err_set(e, EXIT_USAGE, "an engine's name has 1 to %d characters",
+			       ENGINE_NAME_MAX - 1);
+	if (strncmp(engine, "exec:", 5) == 0) {
+		if (!engine[5])
+			return err_set(e, EXIT_USAGE, "exec: needs a command, as in exec:./my-engine");
+		add_arg(out, &n, &at, "/bin/sh");
+		add_arg(out, &n, &at, "-c");
+		add_arg(out, &n, &at, engine + 5);
+		return 0;
+	}
+	if (strncmp(engine, "recorded:", 9) == 0)
+		return err_set(e, EXIT_USAGE, "recordings cannot be compared with yet: %s", engine);
+	r = engine_is_own(engine) ? own_worker(path, e) : reference_worker(engine, path, e);
+	if (r < 0)
+		return r;
+	add_arg(out, &n, &at, path);
+	if (engine_is_own(engine))
+		add_arg(out, &n, &at, engine);
+	return 0;
+}

@@ -1,0 +1,30 @@
+/*
+ * From an engine's name to the program that answers for it.
+ *
+ *	native, oracle	assay-worker NAME: $ASSAY_WORKER, else beside this executable, else
+ *			../libexec/assay/ from it
+ *	exec:COMMAND	sh -c COMMAND
+ *	any other name	a reference: $ASSAY_WORKER_<NAME> (upper case, '-' as '_'), else the worker
+ *			installed for it; none: EXIT_NO_REFERENCE with the command that provides it
+ */
+#ifndef ASSAY_ENGINES_H
+#define ASSAY_ENGINES_H
+
+#include "child.h"
+#include "err.h"
+
+#include <stdbool.h>
+
+enum { ENGINE_NAME_MAX = 1024 };
+
+struct engine_command {
+	char *argv[CHILD_ARGS_MAX + 1];	/* points into text */
+	char text[3 * 4096];
+};
+
+int engine_command(struct engine_command *out, const char *engine, struct err *e);
+
+bool engine_is_own(const char *engine);		/* native or oracle */
+bool engine_is_reference(const char *engine);	/* neither own, nor exec:, nor recorded: */
+
+#endif
