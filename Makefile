@@ -75,6 +75,7 @@ ASSAY_MAIN = orchestrator/main.o
 # tests/unit/NAME_test.c, each a program of its own; prints lines "ok - …", "not ok - …", "skip - …"
 UNIT_TESTS = \
 	cli \
+	client \
 	embed \
 	trace \
 	wire
