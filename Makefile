@@ -8,8 +8,8 @@ CC      ?= cc
 SAN     ?=
 PREFIX  ?= /usr/local
 DESTDIR ?=
-B       := build/$(notdir $(CC))$(if $(SAN),-$(subst $(comma),-,$(SAN)))
 comma   := ,
+B       := build/$(notdir $(CC))$(if $(SAN),-$(subst $(comma),-,$(SAN)))
 
 PKGS     = libuv libcurl libarchive libgit2 jansson libcrypto libssl
 WARN     = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
@@ -48,6 +48,7 @@ CLI_OBJS = \
 	orchestrator/cli/commands.o \
 	orchestrator/cli/completion.o \
 	orchestrator/cli/help.o \
+	orchestrator/cli/receipt.o \
 	orchestrator/cli/suggest.o \
 	orchestrator/cli/term.o \
 	orchestrator/cli/version.o
@@ -67,13 +68,15 @@ SWEEP_OBJS = \
 
 VERDICT_OBJS =
 
-REPORT_OBJS =
+REPORT_OBJS = \
+	orchestrator/report/sign.o
 
 ASSAY_MAIN = orchestrator/main.o
 
 # ---- tests --------------------------------------------------------------------------------
 # tests/unit/NAME_test.c, each a program of its own; prints lines "ok - …", "not ok - …", "skip - …"
 UNIT_TESTS = \
+	sign \
 	cli \
 	client \
 	embed \

@@ -13,14 +13,12 @@ static int test_failures;
 
 #define CHECK(cond, ...)                                                                    \
 	do {                                                                                \
-		if (cond) {                                                                 \
-			printf("ok - ");                                                    \
-		} else {                                                                    \
-			printf("not ok - ");                                                \
-			test_failures++;                                                    \
-		}                                                                           \
+		int holds_ = !!(cond);	/* evaluated once */                               \
+                                                                                            \
+		printf(holds_ ? "ok - " : "not ok - ");                                     \
+		test_failures += !holds_;                                                   \
 		printf(__VA_ARGS__);                                                        \
-		if (!(cond))                                                                \
+		if (!holds_)                                                                \
 			printf(" # %s:%d: %s", __FILE__, __LINE__, #cond);                  \
 		putchar('\n');                                                              \
 		fflush(stdout);                                                             \
