@@ -171,10 +171,12 @@ static char *base64(const unsigned char *p, size_t n)
 	return out;
 }
 
+/* Canonical base64 only: another spelling of the same bytes is a changed envelope. */
 static int unbase64(const char *text, struct bytes *out)
 {
 	size_t n = strlen(text);
-	int got;
+	char *again;
+	int got, same;
 
 	if (n % 4 || n > 4u * SIGN_FILE_MAX)
 		return -1;
@@ -187,7 +189,10 @@ static int unbase64(const char *text, struct bytes *out)
 		got--;
 	out->n = (size_t)got;
 	out->p[out->n] = '\0';
-	return 0;
+	again = base64(out->p, out->n);
+	same = strcmp(again, text) == 0;
+	free(again);
+	return same ? 0 : -1;
 }
 
 static char *statement_text(const struct bytes *receipt, const char *receipt_name,
