@@ -55,7 +55,10 @@ CLI_OBJS = \
 
 PROVISION_OBJS = \
 	gen/embedded.o \
-	orchestrator/provision/embed.o
+	orchestrator/provision/digest.o \
+	orchestrator/provision/embed.o \
+	orchestrator/provision/json_line.o \
+	orchestrator/provision/models_lock.o
 
 # files of this tree that the program carries with it; read with orchestrator/provision/embed.h
 EMBED = \
@@ -81,7 +84,8 @@ UNIT_TESTS = \
 	client \
 	embed \
 	trace \
-	wire
+	wire \
+	models_lock
 
 # programs that tests start
 TEST_PROGRAMS =
