@@ -38,7 +38,11 @@ KERNEL_OBJS = \
 
 MODEL_OBJS =
 
-ENGINE_OBJS =
+ENGINE_OBJS = \
+	workers/serve/channel.o \
+	workers/serve/machine.o \
+	workers/serve/serve.o \
+	workers/serve/serve_evaluate.o
 
 WORKER_MAIN =
 
@@ -88,7 +92,8 @@ UNIT_TESTS = \
 	models_lock
 
 # programs that tests start
-TEST_PROGRAMS =
+TEST_PROGRAMS = \
+	fake_worker
 
 # shell tests: tests/NAME.sh, same output lines
 SHELL_TESTS =

@@ -33,6 +33,10 @@ struct engine_options {
 	const char *isa;		/* force an instruction set, NULL = the widest */
 	const char *overrides[ENGINE_OVERRIDES_MAX];	/* "key=str:value" of GGUF metadata */
 	int n_overrides;
+	/* Lines for people while work goes on (a reference's own warnings, loading progress); may be
+	 * NULL. Called by the thread that called open or evaluate, until close. */
+	int (*on_note)(void *ctx, const char *line);
+	void *note_ctx;
 };
 
 struct engine_info {
@@ -49,8 +53,10 @@ struct engine_info {
 /* One tensor on its way. values: [num_elements] or NULL when only the record was asked for. */
 typedef int engine_trace_fn(void *ctx, const struct trace_record *r, const float *values);
 
-/* logits: [n_vocab], borrowed for the call. token: id chosen after this position, −1 in prefill
- * positions but the last. */
+/* logits: [n_vocab], borrowed for the call; NULL with ENGINE_LOGITS_NONE. token: id chosen after
+ * this position, −1 in prefill positions but the last. n_greedy ids need n_greedy − 1 positions
+ * after the prompt: the last id is chosen but not evaluated. LAST and NONE: only positions that
+ * choose an id are reported. */
 typedef int engine_logits_fn(void *ctx, int pos, int step, int32_t token, const float *logits);
 
 enum engine_logits { ENGINE_LOGITS_ALL, ENGINE_LOGITS_LAST, ENGINE_LOGITS_NONE };

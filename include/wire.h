@@ -20,29 +20,30 @@
  * answer each, marked *):
  *
  *	w  HELLO      protocol=1 engine= build= isa= features=tokenize,evaluate,trace,replay,…
- *	o  OPEN       model= [tokenizer= threads= ctx= ubatch= profile= isa= kv=f16|f32
- *	              override=KEY=TYPE:VALUE … vocab_only=0|1 any engine option]
- *	w *OPENED     arch= n_vocab= n_layer= n_embd= n_ctx= bos= eos= profile= isa= weights= note= …
+ *	o  OPEN       model= [tokenizer= threads=0 (all) ctx= ubatch= profile= isa= kv=f16|f32
+ *	              override=KEY=TYPE:VALUE … vocab_only=0|1 reproduce_defects=0|1]
+ *	w *OPENED     arch= n_vocab= n_layer= n_embd= n_ff= n_head= n_kv_head= head_dim= n_ctx= bos= eos=
+ *	              eot= add_bos= profile= isa= weights= note= open_us= peak_kib=
  *	o  TOKENIZE   add_bos=0|1 parse_special=0|1; body: UTF-8 text
  *	w *TOKENS     body: int32 ids
  *	o  DETOKENIZE body: int32 ids
  *	w *PIECES     body: for each id uint32 length, then that many bytes
- *	o  TEMPLATE   name= [system=0|1 bytes of the body that are the system prompt]; body: system, user
+ *	o  TEMPLATE   name= [system=N]; body: N bytes of system prompt, then the user's
  *	w *TEMPLATED  name= why= add_bos= parse_special= stop= …; body: the formatted prompt
  *	o  EVALUATE   single=0|1 batch=N logits=all|last|none greedy=N stop=ID …
- *	              trace=none|all|STAGE,… values=0|1 splice_layer=K splice_tokens=N seed= …;
- *	              body: int32 ids of the prompt [n=tokens], then for a splice float32
+ *	              trace=none|all|STAGE,… values=0|1 splice_layer=K temperature=
+ *	              top_k= top_p= seed=; body: int32 ids of the prompt [n=tokens], then for a splice float32
  *	              [n_tokens, n_embd]; `tokens` tells how many ids there are
  *	w  TRACE      a record of trace.h: name= stage= layer= seq= dtype= shape=a,b,c,d (slowest first)
  *	              blake3= rms= n= offset= (of this part in values); body: float32 values or empty
  *	w  LOGITS     pos= step= (0 prefill, 1… decode) [token=ID chosen after this position]
  *	              [margin=top1 − top2]; body: float32 [n_vocab] (empty with logits=none)
- *	w *DONE       n_pos= eval_us= counters: kernel.NAME=calls …
- *	o  REPLAY     layer= stage= pos0= n_tokens= inputs=STAGE,… ; body: float32 inputs, one after the
- *	              other in the order named, each [n_tokens, width]
+ *	w *DONE       n_pos= eval_us= peak_kib= kernel.NAME=calls in this request …
+ *	o  REPLAY     layer= stage= pos0= n_tokens= inputs=STAGE:ELEMENTS,… [variant=]; body: float32
+ *	              inputs, one after the other in the order named; no inputs: int32 ids [n_tokens]
  *	w  TRACE …  w *DONE
  *	o  WEIGHTS    [name=TENSOR values=0|1]
- *	w  WEIGHT     name= type= shape= sha256= (of the dequantised little-endian float32)
+ *	w  WEIGHT     name= type= shape= sha256= (of the dequantised little-endian float32) n= offset=
  *	w *DONE
  *	w  NOTE       body: one line for people; also a sign of life during long work
  *	w *FAIL       code= (exit code of err.h); body: the sentence
