@@ -32,9 +32,21 @@ COMMON_OBJS = \
 
 # ---- the worker program -------------------------------------------------------------------
 KERNEL_OBJS = \
+	workers/kernels/base_c.o \
+	workers/kernels/cpu.o \
 	workers/kernels/dequantize.o \
 	workers/kernels/half.o \
+	workers/kernels/kernels.o \
+	workers/kernels/math.o \
+	workers/kernels/profile.o \
 	workers/kernels/weight_type.o
+
+MACHINE := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+ifeq ($(MACHINE),x86_64)
+KERNEL_OBJS += \
+	workers/kernels/base_avx2.o \
+	workers/kernels/base_avx512.o
+endif
 
 MODEL_OBJS =
 
@@ -83,6 +95,7 @@ ASSAY_MAIN = orchestrator/main.o
 # ---- tests --------------------------------------------------------------------------------
 # tests/unit/NAME_test.c, each a program of its own; prints lines "ok - …", "not ok - …", "skip - …"
 UNIT_TESTS = \
+	math \
 	sign \
 	cli \
 	client \
