@@ -100,9 +100,11 @@ UNIT_TESTS = \
 	cli \
 	client \
 	embed \
+	models_lock \
+	serve \
+	sign \
 	trace \
-	wire \
-	models_lock
+	wire
 
 # programs that tests start
 TEST_PROGRAMS = \
