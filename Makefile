@@ -32,23 +32,19 @@ COMMON_OBJS = \
 
 # ---- the worker program -------------------------------------------------------------------
 KERNEL_OBJS = \
-	workers/kernels/base_c.o \
-	workers/kernels/cpu.o \
 	workers/kernels/dequantize.o \
 	workers/kernels/half.o \
-	workers/kernels/kernels.o \
-	workers/kernels/math.o \
-	workers/kernels/profile.o \
 	workers/kernels/weight_type.o
 
-MACHINE := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
-ifeq ($(MACHINE),x86_64)
-KERNEL_OBJS += \
-	workers/kernels/base_avx2.o \
-	workers/kernels/base_avx512.o
-endif
-
-MODEL_OBJS =
+MODEL_OBJS = \
+	workers/model/fixture_values.o \
+	workers/model/fixture_vocab.o \
+	workers/model/fixtures.o \
+	workers/model/gguf.o \
+	workers/model/gguf_keys.o \
+	workers/model/gguf_parse.o \
+	workers/model/gguf_write.o \
+	workers/model/quantize.o
 
 ENGINE_OBJS = \
 	workers/serve/channel.o \
@@ -63,6 +59,8 @@ CLI_OBJS = \
 	orchestrator/cli/cli.o \
 	orchestrator/cli/commands.o \
 	orchestrator/cli/completion.o \
+	orchestrator/cli/gen_fixtures.o \
+	orchestrator/cli/gen_mini_gguf.o \
 	orchestrator/cli/help.o \
 	orchestrator/cli/receipt.o \
 	orchestrator/cli/suggest.o \
@@ -95,7 +93,6 @@ ASSAY_MAIN = orchestrator/main.o
 # ---- tests --------------------------------------------------------------------------------
 # tests/unit/NAME_test.c, each a program of its own; prints lines "ok - …", "not ok - …", "skip - …"
 UNIT_TESTS = \
-	math \
 	sign \
 	cli \
 	client \

@@ -3,10 +3,14 @@
 #include <stddef.h>
 
 extern const struct command cmd_completion;
+extern const struct command cmd_gen_fixtures;
+extern const struct command cmd_gen_mini_gguf;
 extern const struct command cmd_receipt;
 
 const struct command *const commands[] = {
 	&cmd_completion,
+	&cmd_gen_fixtures,
+	&cmd_gen_mini_gguf,
 	&cmd_receipt,
 	NULL,
 };

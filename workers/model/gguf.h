@@ -30,7 +30,9 @@ struct gguf_kv {
 	enum gguf_type type;
 	enum gguf_type elem;	/* of an array */
 	uint64_t count;		/* elements of an array, else 1 */
-	const uint8_t *data;	/* value bytes in the file, unaligned; a string's or array's content */
+	const uint8_t *data;	/* value bytes in the file, unaligned: a string with its length, an
+				 * array's elements */
+	size_t bytes;		/* of data */
 };
 
 struct gguf_tensor {
@@ -51,7 +53,7 @@ struct gguf {
 	struct gguf_kv *kv;		/* [n_kv] */
 	struct gguf_tensor *tensors;	/* [n_tensors] */
 	void *index;			/* hash index of names */
-	int fd;
+	int fd;				/* 0 when over borrowed memory */
 };
 
 int gguf_open(struct gguf *g, const char *path, struct err *e);
