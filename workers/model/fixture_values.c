@@ -106,7 +106,7 @@ static void write_ternary(struct gguf_writer *w, const struct fixture_tensor *t,
 static void write_bell(struct gguf_writer *w, const struct fixture_tensor *t, struct stream *s,
 		       const struct rows *r)
 {
-	float unit = bell_unit * t->sigma, centre = t->values == VALUES_GAMMA ? 1.0f : 0.0f;
+	float unit = bell_unit * t->sigma, centre = t->centre;
 	int64_t n = t->ne[0];
 
 	for (int64_t row = 0; row < t->ne[1]; row++) {

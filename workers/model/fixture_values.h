@@ -11,7 +11,7 @@
 enum fixture_values {
 	VALUES_TERNARY,		/* −s, 0, +s in equal parts; a product keeps the size of its input */
 	VALUES_NORMAL,		/* bell-shaped around 0 with deviation `sigma` */
-	VALUES_GAMMA,		/* bell-shaped around 1 with deviation `sigma` */
+	VALUES_GAMMA,		/* bell-shaped around `centre` with deviation `sigma` */
 	VALUES_GIVEN,		/* `given`, one row */
 };
 
@@ -21,7 +21,7 @@ struct fixture_tensor {
 	int n_dims;
 	int64_t ne[2];
 	enum fixture_values values;
-	float sigma;
+	float sigma, centre;
 	const float *given;
 };
 

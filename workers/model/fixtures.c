@@ -204,6 +204,7 @@ static void add_gamma(struct plan *m, int layer, const char *part, int64_t n)
 	struct fixture_tensor *t = add_block(m, layer, part, TYPE_F32, n, 0);
 
 	t->values = VALUES_GAMMA;
+	t->centre = 1;
 	t->sigma = 0.1f;
 }
 
@@ -254,12 +255,13 @@ static void add_layer(struct plan *m, int l)
 }
 
 /* Embeddings and head as quantised files have them: F16 beside ternary weights, a finer head
- * beside 2 to 5 bits. Their deviation gives logits of deviation 3. */
+ * beside 2 to 5 bits. Logits get a deviation of 3; where the head is tied that comes from the last
+ * gamma, since with large embeddings each token would mostly predict itself. */
 static void add_tensors(struct plan *m)
 {
 	const struct preset *p = &m->p;
 	uint32_t linear = m->mix->linear, embd = ternary_type(linear) ? TYPE_F16 : linear, head = embd;
-	float sigma = 3 / sqrtf((float)p->n_embd);
+	float sigma = (p->tied ? 1 : 3) / sqrtf((float)p->n_embd);
 	struct fixture_tensor *t;
 
 	if (linear != TYPE_F32 && linear != TYPE_F16 && linear != TYPE_BF16 && linear != TYPE_Q8_0 &&
@@ -277,6 +279,7 @@ static void add_tensors(struct plan *m)
 		add_layer(m, l);
 	t = add(m, "output_norm.weight", TYPE_F32, p->n_embd, 0);
 	t->values = VALUES_GAMMA;
+	t->centre = p->tied ? 3 : 1;
 	t->sigma = 0.1f;
 	if (!p->tied) {
 		t = add(m, "output.weight", head, p->n_embd, m->n_vocab);
