@@ -27,6 +27,7 @@ WORKER_LIBS := $(shell pkg-config --libs jansson libcrypto 2>/dev/null)
 COMMON_OBJS = \
 	workers/common/blake3.o \
 	workers/common/err.o \
+	workers/common/sha256.o \
 	workers/common/trace.o \
 	workers/common/wire.o
 
@@ -44,7 +45,17 @@ MODEL_OBJS = \
 	workers/model/gguf_keys.o \
 	workers/model/gguf_parse.o \
 	workers/model/gguf_write.o \
-	workers/model/quantize.o
+	workers/model/pretok.o \
+	workers/model/pretok_words.o \
+	workers/model/quantize.o \
+	workers/model/template.o \
+	workers/model/tokenizer.o \
+	workers/model/tokenizer_gguf.o \
+	workers/model/tokenizer_merge.o \
+	workers/model/tokenizer_special.o \
+	workers/model/tokenizer_vocab.o \
+	workers/model/unicode.o \
+	workers/model/unicode_table.o
 
 ENGINE_OBJS = \
 	workers/serve/channel.o \
@@ -93,13 +104,14 @@ ASSAY_MAIN = orchestrator/main.o
 # ---- tests --------------------------------------------------------------------------------
 # tests/unit/NAME_test.c, each a program of its own; prints lines "ok - …", "not ok - …", "skip - …"
 UNIT_TESTS = \
-	sign \
 	cli \
 	client \
 	embed \
 	models_lock \
 	serve \
 	sign \
+	template \
+	tokenizer \
 	trace \
 	wire
 
