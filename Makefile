@@ -33,9 +33,21 @@ COMMON_OBJS = \
 
 # ---- the worker program -------------------------------------------------------------------
 KERNEL_OBJS = \
+	workers/kernels/base_c.o \
+	workers/kernels/cpu.o \
 	workers/kernels/dequantize.o \
 	workers/kernels/half.o \
+	workers/kernels/kernels.o \
+	workers/kernels/math.o \
+	workers/kernels/profile.o \
 	workers/kernels/weight_type.o
+
+MACHINE := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+ifeq ($(MACHINE),x86_64)
+KERNEL_OBJS += \
+	workers/kernels/base_avx2.o \
+	workers/kernels/base_avx512.o
+endif
 
 MODEL_OBJS = \
 	workers/model/fixture_values.o \
@@ -107,6 +119,8 @@ UNIT_TESTS = \
 	cli \
 	client \
 	embed \
+	golden_ops \
+	math \
 	models_lock \
 	serve \
 	sign \

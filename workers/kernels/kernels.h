@@ -31,6 +31,31 @@ struct weight {
 
 enum activation { ACTIVATION_SILU, ACTIVATION_RELU2, ACTIVATION_COUNT };
 
+/*
+ * What attend works on: one KV head, the query heads that share it, a run of consecutive tokens.
+ * Only cells below the last token's visible ones are read, rounded up to a whole group of lanes
+ * (at most 128): those must lie in the allocation and be finite (zero when never stored).
+ */
+struct attend {
+	const float *q;		/* head h of token t at q + t · q_stride + h · head_dim */
+	float *out;		/* head h of token t at out + t · out_stride + h · head_dim */
+	int64_t q_stride, out_stride;
+	int n_heads, n_tok, head_dim;
+	int64_t n_vis;		/* cells that token 0 sees (its position + 1); token t sees t more */
+	int64_t n_kv;		/* padded length the reference would use: decides where lanes end */
+	const void *kc;		/* keys, F16 or F32: cell c at kc + c · k_stride elements */
+	const void *vc;		/* values, transposed: channel i, cell c at vc + i · v_stride + c */
+	int64_t k_stride, v_stride;
+	bool kv_f32;		/* keys and values are float32, else F16 (q is then rounded to F16) */
+	float scale;
+	/* Traces, or NULL: raw scores and softmax weights, head h, token t at
+	 * + h · trace_stride + t · n_kv, n_kv values each; scores cover n_used cells. */
+	float *scores, *probs;
+	int64_t trace_stride, n_used;
+	void *scratch;		/* attend_scratch_bytes(a), aligned to 64 */
+};
+size_t attend_scratch_bytes(const struct attend *a);
+
 struct kernels {
 	enum isa isa;
 	struct profile profile;
@@ -69,19 +94,8 @@ struct kernels {
 	float (*dot_f16)(const struct kernels *k, const uint16_t *x, const uint16_t *y, int64_t n);
 	float (*dot_f32)(const struct kernels *k, const float *x, const float *y, int64_t n);
 
-	/*
-	 * One query head at one position against the whole cache, softmax and value product
-	 * included, padded cells never read.
-	 *   q      [head_dim] float32 (rounded to F16 inside when the cache is F16)
-	 *   kc     F16/F32 keys, cell c at kc + c · k_stride elements
-	 *   vc     F16/F32 values, transposed: channel i, cell c at vc + i · v_stride + c
-	 *   n_vis  visible cells: this position + 1
-	 *   n_kv   padded length that the reference would use; decides where lanes end
-	 *   scores, probs  scratch [n_kv] or where a trace wants [n_kv] values
-	 */
-	void (*attend)(const struct kernels *k, const float *q, const void *kc, int64_t k_stride,
-		       const void *vc, int64_t v_stride, bool kv_f32, int head_dim, int64_t n_vis,
-		       int64_t n_kv, float scale, float *scores, float *probs, float *out);
+	/* Softmax attention of one KV head's group of query heads over the cache. */
+	void (*attend)(const struct kernels *k, const struct attend *a);
 };
 
 /* Detects this CPU. */
@@ -90,6 +104,9 @@ const char *isa_name(enum isa isa);		/* "c", "avx2", "avx2-vnni", "avx512", … 
 int isa_by_name(const char *name);		/* −1 when unknown */
 
 /* force: an isa name or NULL for the widest that cpu has. Refuses an isa the CPU lacks. */
+/* kv_pad and the like are the profile's; n_used cells -> the length the reference works on. */
+int64_t kernels_kv_length(const struct profile *p, int64_t n_used, int64_t n_ctx);
+
 int kernels_init(struct kernels *k, const struct cpu_flags *cpu, const char *force,
 		 const struct profile *p, struct err *e);
 

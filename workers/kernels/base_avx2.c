@@ -1,0 +1,7 @@
+#include "base_ops.h"
+#include "variants.h"
+
+void kernels_fill_base_avx2(struct kernels *k)
+{
+	base_fill(k);
+}

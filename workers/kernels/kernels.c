@@ -1,0 +1,80 @@
+#include "kernels.h"
+
+#include "variants.h"
+
+static bool cpu_has(const struct cpu_flags *cpu, enum isa isa)
+{
+	bool avx2 = cpu->avx2 && cpu->fma && cpu->f16c && cpu->bmi2;
+	bool avx512 = avx2 && cpu->avx512f && cpu->avx512bw && cpu->avx512dq && cpu->avx512vl;
+
+	switch (isa) {
+	case ISA_C: return true;
+	case ISA_AVX2: return avx2;
+	case ISA_AVX2_VNNI: return avx2 && cpu->avx_vnni;
+	case ISA_AVX512: return avx512;
+	case ISA_AVX512_VNNI: return avx512 && cpu->avx512_vnni && cpu->avx512_vbmi;
+	case ISA_NEON: return cpu->neon && cpu->dotprod;
+	case ISA_COUNT: break;
+	}
+	return false;
+}
+
+static enum isa widest(const struct cpu_flags *cpu)
+{
+	enum isa best = ISA_C;
+
+	for (int i = 0; i < ISA_COUNT; i++)
+		if (cpu_has(cpu, (enum isa)i))
+			best = (enum isa)i;
+	return best;
+}
+
+static void fill(struct kernels *k)
+{
+	kernels_fill_base_c(k);
+#if defined(__x86_64__)
+	if (k->isa == ISA_AVX2 || k->isa == ISA_AVX2_VNNI)
+		kernels_fill_base_avx2(k);
+	if (k->isa == ISA_AVX512 || k->isa == ISA_AVX512_VNNI)
+		kernels_fill_base_avx512(k);
+#endif
+}
+
+int kernels_init(struct kernels *k, const struct cpu_flags *cpu, const char *force,
+		 const struct profile *p, struct err *e)
+{
+	enum isa isa = widest(cpu);
+
+	if (force) {
+		int wanted = isa_by_name(force);
+
+		if (wanted < 0)
+			return err_set(e, EXIT_USAGE,
+				       "unknown instruction set \"%s\"; known are c, avx2, avx2-vnni, "
+				       "avx512, avx512-vnni and neon", force);
+		if (!cpu_has(cpu, (enum isa)wanted))
+			return err_set(e, EXIT_USAGE,
+				       "this CPU has no %s; the widest instruction set it has is %s",
+				       force, isa_name(isa));
+		isa = (enum isa)wanted;
+	}
+	*k = (struct kernels){.isa = isa, .profile = *p};
+	fill(k);
+	return 0;
+}
+
+int64_t kernels_kv_length(const struct profile *p, int64_t n_used, int64_t n_ctx)
+{
+	int64_t n = (n_used + p->kv_pad - 1) / p->kv_pad * p->kv_pad;
+
+	if (n < p->kv_pad)
+		n = p->kv_pad;
+	return n < n_ctx ? n : n_ctx;
+}
+
+size_t attend_scratch_bytes(const struct attend *a)
+{
+	size_t cells = (size_t)(a->n_kv + 128 + 63) / 64 * 64;
+
+	return cells * (4 + 4 + 2) + (size_t)(a->head_dim + 63) / 64 * 128;
+}
