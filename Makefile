@@ -67,7 +67,8 @@ MODEL_OBJS = \
 	workers/model/tokenizer_special.o \
 	workers/model/tokenizer_vocab.o \
 	workers/model/unicode.o \
-	workers/model/unicode_table.o
+	workers/model/unicode_table.o \
+	workers/model/weights.o
 
 ENGINE_OBJS = \
 	workers/serve/channel.o \
@@ -116,6 +117,8 @@ ASSAY_MAIN = orchestrator/main.o
 # ---- tests --------------------------------------------------------------------------------
 # tests/unit/NAME_test.c, each a program of its own; prints lines "ok - …", "not ok - …", "skip - …"
 UNIT_TESTS = \
+	fixtures \
+	gguf \
 	cli \
 	client \
 	embed \

@@ -269,9 +269,11 @@ static int tensor_bytes(struct gguf_tensor *t, struct err *e)
 
 	if (w) {
 		t->bytes = weight_type_bytes(w, t->ne[0], rows);
-		if (t->bytes == 0)
+		if (t->ne[0] % w->block_elems != 0)
 			return bad(e, "tensor '%s' has rows of %" PRId64 " elements, %s needs a multiple of %u",
 				   gguf_show(t->name).s, t->ne[0], w->name, w->block_elems);
+		if (t->bytes == 0)
+			return bad(e, "tensor '%s' is too large", gguf_show(t->name).s);
 		return 0;
 	}
 	for (size_t i = 0; i < sizeof(foreign) / sizeof(*foreign); i++) {
