@@ -1,0 +1,192 @@
+#include "threads.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SPIN_IDLE = 4000, SPIN_DONE = 20000 };
+
+struct member {
+	struct team *team;
+	pthread_t thread;
+	int index;
+};
+
+struct team {
+	/* high half: chunks of the current job; low half: the next chunk to take */
+	_Alignas(64) atomic_uint_least64_t ticket;
+	_Alignas(64) atomic_uint_least64_t done;
+	_Alignas(64) atomic_int sleepers;
+	atomic_bool stop;
+	team_fn *fn;
+	void *ctx;
+	int64_t n_items, chunk;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	int n_threads, n_started;
+	struct member members[];	/* [n_threads], the first is the caller */
+};
+
+static void pause_briefly(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+static bool ticket_open(uint64_t ticket)
+{
+	return (uint32_t)ticket < ticket >> 32;
+}
+
+/* Takes chunks until none is left. The job cannot end while a taken chunk is not done, so its
+ * fields are stable from the moment a chunk was taken. */
+static void work(struct team *t, int index)
+{
+	while (ticket_open(atomic_load_explicit(&t->ticket, memory_order_acquire))) {
+		uint64_t got = atomic_fetch_add_explicit(&t->ticket, 1, memory_order_acq_rel);
+		if (!ticket_open(got))
+			return;
+		int64_t begin = (int64_t)(uint32_t)got * t->chunk;
+		int64_t end = begin + t->chunk < t->n_items ? begin + t->chunk : t->n_items;
+		t->fn(t->ctx, begin, end, index);
+		atomic_fetch_add_explicit(&t->done, 1, memory_order_release);
+	}
+}
+
+static void sleep_until_work(struct team *t)
+{
+	pthread_mutex_lock(&t->lock);
+	atomic_fetch_add(&t->sleepers, 1);
+	while (!ticket_open(atomic_load(&t->ticket)) && !atomic_load(&t->stop))
+		pthread_cond_wait(&t->wake, &t->lock);
+	atomic_fetch_sub(&t->sleepers, 1);
+	pthread_mutex_unlock(&t->lock);
+}
+
+static void *member_main(void *arg)
+{
+	struct member *m = arg;
+	struct team *t = m->team;
+	while (!atomic_load_explicit(&t->stop, memory_order_acquire)) {
+		int spins = 0;
+		while (!ticket_open(atomic_load_explicit(&t->ticket, memory_order_acquire)) &&
+		       spins++ < SPIN_IDLE)
+			pause_briefly();
+		if (ticket_open(atomic_load_explicit(&t->ticket, memory_order_acquire)))
+			work(t, m->index);
+		else
+			sleep_until_work(t);
+	}
+	return NULL;
+}
+
+static void pin_to_nth(pthread_t thread, int n)
+{
+	cpu_set_t allowed, one;
+	if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0)
+		return;
+	int count = CPU_COUNT(&allowed), seen = 0;
+	for (int cpu = 0; cpu < CPU_SETSIZE && count > 0; cpu++) {
+		if (!CPU_ISSET(cpu, &allowed) || seen++ != n % count)
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		pthread_setaffinity_np(thread, sizeof(one), &one);
+		return;
+	}
+}
+
+int team_new(struct team **out, int n_threads, bool pin, struct err *e)
+{
+	if (n_threads < 1 || n_threads > TEAM_THREADS_MAX)
+		return err_set(e, EXIT_USAGE, "%d threads asked for; 1 to %d are possible",
+			       n_threads, TEAM_THREADS_MAX);
+	size_t bytes = sizeof(struct team) + (size_t)n_threads * sizeof(struct member);
+	struct team *t = aligned_alloc(64, (bytes + 63) / 64 * 64);
+	if (!t)
+		return err_set(e, EXIT_INTERNAL, "no memory for a team of %d threads", n_threads);
+	memset(t, 0, bytes);
+	pthread_mutex_init(&t->lock, NULL);
+	pthread_cond_init(&t->wake, NULL);
+	t->n_threads = n_threads;
+	t->n_started = 1;
+	for (int i = 1; i < n_threads; i++) {
+		t->members[i] = (struct member){.team = t, .index = i};
+		int rc = pthread_create(&t->members[i].thread, NULL, member_main, &t->members[i]);
+		if (rc != 0) {
+			team_free(t);
+			return err_set(e, EXIT_INTERNAL, "thread %d of %d cannot be started: %s",
+				       i + 1, n_threads, strerror(rc));
+		}
+		t->n_started++;
+	}
+	if (pin) {
+		cpu_set_t before;
+		bool known = sched_getaffinity(0, sizeof(before), &before) == 0;
+		for (int i = n_threads - 1; i > 0; i--)
+			pin_to_nth(t->members[i].thread, i);
+		if (known)
+			pin_to_nth(pthread_self(), 0);
+	}
+	*out = t;
+	return 0;
+}
+
+void team_free(struct team *t)
+{
+	if (!t)
+		return;
+	pthread_mutex_lock(&t->lock);
+	atomic_store(&t->stop, true);
+	pthread_cond_broadcast(&t->wake);
+	pthread_mutex_unlock(&t->lock);
+	for (int i = 1; i < t->n_started; i++)
+		pthread_join(t->members[i].thread, NULL);
+	pthread_mutex_destroy(&t->lock);
+	pthread_cond_destroy(&t->wake);
+	free(t);
+}
+
+int team_size(const struct team *t)
+{
+	return t->n_threads;
+}
+
+void team_run(struct team *t, int64_t n_items, int64_t chunk, team_fn *fn, void *ctx)
+{
+	assert(chunk > 0);
+	if (n_items <= 0)
+		return;
+	int64_t n_chunks = (n_items + chunk - 1) / chunk;
+	if (n_chunks == 1 || t->n_threads == 1) {
+		for (int64_t at = 0; at < n_items; at += chunk)
+			fn(ctx, at, at + chunk < n_items ? at + chunk : n_items, 0);
+		return;
+	}
+	assert(n_chunks < INT32_MAX);
+	t->fn = fn;
+	t->ctx = ctx;
+	t->n_items = n_items;
+	t->chunk = chunk;
+	atomic_store_explicit(&t->done, 0, memory_order_relaxed);
+	atomic_store(&t->ticket, (uint64_t)n_chunks << 32);
+	if (atomic_load(&t->sleepers) > 0) {
+		pthread_mutex_lock(&t->lock);
+		pthread_cond_broadcast(&t->wake);
+		pthread_mutex_unlock(&t->lock);
+	}
+	work(t, 0);
+	for (int spins = 0;
+	     atomic_load_explicit(&t->done, memory_order_acquire) != (uint64_t)n_chunks; spins++) {
+		if (spins < SPIN_DONE)
+			pause_briefly();
+		else
+			sched_yield();
+	}
+}
