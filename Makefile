@@ -28,6 +28,7 @@ COMMON_OBJS = \
 	workers/common/blake3.o \
 	workers/common/err.o \
 	workers/common/sha256.o \
+	workers/common/threads.o \
 	workers/common/trace.o \
 	workers/common/wire.o
 
@@ -50,16 +51,24 @@ KERNEL_OBJS += \
 endif
 
 MODEL_OBJS = \
+	workers/model/evaluate.o \
 	workers/model/fixture_values.o \
 	workers/model/fixture_vocab.o \
 	workers/model/fixtures.o \
+	workers/model/forward.o \
 	workers/model/gguf.o \
 	workers/model/gguf_keys.o \
 	workers/model/gguf_parse.o \
 	workers/model/gguf_write.o \
+	workers/model/hparams.o \
+	workers/model/model.o \
+	workers/model/ops.o \
 	workers/model/pretok.o \
 	workers/model/pretok_words.o \
 	workers/model/quantize.o \
+	workers/model/rope.o \
+	workers/model/sample.o \
+	workers/model/session.o \
 	workers/model/template.o \
 	workers/model/tokenizer.o \
 	workers/model/tokenizer_gguf.o \
@@ -117,17 +126,19 @@ ASSAY_MAIN = orchestrator/main.o
 # ---- tests --------------------------------------------------------------------------------
 # tests/unit/NAME_test.c, each a program of its own; prints lines "ok - …", "not ok - …", "skip - …"
 UNIT_TESTS = \
-	fixtures \
-	gguf \
 	cli \
 	client \
 	embed \
+	fixtures \
+	gguf \
+	golden \
 	golden_ops \
 	math \
 	models_lock \
 	serve \
 	sign \
 	template \
+	threads \
 	tokenizer \
 	trace \
 	wire

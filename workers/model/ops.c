@@ -1,0 +1,463 @@
+#include "ops.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* ---- KV cache ----------------------------------------------------------------------------- */
+
+/* Anonymous pages: zero, and resident only where written. */
+static void *map_pages(size_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		       -1, 0);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+int kv_cache_new(struct kv_cache *c, int n_layers, int n_ctx, int width, bool f32, struct err *e)
+{
+	const size_t elem = f32 ? 4 : 2;
+	struct kv_cache n = {
+		.f32 = f32, .n_layers = n_layers, .n_ctx = n_ctx, .width = width,
+		.v_stride = n_ctx + 32,	/* not a power of two: channels fall into different sets */
+	};
+	n.k_bytes = (size_t)n_ctx * (size_t)width * elem;
+	n.v_bytes = (size_t)n.v_stride * (size_t)width * elem;
+	n.k = map_pages(n.k_bytes * (size_t)n_layers);
+	n.v = map_pages(n.v_bytes * (size_t)n_layers);
+	if (!n.k || !n.v) {
+		kv_cache_free(&n);
+		return err_set(e, EXIT_INFERENCE, "no memory for a KV cache of %d positions (%zu MiB)",
+			       n_ctx, (n.k_bytes + n.v_bytes) * (size_t)n_layers >> 20);
+	}
+	*c = n;
+	return 0;
+}
+
+void kv_cache_clear(struct kv_cache *c)
+{
+	madvise(c->k, c->k_bytes * (size_t)c->n_layers, MADV_DONTNEED);
+	madvise(c->v, c->v_bytes * (size_t)c->n_layers, MADV_DONTNEED);
+}
+
+void kv_cache_free(struct kv_cache *c)
+{
+	if (c->k)
+		munmap(c->k, c->k_bytes * (size_t)c->n_layers);
+	if (c->v)
+		munmap(c->v, c->v_bytes * (size_t)c->n_layers);
+	c->k = c->v = NULL;
+}
+
+/* ---- shared machinery --------------------------------------------------------------------- */
+
+int ops_init(struct ops *o, const struct kernels *k, struct team *team, int64_t cells_max,
+	     int head_dim, struct err *e)
+{
+	const struct attend widest = {.n_kv = cells_max, .head_dim = head_dim};
+	memset(o, 0, sizeof(*o));
+	o->k = k;
+	o->team = team;
+	o->scratch_bytes = (attend_scratch_bytes(&widest) + 127) / 128 * 128;
+	size_t bytes = (size_t)team_size(team) * o->scratch_bytes;
+	o->scratch = aligned_alloc(64, bytes);
+	if (!o->scratch)
+		return err_set(e, EXIT_INFERENCE, "no memory for attention scores (%zu bytes)", bytes);
+	return 0;
+}
+
+void ops_free(struct ops *o)
+{
+	free(o->scratch);
+	o->scratch = NULL;
+}
+
+/* Rows per chunk: a few chunks for every thread. */
+static int64_t row_chunk(const struct ops *o, int64_t n_rows)
+{
+	int64_t chunks = (int64_t)team_size(o->team) * 4;
+	return (n_rows + chunks - 1) / chunks;
+}
+
+static int type_index(const struct weight_type *t)
+{
+	ptrdiff_t i = t - weight_types;
+	assert(i >= 0 && i < OPS_WEIGHT_TYPES_MAX);
+	return (int)i;
+}
+
+/* What the row-wise operations share; each uses the fields it needs. */
+struct rows {
+	const struct ops *o;
+	const float *a, *b;
+	float *out;
+	int64_t n;
+	float eps;
+	enum activation activation;
+	enum act_format format;
+	uint8_t *bytes;
+	size_t row_bytes;
+	const struct weight *w;
+	const int32_t *tokens;
+	int n_heads, head_dim, n_dims;
+	bool neox;
+	const struct rope_params *rope;
+	int64_t pos0;
+};
+
+static void run_rows(struct ops *o, int64_t n_rows, team_fn *fn, struct rows *r)
+{
+	r->o = o;
+	if (n_rows > 0)
+		team_run(o->team, n_rows, row_chunk(o, n_rows), fn, r);
+}
+
+/* ---- row-wise operations ------------------------------------------------------------------ */
+
+static void embed_rows(void *ctx, int64_t begin, int64_t end, int thread)
+{
+	const struct rows *r = ctx;
+	(void)thread;
+	for (int64_t t = begin; t < end; t++)
+		r->w->type->dequantize(r->w->data + (size_t)r->tokens[t] * r->w->row_bytes,
+				       r->w->tail, r->out + t * r->w->n_in, r->w->n_in);
+}
+
+void op_embed(struct ops *o, const struct weight *w, const int32_t *tokens, int64_t n_rows,
+	      float *out)
+{
+	run_rows(o, n_rows, embed_rows, &(struct rows){.w = w, .tokens = tokens, .out = out});
+	o->count.embed[type_index(w->type)] += (uint64_t)n_rows;
+}
+
+static void norm_rows(void *ctx, int64_t begin, int64_t end, int thread)
+{
+	const struct rows *r = ctx;
+	(void)thread;
+	r->o->k->rms_norm(r->o->k, r->a + begin * r->n, r->b, r->eps, r->out + begin * r->n, r->n,
+			  end - begin);
+}
+
+void op_norm(struct ops *o, const float *in, const float *w, float eps, int64_t n, int64_t n_rows,
+	     float *out)
+{
+	run_rows(o, n_rows, norm_rows,
+		 &(struct rows){.a = in, .b = w, .eps = eps, .n = n, .out = out});
+	o->count.rms_norm += (uint64_t)n_rows;
+}
+
+static void quantize_rows(void *ctx, int64_t begin, int64_t end, int thread)
+{
+	const struct rows *r = ctx;
+	(void)thread;
+	for (int64_t t = begin; t < end; t++)
+		r->o->k->quantize[r->format](r->o->k, r->a + t * r->n,
+					     r->bytes + (size_t)t * r->row_bytes, r->n);
+}
+
+struct act_rows op_quantize(struct ops *o, enum act_format format, const float *in, int64_t n,
+			    int64_t n_rows, uint8_t *dst)
+{
+	size_t row_bytes = act_row_bytes(format, n);
+	if (format == ACT_F32)
+		return (struct act_rows){(const uint8_t *)in, row_bytes};
+	run_rows(o, n_rows, quantize_rows,
+		 &(struct rows){.a = in, .n = n, .format = format, .bytes = dst,
+				.row_bytes = row_bytes});
+	o->count.quantize[format] += (uint64_t)n_rows;
+	return (struct act_rows){dst, row_bytes};
+}
+
+static void angle_rows(void *ctx, int64_t begin, int64_t end, int thread)
+{
+	const struct rows *r = ctx;
+	(void)thread;
+	for (int64_t t = begin; t < end; t++)
+		kernels_rope_angles(r->rope, r->pos0 + t, r->out + t * r->rope->n_dims);
+}
+
+void op_rope_angles(struct ops *o, const struct rope_params *p, int64_t pos0, int64_t n_rows,
+		    float *cs)
+{
+	run_rows(o, n_rows, angle_rows, &(struct rows){.rope = p, .pos0 = pos0, .out = cs});
+}
+
+static void rope_rows(void *ctx, int64_t begin, int64_t end, int thread)
+{
+	const struct rows *r = ctx;
+	(void)thread;
+	for (int64_t t = begin; t < end; t++)
+		r->o->k->rope(r->o->k, r->out + t * r->n_heads * r->head_dim, r->a + t * r->n_dims,
+			      r->n_heads, r->head_dim, r->n_dims, r->neox);
+}
+
+void op_rope(struct ops *o, float *x, const float *cs, int n_heads, int head_dim, int n_dims,
+	     bool neox, int64_t n_rows)
+{
+	run_rows(o, n_rows, rope_rows,
+		 &(struct rows){.out = x, .a = cs, .n_heads = n_heads, .head_dim = head_dim,
+				.n_dims = n_dims, .neox = neox});
+	*(neox ? &o->count.rope_neox : &o->count.rope_norm) += (uint64_t)n_rows;
+}
+
+static void glu_rows(void *ctx, int64_t begin, int64_t end, int thread)
+{
+	const struct rows *r = ctx;
+	(void)thread;
+	for (int64_t t = begin; t < end; t++)
+		r->o->k->glu(r->o->k, r->activation, r->a + t * r->n, r->b + t * r->n,
+			     r->out + t * r->n, r->n);
+}
+
+void op_glu(struct ops *o, enum activation a, const float *gate, const float *up, float *out,
+	    int64_t n, int64_t n_rows)
+{
+	run_rows(o, n_rows, glu_rows,
+		 &(struct rows){.activation = a, .a = gate, .b = up, .out = out, .n = n});
+	o->count.glu[a] += (uint64_t)n_rows;
+}
+
+static void add_rows(void *ctx, int64_t begin, int64_t end, int thread)
+{
+	const struct rows *r = ctx;
+	(void)thread;
+	r->o->k->add(r->a + begin * r->n, r->b + begin * r->n, r->out + begin * r->n,
+		     (end - begin) * r->n);
+}
+
+void op_add(struct ops *o, const float *a, const float *b, float *out, int64_t n, int64_t n_rows)
+{
+	run_rows(o, n_rows, add_rows, &(struct rows){.a = a, .b = b, .out = out, .n = n});
+	o->count.add += (uint64_t)n_rows;
+}
+
+/* ---- matrix products ---------------------------------------------------------------------- */
+
+enum { ROWS_STEP = 32, CHUNKS_PER_THREAD = 8 };
+
+struct linear_job {
+	const struct ops *o;
+	const struct op_product *p;
+	int n;
+	struct act_rows act;
+	int64_t n_rows, chunk;
+	int64_t first[OPS_LINEAR_MAX + 1];	/* first chunk of each product */
+};
+
+static void finish_rows(const struct linear *lin, float *out, int64_t r0, int64_t r1,
+			int64_t n_rows)
+{
+	for (int64_t t = 0; t < n_rows; t++) {
+		float *y = out + t * lin->w.n_out;
+		if (lin->scale)
+			for (int64_t r = r0; r < r1; r++)
+				y[r] *= lin->scale[0];
+		if (lin->bias)
+			for (int64_t r = r0; r < r1; r++)
+				y[r] += lin->bias[r];
+	}
+}
+
+static void linear_chunks(void *ctx, int64_t begin, int64_t end, int thread)
+{
+	const struct linear_job *j = ctx;
+	(void)thread;
+	for (int64_t c = begin; c < end; c++) {
+		int i = 0;
+		while (c >= j->first[i + 1])
+			i++;
+		const struct linear *lin = j->p[i].lin;
+		int64_t r0 = (c - j->first[i]) * j->chunk, r1 = r0 + j->chunk;
+		if (r1 > lin->w.n_out)
+			r1 = lin->w.n_out;
+		j->o->k->matmul(j->o->k, &lin->w, r0, r1, j->act.data, j->act.row_bytes, j->n_rows,
+				j->p[i].out, lin->w.n_out, j->o->defects);
+		if (lin->scale || lin->bias)
+			finish_rows(lin, j->p[i].out, r0, r1, j->n_rows);
+	}
+}
+
+void op_linear(struct ops *o, const struct op_product *p, int n, struct act_rows act,
+	       int64_t n_rows)
+{
+	assert(n >= 1 && n <= OPS_LINEAR_MAX);
+	if (n_rows <= 0)
+		return;
+	struct linear_job j = {.o = o, .p = p, .n = n, .act = act, .n_rows = n_rows};
+	int64_t total = 0;
+	for (int i = 0; i < n; i++)
+		total += p[i].lin->w.n_out;
+	int64_t chunks = (int64_t)team_size(o->team) * CHUNKS_PER_THREAD;
+	j.chunk = (total / chunks + ROWS_STEP) / ROWS_STEP * ROWS_STEP;
+	for (int i = 0; i < n; i++) {
+		j.first[i + 1] = j.first[i] + (p[i].lin->w.n_out + j.chunk - 1) / j.chunk;
+		o->count.matmul[type_index(p[i].lin->w.type)] += (uint64_t)n_rows;
+	}
+	team_run(o->team, j.first[n], 1, linear_chunks, &j);
+}
+
+/* ---- attention ---------------------------------------------------------------------------- */
+
+enum { STORE_CHANNELS = 32 };
+
+struct store_job {
+	const struct ops *o;
+	const struct kv_cache *kv;
+	uint8_t *kc, *vc;
+	const float *k, *v;
+	int64_t pos0, n_rows;
+};
+
+static void store_k(void *ctx, int64_t begin, int64_t end, int thread)
+{
+	const struct store_job *j = ctx;
+	(void)thread;
+	const int64_t width = j->kv->width, n = (end - begin) * width;
+	const float *from = j->k + begin * width;
+	size_t at = (size_t)((j->pos0 + begin) * width);
+	if (j->kv->f32)
+		memcpy((float *)(void *)j->kc + at, from, (size_t)n * sizeof(float));
+	else
+		j->o->k->to_f16(from, (uint16_t *)(void *)j->kc + at, n);
+}
+
+/* Channels [32·begin, 32·end) of all rows, transposed. */
+static void store_v(void *ctx, int64_t begin, int64_t end, int thread)
+{
+	const struct store_job *j = ctx;
+	(void)thread;
+	const int64_t width = j->kv->width, stride = j->kv->v_stride;
+	for (int64_t c0 = begin * STORE_CHANNELS; c0 < end * STORE_CHANNELS && c0 < width;
+	     c0 += STORE_CHANNELS) {
+		int64_t n = width - c0 < STORE_CHANNELS ? width - c0 : STORE_CHANNELS;
+		for (int64_t t = 0; t < j->n_rows; t++) {
+			const float *from = j->v + t * width + c0;
+			int64_t at = c0 * stride + j->pos0 + t;
+			uint16_t half[STORE_CHANNELS];
+			if (!j->kv->f32)
+				j->o->k->to_f16(from, half, n);
+			for (int64_t i = 0; i < n; i++) {
+				if (j->kv->f32)
+					((float *)(void *)j->vc)[at + i * stride] = from[i];
+				else
+					((uint16_t *)(void *)j->vc)[at + i * stride] = half[i];
+			}
+		}
+	}
+}
+
+void op_kv_store(struct ops *o, const struct kv_cache *kv, int layer, const float *k,
+		 const float *v, int64_t pos0, int64_t n_rows)
+{
+	assert(layer >= 0 && layer < kv->n_layers && pos0 + n_rows <= kv->n_ctx);
+	struct store_job j = {
+		.o = o, .kv = kv, .k = k, .v = v, .pos0 = pos0, .n_rows = n_rows,
+		.kc = kv->k + (size_t)layer * kv->k_bytes, .vc = kv->v + (size_t)layer * kv->v_bytes,
+	};
+	int64_t groups = (kv->width + STORE_CHANNELS - 1) / STORE_CHANNELS;
+	team_run(o->team, n_rows, row_chunk(o, n_rows), store_k, &j);
+	team_run(o->team, groups, n_rows == 1 ? groups : 1, store_v, &j);
+	o->count.kv_store += (uint64_t)n_rows;
+}
+
+enum { ATTEND_ROWS = 16 };
+
+struct attend_job {
+	const struct ops *o;
+	const struct attention *a;
+	const uint8_t *kc, *vc;
+	int heads;		/* query heads of one item, all of one key/value head */
+	int64_t blocks;		/* items per group of heads */
+};
+
+/* Items are (group of heads, block of rows), rows fastest: neighbours read the same keys. */
+static void attend_items(void *ctx, int64_t begin, int64_t end, int thread)
+{
+	const struct attend_job *j = ctx;
+	const struct attention *a = j->a;
+	const size_t elem = a->kv->f32 ? 4 : 2;
+	const int64_t d = a->head_dim, width = a->n_head * d, plane = a->n_rows * a->n_kv;
+	for (int64_t i = begin; i < end; i++) {
+		int64_t head = i / j->blocks * j->heads, row = i % j->blocks * ATTEND_ROWS;
+		int64_t kv_head = head / (a->n_head / a->n_kv_head);
+		int64_t rows = a->n_rows - row < ATTEND_ROWS ? a->n_rows - row : ATTEND_ROWS;
+		int64_t seen = a->pos0 + row + 1 + a->shift, trace = head * plane + row * a->n_kv;
+		const struct attend one = {
+			.q = a->q + row * width + head * d, .q_stride = width,
+			.out = a->out + row * width + head * d, .out_stride = width,
+			.n_heads = j->heads, .n_tok = (int)rows, .head_dim = a->head_dim,
+			.n_vis = seen < 1 ? 1 : seen, .n_kv = a->n_kv, .n_used = a->n_used,
+			.kc = j->kc + (size_t)(kv_head * d) * elem, .k_stride = a->kv->width,
+			.vc = j->vc + (size_t)(kv_head * d * a->kv->v_stride) * elem,
+			.v_stride = a->kv->v_stride, .kv_f32 = a->kv->f32, .scale = a->scale,
+			.scores = a->scores ? a->scores + trace : NULL,
+			.probs = a->probs ? a->probs + trace : NULL, .trace_stride = plane,
+			.scratch = j->o->scratch + (size_t)thread * j->o->scratch_bytes,
+		};
+		j->o->k->attend(j->o->k, &one);
+	}
+}
+
+/* The largest part of a group of query heads that still gives every thread a few items. */
+static int heads_per_item(const struct ops *o, const struct attention *a, int64_t blocks)
+{
+	int group = a->n_head / a->n_kv_head;
+	for (int n = group; n > 1; n--)
+		if (group % n == 0 && a->n_head / n * blocks >= 2 * (int64_t)team_size(o->team))
+			return n;
+	return team_size(o->team) == 1 ? group : 1;
+}
+
+void op_attend(struct ops *o, const struct attention *a)
+{
+	if (a->n_rows <= 0)
+		return;
+	struct attend_job j = {
+		.o = o, .a = a, .kc = a->kv->k + (size_t)a->layer * a->kv->k_bytes,
+		.vc = a->kv->v + (size_t)a->layer * a->kv->v_bytes,
+		.blocks = (a->n_rows + ATTEND_ROWS - 1) / ATTEND_ROWS,
+	};
+	j.heads = heads_per_item(o, a, j.blocks);
+	team_run(o->team, j.blocks * (a->n_head / j.heads), 1, attend_items, &j);
+	*(a->kv->f32 ? &o->count.attend_f32 : &o->count.attend_f16) +=
+		(uint64_t)(a->n_rows * a->n_head);
+}
+
+/* ---- counters ----------------------------------------------------------------------------- */
+
+static void count_one(engine_counter_fn *fn, void *ctx, const char *what, const char *kind,
+		      uint64_t calls)
+{
+	char name[64];
+	if (calls == 0)
+		return;
+	snprintf(name, sizeof(name), "%s%s%s", what, kind ? "_" : "", kind ? kind : "");
+	fn(ctx, name, calls);
+}
+
+void op_counts_each(const struct op_counts *c, engine_counter_fn *fn, void *ctx)
+{
+	static const char *const acts[ACT_COUNT] = {
+		[ACT_F32] = "f32", [ACT_F16] = "f16", [ACT_BF16] = "bf16", [ACT_Q8_0] = "q8_0",
+		[ACT_Q8_1] = "q8_1", [ACT_Q8_K] = "q8_k", [ACT_I8] = "i8",
+	};
+	for (int i = 0; weight_types[i].name && i < OPS_WEIGHT_TYPES_MAX; i++) {
+		count_one(fn, ctx, "embed", weight_types[i].name, c->embed[i]);
+		count_one(fn, ctx, "matmul", weight_types[i].name, c->matmul[i]);
+	}
+	for (int i = 0; i < ACT_COUNT; i++)
+		count_one(fn, ctx, "quantize", acts[i], c->quantize[i]);
+	count_one(fn, ctx, "rms_norm", NULL, c->rms_norm);
+	count_one(fn, ctx, "rope_neox", NULL, c->rope_neox);
+	count_one(fn, ctx, "rope_norm", NULL, c->rope_norm);
+	count_one(fn, ctx, "kv_store", NULL, c->kv_store);
+	count_one(fn, ctx, "attend_f16", NULL, c->attend_f16);
+	count_one(fn, ctx, "attend_f32", NULL, c->attend_f32);
+	count_one(fn, ctx, "glu_silu", NULL, c->glu[ACTIVATION_SILU]);
+	count_one(fn, ctx, "glu_relu2", NULL, c->glu[ACTIVATION_RELU2]);
+	count_one(fn, ctx, "add", NULL, c->add);
+	count_one(fn, ctx, "softmax", NULL, c->softmax);
+	count_one(fn, ctx, "dot", NULL, c->dot);
+}
