@@ -66,6 +66,8 @@ MODEL_OBJS = \
 	workers/model/pretok.o \
 	workers/model/pretok_words.o \
 	workers/model/quantize.o \
+	workers/model/replay.o \
+	workers/model/replay_variant.o \
 	workers/model/rope.o \
 	workers/model/sample.o \
 	workers/model/session.o \
@@ -80,12 +82,15 @@ MODEL_OBJS = \
 	workers/model/weights.o
 
 ENGINE_OBJS = \
+	workers/engines/native.o \
 	workers/serve/channel.o \
 	workers/serve/machine.o \
 	workers/serve/serve.o \
 	workers/serve/serve_evaluate.o
 
-WORKER_MAIN =
+WORKER_MAIN = \
+	workers/engines/table.o \
+	workers/main.o
 
 # ---- the orchestrator ---------------------------------------------------------------------
 CLI_OBJS = \
@@ -135,6 +140,7 @@ UNIT_TESTS = \
 	golden_ops \
 	math \
 	models_lock \
+	replay \
 	serve \
 	sign \
 	template \

@@ -236,6 +236,14 @@ static inline void softmax(const struct profile *p, const float *s, float scale,
 		e[i] *= inverse;
 }
 
+static void base_softmax(const struct kernels *k, const float *scores, float scale, int64_t n_vis,
+			 int64_t n_kv, float *probs)
+{
+	softmax(&k->profile, scores, scale, probs, n_vis);
+	for (int64_t c = (n_vis + 15) / 16 * 16; c < n_kv; c++)
+		probs[c] = 0.0f;
+}
+
 /* Cells that the lane part and the leftover of a value product must walk. */
 static inline int64_t value_cells(const struct profile *p, bool f32, int64_t n_vis, int64_t n_kv)
 {
@@ -330,6 +338,7 @@ static void base_fill(struct kernels *k)
 	k->from_f16 = base_from_f16;
 	k->dot_f16 = base_dot_f16;
 	k->dot_f32 = base_dot_f32;
+	k->softmax = base_softmax;
 	k->attend = base_attend;
 }
 

@@ -94,6 +94,11 @@ struct kernels {
 	float (*dot_f16)(const struct kernels *k, const uint16_t *x, const uint16_t *y, int64_t n);
 	float (*dot_f32)(const struct kernels *k, const float *x, const float *y, int64_t n);
 
+	/* Softmax of scores · scale over the first n_vis of n_kv cells (a multiple of 16) as attend
+	 * computes it; the rest of probs [n_kv] becomes 0. */
+	void (*softmax)(const struct kernels *k, const float *scores, float scale, int64_t n_vis,
+			int64_t n_kv, float *probs);
+
 	/* Softmax attention of one KV head's group of query heads over the cache. */
 	void (*attend)(const struct kernels *k, const struct attend *a);
 };

@@ -1,0 +1,28 @@
+/*
+ * Applying a hypothesis: copies of hyperparameters and layer are changed, so that the operations
+ * themselves need not know of hypotheses.
+ */
+#ifndef ASSAY_REPLAY_VARIANT_H
+#define ASSAY_REPLAY_VARIANT_H
+
+#include "replay.h"
+
+struct replay_knobs {
+	struct hparams hp;
+	struct layer layer;
+	const float *output_norm;
+	struct linear output;
+	bool kv_f32;
+	bool skip;		/* the operation is left out: output = input */
+	bool swap_inputs;	/* gate and up change places */
+	bool interleaved_heads;	/* head h reads KV head h mod n_kv_head */
+	int64_t mask_shift;	/* cells more (or fewer) that a position sees */
+	int64_t pos_shift;
+	float factor;		/* the output is multiplied; 1 */
+};
+
+/* Fills the knobs as the model has them, then applies q->variant when there is one. */
+int replay_knobs_set(struct replay_knobs *k, const struct session *s,
+		     const struct engine_replay *q, struct err *e);
+
+#endif
