@@ -83,6 +83,10 @@ MODEL_OBJS = \
 
 ENGINE_OBJS = \
 	workers/engines/native.o \
+	workers/engines/oracle.o \
+	workers/engines/oracle_evaluate.o \
+	workers/engines/oracle_ops.o \
+	workers/engines/oracle_replay.o \
 	workers/serve/channel.o \
 	workers/serve/machine.o \
 	workers/serve/serve.o \

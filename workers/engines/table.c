@@ -1,8 +1,8 @@
 /* What assay's own worker is linked with. */
 #include "serve/serve.h"
 
-extern const struct engine_ops engine_native;
+extern const struct engine_ops engine_native, engine_oracle;
 
-const struct engine_ops *const engine_table[] = {&engine_native, NULL};
+const struct engine_ops *const engine_table[] = {&engine_native, &engine_oracle, NULL};
 
 const struct worker_traits worker_traits = {.stack_bytes = 0};
