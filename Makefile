@@ -61,6 +61,11 @@ MODEL_OBJS = \
 	workers/model/gguf_parse.o \
 	workers/model/gguf_write.o \
 	workers/model/hparams.o \
+	workers/model/jinja.o \
+	workers/model/jinja_builtin.o \
+	workers/model/jinja_lex.o \
+	workers/model/jinja_parse.o \
+	workers/model/jinja_value.o \
 	workers/model/model.o \
 	workers/model/ops.o \
 	workers/model/pretok.o \

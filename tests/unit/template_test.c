@@ -60,7 +60,7 @@ static void test_unknown(void)
 	CHECK(template_render(&r, "llama9", NULL, NULL, "Hi", &e) == -EXIT_TEMPLATE,
 	      "an unknown template is exit code 4");
 	CHECK_STR(e.msg, "unknown template \"llama9\"; known: raw, instruct, llama3-chat, "
-		  "bitnet-chat, chatml", "and names the known ones");
+		  "bitnet-chat, chatml, auto", "and names the known ones");
 	CHECK(r.text == NULL, "on failure the result is untouched");
 }
 

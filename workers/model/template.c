@@ -1,5 +1,7 @@
 #include "template.h"
 
+#include "jinja.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +61,66 @@ static int fill(struct template_result *out, const struct form *f, const char *s
 	return 0;
 }
 
+/* End texts that a reply of this template can have. */
+static void find_stops(struct template_result *r, const char *chat_template, const char *eos)
+{
+	static const char *const ends[] = {
+		"<|eot_id|>", "<|im_end|>", "<|end|>", "<|end_of_text|>", "<|endoftext|>",
+		"<end_of_turn>", "<｜end▁of▁sentence｜>", "</s>",
+	};
+
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+		if (r->n_stops < TEMPLATE_STOPS_MAX &&
+		    (strstr(chat_template, ends[i]) || (eos && strcmp(eos, ends[i]) == 0)))
+			r->stops[r->n_stops++] = ends[i];
+}
+
+/* BOS is added by the model's rule unless the text has it already, as llama.cpp does. */
+static int render_own(struct template_result *r, const struct template_model *m,
+		      const char *system, const char *user, struct err *e)
+{
+	struct jinja_message messages[2];
+	struct jinja_input in = {.messages = messages, .add_generation_prompt = true,
+				 .bos_token = m->bos_token, .eos_token = m->eos_token};
+	size_t n = m->bos_token ? strlen(m->bos_token) : 0;
+	int code;
+
+	if (system && *system)
+		messages[in.n_messages++] = (struct jinja_message){"system", system};
+	messages[in.n_messages++] = (struct jinja_message){"user", user};
+	code = jinja_render(m->chat_template, strlen(m->chat_template), &in, &r->text, &r->bytes, e);
+	if (code < 0) {
+		err_prefix(e, "tokenizer.chat_template");
+		return code;
+	}
+	r->add_bos = !(n && strncmp(r->text, m->bos_token, n) == 0);
+	r->parse_special = true;
+	snprintf(r->name, sizeof(r->name), "chat_template");
+	snprintf(r->why, sizeof(r->why), "auto: the file's own tokenizer.chat_template");
+	find_stops(r, m->chat_template, m->eos_token);
+	return 0;
+}
+
+static const char *by_architecture(const struct template_model *m, char *why, size_t size)
+{
+	const char *arch = m && m->arch ? m->arch : "", *name = "raw";
+
+	if (strcmp(arch, "bitnet-b1.58") == 0 || strcmp(arch, "bitnet-25") == 0)
+		name = "bitnet-chat";
+	else if (strcmp(arch, "qwen2") == 0 || strcmp(arch, "qwen3") == 0)
+		name = "chatml";
+	else if (strcmp(arch, "llama") == 0 && m->bos_token &&
+		 strcmp(m->bos_token, "<|begin_of_text|>") == 0)
+		name = "llama3-chat";
+	if (strcmp(name, "raw") == 0)
+		snprintf(why, size, "auto: the file has no tokenizer.chat_template and no template is "
+			 "known for architecture \"%.60s\"", arch);
+	else
+		snprintf(why, size, "auto: the file has no tokenizer.chat_template; by architecture "
+			 "\"%.60s\"", arch);
+	return name;
+}
+
 int template_render(struct template_result *out, const char *name, const struct template_model *m,
 		    const char *system, const char *user, struct err *e)
 {
@@ -66,11 +128,19 @@ int template_render(struct template_result *out, const char *name, const struct 
 	const struct form *f = find_form(name);
 	int code;
 
-	(void)m;
+	snprintf(r.why, sizeof(r.why), "asked for by name");
+	if (!f && strcmp(name, "auto") == 0) {
+		if (m && m->chat_template && *m->chat_template) {
+			code = render_own(&r, m, system, user, e);
+			if (code == 0)
+				*out = r;
+			return code;
+		}
+		f = find_form(by_architecture(m, r.why, sizeof(r.why)));
+	}
 	if (!f)
 		return err_set(e, EXIT_TEMPLATE, "unknown template \"%s\"; known: raw, instruct, "
-			       "llama3-chat, bitnet-chat, chatml", name);
-	snprintf(r.why, sizeof(r.why), "asked for by name");
+			       "llama3-chat, bitnet-chat, chatml, auto", name);
 	code = fill(&r, f, system, user, e);
 	if (code == 0)
 		*out = r;
