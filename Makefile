@@ -47,7 +47,8 @@ MACHINE := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 ifeq ($(MACHINE),x86_64)
 KERNEL_OBJS += \
 	workers/kernels/base_avx2.o \
-	workers/kernels/base_avx512.o
+	workers/kernels/base_avx512.o \
+	workers/kernels/i2s_avx512vnni.o
 endif
 
 MODEL_OBJS = \
@@ -147,6 +148,7 @@ UNIT_TESTS = \
 	gguf \
 	golden \
 	golden_ops \
+	kernels \
 	math \
 	models_lock \
 	replay \

@@ -36,12 +36,13 @@ static inline void rotate(float *a, float *b, float c, float s)
 	*b = __builtin_fmaf(x0, s, x1 * c);
 }
 
+/* gcc 12 makes a vfmaddsub of such a pair even under -ffp-contract=off: hence volatile */
 static inline void rotate_unfused(float *a, float *b, float c, float s)
 {
-	float x0 = *a, x1 = *b;
+	volatile float p0 = *a * c, p1 = *b * s, p2 = *a * s, p3 = *b * c;
 
-	*a = x0 * c - x1 * s;
-	*b = x0 * s + x1 * c;
+	*a = p0 - p1;
+	*b = p2 + p3;
 }
 
 static void base_rope(const struct kernels *k, float *x, const float *cs, int n_heads, int head_dim,
@@ -183,6 +184,10 @@ static void base_matmul(const struct kernels *k, const struct weight *w, int64_t
 			const void *act, size_t act_bytes, int64_t n_tok, float *out,
 			int64_t out_stride, bool defects)
 {
+	matmul_variant *faster = defects ? NULL : k->by_type[w->type->id];
+
+	if (faster && faster(k, w, r0, r1, act, act_bytes, n_tok, out, out_stride))
+		return;
 	for (int64_t r = r0; r < r1; r++) {
 		if (w->type->act == ACT_I8) {
 			matmul_i2s(w, r, act, act_bytes, n_tok, out, out_stride, defects);

@@ -37,6 +37,8 @@ static void fill(struct kernels *k)
 		kernels_fill_base_avx2(k);
 	if (k->isa == ISA_AVX512 || k->isa == ISA_AVX512_VNNI)
 		kernels_fill_base_avx512(k);
+	if (k->isa == ISA_AVX512_VNNI)
+		k->by_type[TYPE_I2_S] = i2s_matmul_avx512vnni;
 #endif
 }
 

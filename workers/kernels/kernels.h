@@ -56,9 +56,18 @@ struct attend {
 };
 size_t attend_scratch_bytes(const struct attend *a);
 
+struct kernels;
+/* A faster matmul of one weight type, parameters as in struct kernels; false: not for this case. */
+typedef bool matmul_variant(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
+			    const void *act, size_t act_bytes, int64_t n_tok, float *out,
+			    int64_t out_stride);
+
+enum { WEIGHT_TYPE_IDS = 40 };
+
 struct kernels {
 	enum isa isa;
 	struct profile profile;
+	matmul_variant *by_type[WEIGHT_TYPE_IDS];	/* what matmul tries first; NULL: plain */
 
 	/* One activation row of n floats to `dst`, act_row_bytes(act, n) bytes. */
 	void (*quantize[ACT_COUNT])(const struct kernels *k, const float *x, void *dst, int64_t n);
@@ -66,7 +75,8 @@ struct kernels {
 	/*
 	 * out[t · out_stride + r] = dot(row r of w, activation row t) for r in [r0, r1) and
 	 * t in [0, n_tok). act: rows of w->type->act, act_bytes apart. Works for 1 (GEMV) and for
-	 * many tokens (GEMM); the bits do not depend on n_tok nor on the split of rows.
+	 * many tokens (GEMM); the bits do not depend on n_tok nor on the split of rows. Row ranges
+	 * in multiples of 48 and all tokens in one call are fastest; it takes up to 1 MiB of stack.
 	 * `defects` reproduces the reference's int16 wrap (I2_S only).
 	 */
 	void (*matmul)(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,

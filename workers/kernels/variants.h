@@ -1,6 +1,8 @@
 /*
- * What each instruction set adds to the table. Every function overwrites the entries it has a
- * faster variant of and leaves the others; kernels_init calls them from plain to special.
+ * What each instruction set adds to the table. kernels_init takes the plain table of the widest
+ * compilation that the CPU runs and then lets the special variants overwrite entries, from plain
+ * to special. matmul_TYPE variants answer false where they have no faster way; the plain loop then
+ * does it. Every variant gives the plain one's bits.
  */
 #ifndef ASSAY_VARIANTS_H
 #define ASSAY_VARIANTS_H
@@ -11,6 +13,8 @@ void kernels_fill_base_c(struct kernels *k);
 #if defined(__x86_64__)
 void kernels_fill_base_avx2(struct kernels *k);		/* needs AVX2, FMA, F16C, BMI2 */
 void kernels_fill_base_avx512(struct kernels *k);	/* and AVX-512 F, BW, DQ, VL */
+
+matmul_variant i2s_matmul_avx512vnni;
 #endif
 
 #endif

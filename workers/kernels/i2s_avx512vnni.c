@@ -1,0 +1,328 @@
+#include "variants.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+/*
+ * One matrix row against one token: the codes stay where the file packs them. Masked in place they
+ * are code · 64, 16, 4, 1, so the four sums per row are exact multiples and are shifted down once.
+ * More tokens: rows are unpacked once, sixteen rows to a register, four columns to a lane, and a
+ * register tile of 48 rows × 8 tokens walks them while they are in the first-level cache.
+ */
+enum {
+	BLOCK = 128, BLOCK_BYTES = 32,	/* codes of one block and their bytes */
+	CHUNK = 256,			/* codes of one 512-bit load */
+	GEMV_N_MAX = 32768,		/* longer rows take the plain path */
+	GEMV_ROWS = 4,
+	GEMV_TOKENS = 3,		/* up to here unpacking does not pay */
+	PREFETCH_BYTES = 10240,		/* into the second-level cache: the first has too few slots */
+	LANES = 16,			/* rows in one register */
+	GROUPS = 3,			/* registers of rows in a tile */
+	PANEL_ROWS = LANES * GROUPS,
+	TILE_TOKENS = 8,
+	PANEL_N = 512,			/* columns unpacked at once: 24 KiB */
+	PANEL_TOKENS = 256,		/* tokens whose sums are kept: 48 KiB */
+};
+
+/*
+ * *acc += codes · activations, groups of four bytes. As assembly because gcc 12 moves accumulators
+ * of the intrinsic from register to register and spills them.
+ */
+static inline __attribute__((always_inline)) void dot4(__m512i *acc, __m512i codes, __m512i q)
+{
+	__asm__("vpdpbusd %2, %1, %0" : "+v"(*acc) : "v"(codes), "v"(q));
+}
+
+/* ---- few tokens ---------------------------------------------------------------------------- */
+
+/* q [n] in the order of the packed codes: of each 256, columns 32j…32j+31 and 128+32j…, j = 0…3. */
+static void permute_activation(const int8_t *q, int8_t *dst, int64_t n)
+{
+	for (int64_t i = 0; i < n; i += CHUNK, q += CHUNK, dst += CHUNK) {
+		bool whole = i + CHUNK <= n;
+
+		for (int j = 0; j < 4; j++) {
+			__m256i lo = _mm256_loadu_si256((const void *)(q + 32 * j)), hi;
+
+			hi = whole ? _mm256_loadu_si256((const void *)(q + BLOCK + 32 * j))
+				   : _mm256_setzero_si256();
+			_mm512_store_si512(dst + 64 * j,
+					   _mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1));
+		}
+	}
+}
+
+static inline __attribute__((always_inline)) void gemv_step(__m512i *acc, __m512i w,
+							     const int8_t *q)
+{
+	const __m512i m = _mm512_set1_epi8(3);
+
+	dot4(&acc[0], _mm512_and_si512(w, _mm512_slli_epi16(m, 6)),
+				     _mm512_load_si512(q));
+	dot4(&acc[1], _mm512_and_si512(w, _mm512_slli_epi16(m, 4)),
+				     _mm512_load_si512(q + 64));
+	dot4(&acc[2], _mm512_and_si512(w, _mm512_slli_epi16(m, 2)),
+				     _mm512_load_si512(q + 128));
+	dot4(&acc[3], _mm512_and_si512(w, m), _mm512_load_si512(q + 192));
+}
+
+static inline __m512i gemv_sum(const __m512i *acc)
+{
+	__m512i a = _mm512_add_epi32(_mm512_srai_epi32(acc[0], 6), _mm512_srai_epi32(acc[1], 4));
+
+	return _mm512_add_epi32(_mm512_add_epi32(a, _mm512_srai_epi32(acc[2], 2)), acc[3]);
+}
+
+/* Four registers of sixteen partial sums -> four sums. */
+static inline __m128i sum4(__m512i a, __m512i b, __m512i c, __m512i d)
+{
+	__m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+	__m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+	__m512i s = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+	__m256i h = _mm256_add_epi32(_mm512_castsi512_si256(s), _mm512_extracti64x4_epi64(s, 1));
+
+	return _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+}
+
+/*
+ * Sixteen partial sums of one row of n columns. One row after the other: interleaved rows run at a
+ * third of the speed, because only a plain sequence of lines keeps the hardware's prefetcher going.
+ */
+static inline __attribute__((always_inline)) __m512i gemv_row(const uint8_t *w, const int8_t *q,
+							       int64_t n)
+{
+	__m512i acc[4];
+	int64_t at = 0, bytes = n / 4;
+
+	for (int j = 0; j < 4; j++)
+		acc[j] = _mm512_setzero_si512();
+	for (; at + 64 <= bytes; at += 64, q += CHUNK) {
+		_mm_prefetch((const char *)w + at + PREFETCH_BYTES, _MM_HINT_T1);
+		gemv_step(acc, _mm512_loadu_si512(w + at), q);
+	}
+	if (at < bytes)
+		gemv_step(acc, _mm512_maskz_loadu_epi32(0xff, w + at), q);
+	return gemv_sum(acc);
+}
+
+static inline __m128 finish4(__m128i sum, const struct act_i8_head *h, float scale)
+{
+	__m128 y = _mm_sub_ps(_mm_cvtepi32_ps(sum), _mm_set1_ps((float)h->sum));
+
+	return _mm_mul_ps(_mm_div_ps(y, _mm_set1_ps(h->scale)), _mm_set1_ps(scale));
+}
+
+static void gemv(const struct weight *w, int64_t r0, int64_t r1, const uint8_t *act, float *out)
+{
+	const struct act_i8_head *h = (const void *)act;
+	_Alignas(64) int8_t q[GEMV_N_MAX];
+	float scale;
+
+	memcpy(&scale, w->tail, sizeof(scale));
+	permute_activation((const int8_t *)(h + 1), q, w->n_in);
+	for (int64_t r = r0; r < r1; r += GEMV_ROWS) {
+		int64_t left = r1 - r;
+		__m512i sum[GEMV_ROWS];
+
+		for (int i = 0; i < GEMV_ROWS; i++)
+			sum[i] = i < left ? gemv_row(w->data + (size_t)(r + i) * w->row_bytes, q,
+						     w->n_in)
+					  : _mm512_setzero_si512();
+		_mm_mask_storeu_ps(out + r, left < GEMV_ROWS ? (__mmask8)((1 << left) - 1) : 0xf,
+				   finish4(sum4(sum[0], sum[1], sum[2], sum[3]), h, scale));
+	}
+}
+
+/* ---- many tokens --------------------------------------------------------------------------- */
+
+/* Sixteen rows of 64 bytes -> sixteen registers, register d = dword d of every row. */
+static void transpose16(__m512i *v)
+{
+	__m512i t[16];
+
+	for (int i = 0; i < 16; i += 4) {
+		__m512i a = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+		__m512i b = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+		__m512i c = _mm512_unpacklo_epi32(v[i + 2], v[i + 3]);
+		__m512i d = _mm512_unpackhi_epi32(v[i + 2], v[i + 3]);
+
+		t[i] = _mm512_unpacklo_epi64(a, c);
+		t[i + 1] = _mm512_unpackhi_epi64(a, c);
+		t[i + 2] = _mm512_unpacklo_epi64(b, d);
+		t[i + 3] = _mm512_unpackhi_epi64(b, d);
+	}
+	for (int i = 0; i < 4; i++) {
+		__m512i a = _mm512_shuffle_i32x4(t[i], t[i + 4], 0x88);
+		__m512i b = _mm512_shuffle_i32x4(t[i], t[i + 4], 0xdd);
+		__m512i c = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0x88);
+		__m512i d = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0xdd);
+
+		v[i] = _mm512_shuffle_i32x4(a, c, 0x88);
+		v[i + 8] = _mm512_shuffle_i32x4(a, c, 0xdd);
+		v[i + 4] = _mm512_shuffle_i32x4(b, d, 0x88);
+		v[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
+	}
+}
+
+/*
+ * Columns [c0, c0 + n) of sixteen rows (fewer: `rows`, the others become zero) to
+ * panel[(column / 4) · GROUPS], four codes a lane.
+ */
+static void unpack_group(const uint8_t *w, size_t row_bytes, int64_t rows, int64_t c0, int64_t n,
+			 __m512i *panel)
+{
+	const __m512i three = _mm512_set1_epi8(3);
+
+	for (int64_t c = 0; c < n; c += CHUNK) {
+		int blocks = n - c >= CHUNK ? 2 : 1;
+		__mmask16 all = blocks == 2 ? 0xffff : 0xff;
+		__m512i v[16];
+
+		for (int r = 0; r < 16; r++)
+			v[r] = r < rows ? _mm512_maskz_loadu_epi32(all, w + (size_t)r * row_bytes +
+								   (size_t)(c0 + c) / 4)
+					: _mm512_setzero_si512();
+		transpose16(v);
+		for (int d = 0; d < 8 * blocks; d++)
+			for (int j = 0; j < 4; j++) {
+				int64_t k4 = (c + d / 8 * BLOCK + 32 * j) / 4 + d % 8;
+				__m512i codes = _mm512_srl_epi16(v[d], _mm_cvtsi32_si128(6 - 2 * j));
+
+				_mm512_store_si512(&panel[k4 * GROUPS], _mm512_and_si512(codes, three));
+			}
+	}
+}
+
+static inline int32_t four_at(const int8_t *p)
+{
+	int32_t v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+/* sums[t][g] += panel · activations, n columns, `tokens` rows of q. */
+static inline __attribute__((always_inline)) void
+tile(const __m512i *panel, const int8_t *q, size_t act_bytes, int64_t n, int tokens, int groups,
+     __m512i (*sums)[GROUPS])
+{
+	__m512i acc[TILE_TOKENS][GROUPS];
+
+#pragma GCC unroll 8
+	for (int t = 0; t < tokens; t++)
+#pragma GCC unroll 3
+		for (int g = 0; g < groups; g++)
+			acc[t][g] = sums[t][g];
+	for (int64_t i = 0; i < n; i += 4, panel += GROUPS) {
+		__m512i w0 = panel[0], w1 = panel[1], w2 = panel[2];
+
+#pragma GCC unroll 8
+		for (int t = 0; t < tokens; t++) {
+			__m512i a = _mm512_set1_epi32(four_at(q + (size_t)t * act_bytes + i));
+
+			dot4(&acc[t][0], w0, a);
+			if (groups > 1)
+				dot4(&acc[t][1], w1, a);
+			if (groups > 2)
+				dot4(&acc[t][2], w2, a);
+		}
+	}
+#pragma GCC unroll 8
+	for (int t = 0; t < tokens; t++)
+#pragma GCC unroll 3
+		for (int g = 0; g < groups; g++)
+			sums[t][g] = acc[t][g];
+}
+
+static inline __attribute__((always_inline)) void
+tiles_of(const __m512i *panel, const int8_t *q, size_t act_bytes, int64_t n, int64_t n_tok,
+	 int groups, __m512i (*sums)[GROUPS])
+{
+	int64_t t = 0;
+
+	for (; t + TILE_TOKENS <= n_tok; t += TILE_TOKENS)
+		tile(panel, q + (size_t)t * act_bytes, act_bytes, n, TILE_TOKENS, groups, sums + t);
+	for (; t + 3 <= n_tok; t += 3)
+		tile(panel, q + (size_t)t * act_bytes, act_bytes, n, 3, groups, sums + t);
+	for (; t < n_tok; t++)
+		tile(panel, q + (size_t)t * act_bytes, act_bytes, n, 1, groups, sums + t);
+}
+
+static void tiles(const __m512i *panel, const int8_t *q, size_t act_bytes, int64_t n,
+		  int64_t n_tok, int groups, __m512i (*sums)[GROUPS])
+{
+	switch (groups) {
+	case 1: tiles_of(panel, q, act_bytes, n, n_tok, 1, sums); break;
+	case 2: tiles_of(panel, q, act_bytes, n, n_tok, 2, sums); break;
+	default: tiles_of(panel, q, act_bytes, n, n_tok, GROUPS, sums);
+	}
+}
+
+static void finish_panel(__m512i (*sums)[GROUPS], const uint8_t *act, size_t act_bytes,
+			 int64_t n_tok, int64_t rows, float scale, float *out, int64_t out_stride)
+{
+	for (int64_t t = 0; t < n_tok; t++, act += act_bytes) {
+		const struct act_i8_head *h = (const void *)act;
+		__m512 sum = _mm512_set1_ps((float)h->sum), s = _mm512_set1_ps(h->scale);
+
+		for (int g = 0; g < GROUPS && rows > g * LANES; g++) {
+			int64_t left = rows - g * LANES;
+			__m512 y = _mm512_sub_ps(_mm512_cvtepi32_ps(sums[t][g]), sum);
+
+			y = _mm512_mul_ps(_mm512_div_ps(y, s), _mm512_set1_ps(scale));
+			_mm512_mask_storeu_ps(out + t * out_stride + g * LANES,
+					      left >= LANES ? 0xffff : (__mmask16)((1 << left) - 1), y);
+		}
+	}
+}
+
+/* Rows r… of at most a panel, at most PANEL_TOKENS tokens. */
+static void gemm_panel(const struct weight *w, int64_t r, int64_t rows, const uint8_t *act,
+		       size_t act_bytes, int64_t n_tok, float *out, int64_t out_stride)
+{
+	__m512i panel[PANEL_N / 4 * GROUPS], sums[PANEL_TOKENS][GROUPS];
+	const int8_t *q = (const int8_t *)act + sizeof(struct act_i8_head);
+	int groups = (int)(rows + LANES - 1) / LANES;
+	float scale;
+
+	memcpy(&scale, w->tail, sizeof(scale));
+	memset(sums, 0, (size_t)n_tok * sizeof(sums[0]));
+	for (int64_t c = 0; c < w->n_in; c += PANEL_N) {
+		int64_t n = w->n_in - c < PANEL_N ? w->n_in - c : PANEL_N;
+
+		for (int g = 0; g < groups; g++)
+			unpack_group(w->data + (size_t)(r + g * LANES) * w->row_bytes, w->row_bytes,
+				     rows - g * LANES, c, n, panel + g);
+		tiles(panel, q + c, act_bytes, n, n_tok, groups, sums);
+	}
+	finish_panel(sums, act, act_bytes, n_tok, rows, scale, out + r, out_stride);
+}
+
+static void gemm(const struct weight *w, int64_t r0, int64_t r1, const uint8_t *act,
+		 size_t act_bytes, int64_t n_tok, float *out, int64_t out_stride)
+{
+	for (int64_t t = 0; t < n_tok; t += PANEL_TOKENS) {
+		int64_t nt = n_tok - t < PANEL_TOKENS ? n_tok - t : PANEL_TOKENS;
+
+		for (int64_t r = r0; r < r1; r += PANEL_ROWS)
+			gemm_panel(w, r, r1 - r < PANEL_ROWS ? r1 - r : PANEL_ROWS,
+				   act + (size_t)t * act_bytes, act_bytes, nt, out + t * out_stride,
+				   out_stride);
+	}
+}
+
+bool i2s_matmul_avx512vnni(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
+			   const void *act, size_t act_bytes, int64_t n_tok, float *out,
+			   int64_t out_stride)
+{
+	(void)k;
+	if (n_tok > GEMV_TOKENS) {
+		gemm(w, r0, r1, act, act_bytes, n_tok, out, out_stride);
+		return true;
+	}
+	if (w->n_in > GEMV_N_MAX)
+		return false;
+	for (int64_t t = 0; t < n_tok; t++)
+		gemv(w, r0, r1, (const uint8_t *)act + (size_t)t * act_bytes, out + t * out_stride);
+	return true;
+}
