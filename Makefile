@@ -107,9 +107,11 @@ CLI_OBJS = \
 	orchestrator/cli/cli.o \
 	orchestrator/cli/commands.o \
 	orchestrator/cli/completion.o \
+	orchestrator/cli/engine_call.o \
 	orchestrator/cli/gen_fixtures.o \
 	orchestrator/cli/gen_mini_gguf.o \
 	orchestrator/cli/help.o \
+	orchestrator/cli/logits.o \
 	orchestrator/cli/receipt.o \
 	orchestrator/cli/suggest.o \
 	orchestrator/cli/term.o \
@@ -165,7 +167,8 @@ TEST_PROGRAMS = \
 	fake_worker
 
 # shell tests: tests/NAME.sh, same output lines
-SHELL_TESTS =
+SHELL_TESTS = \
+	logits
 
 # tests/fuzz/NAME.c
 FUZZERS = \

@@ -5,12 +5,14 @@
 extern const struct command cmd_completion;
 extern const struct command cmd_gen_fixtures;
 extern const struct command cmd_gen_mini_gguf;
+extern const struct command cmd_logits;
 extern const struct command cmd_receipt;
 
 const struct command *const commands[] = {
 	&cmd_completion,
 	&cmd_gen_fixtures,
 	&cmd_gen_mini_gguf,
+	&cmd_logits,
 	&cmd_receipt,
 	NULL,
 };

@@ -102,7 +102,9 @@ int engine_command(struct engine_command *out, const char *engine, struct err *e
 	if (r < 0)
 		return r;
 	add_arg(out, &n, &at, path);
-	if (engine_is_own(engine))
+	if (engine_is_own(engine)) {
+		add_arg(out, &n, &at, "--engine");
 		add_arg(out, &n, &at, engine);
+	}
 	return 0;
 }
