@@ -88,6 +88,7 @@ MODEL_OBJS = \
 	workers/model/weights.o
 
 ENGINE_OBJS = \
+	workers/engines/llama_stages.o \
 	workers/engines/native.o \
 	workers/engines/oracle.o \
 	workers/engines/oracle_evaluate.o \

@@ -20,8 +20,9 @@ enum trace_stage {		/* shape; T = positions of this evaluation, C = visible cell
 	STAGE_K_NORM,		/* [T, n_kv_head · d] */
 	STAGE_Q_ROPE,		/* [T, n_head · d] */
 	STAGE_K_ROPE,		/* [T, n_kv_head · d] */
-	STAGE_ATTN_SCORES,	/* [T, n_head, C] q·k before scaling and mask */
-	STAGE_ATTN_SOFTMAX,	/* [T, n_head, C] */
+	STAGE_ATTN_SCORES,	/* [T, n_head, C] q·k before scaling and mask; C = cells up to the
+				 * last row's position, those after a row's own position are 0 */
+	STAGE_ATTN_SOFTMAX,	/* [T, n_head, C], the same */
 	STAGE_ATTN_OUT_HEADS,	/* [T, n_head · d] */
 	STAGE_ATTN_SUB_NORM,	/* [T, n_head · d] architectures with sub-norms only */
 	STAGE_ATTN_O,		/* [T, n_embd] */

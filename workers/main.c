@@ -18,7 +18,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#ifndef ASSAY_BUILD_ID
 #include "build_id.h"
+#endif
 
 static const struct engine_ops *find_engine(const char *name)
 {

@@ -8,7 +8,9 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#ifndef ASSAY_BUILD_ID
 #include "build_id.h"
+#endif
 
 int64_t serve_now_us(void)
 {
