@@ -67,6 +67,7 @@ MODEL_OBJS = \
 	workers/model/jinja_lex.o \
 	workers/model/jinja_parse.o \
 	workers/model/jinja_value.o \
+	workers/model/inspect.o \
 	workers/model/model.o \
 	workers/model/ops.o \
 	workers/model/pretok.o \
@@ -116,6 +117,7 @@ CLI_OBJS = \
 	orchestrator/cli/receipt.o \
 	orchestrator/cli/suggest.o \
 	orchestrator/cli/term.o \
+	orchestrator/cli/verify.o \
 	orchestrator/cli/version.o
 
 PROVISION_OBJS = \
@@ -169,10 +171,12 @@ TEST_PROGRAMS = \
 
 # shell tests: tests/NAME.sh, same output lines
 SHELL_TESTS = \
-	logits
+	logits \
+	models
 
 # tests/fuzz/NAME.c
 FUZZERS = \
+	gguf \
 	wire
 
 include tests/rules.mk

@@ -13,8 +13,31 @@ test:
 	@$(MAKE) --no-print-directory -s test-run
 
 .PHONY: test-run
-test-run: all $(UNIT_BINS) $(TEST_BINS)
+test-run: all $(UNIT_BINS) $(TEST_BINS) $(patsubst %,$(B)/tests/corpus/%_corpus,$(FUZZERS))
 	@B=$(B) tests/run.sh $(patsubst %,$(B)/tests/unit/%_test,$(UNIT_TESTS)) \
-		$(patsubst %,tests/%.sh,$(SHELL_TESTS))
+		$(patsubst %,tests/%.sh,$(SHELL_TESTS)) \
+		$(patsubst %,$(B)/tests/corpus/%_corpus,$(FUZZERS))
 
 .SECONDARY: $(patsubst %,$(B)/tests/unit/%_test.o,$(UNIT_TESTS))
+
+# ---- fuzzing: `make fuzz` runs each FUZZERS entry for FUZZ_SECONDS on its committed corpus -----
+FUZZ_SECONDS ?= 20
+
+.PHONY: fuzz-run
+fuzz:
+	@$(MAKE) --no-print-directory -s CC=clang SAN=fuzzer-no-link,address,undefined B=build/fuzz fuzz-run
+fuzz-run: $(patsubst %,$(B)/tests/fuzz/%,$(FUZZERS))
+	@for f in $(FUZZERS); do \
+		mkdir -p $(B)/corpus/$$f; echo "fuzz $$f, $(FUZZ_SECONDS) s"; \
+		$(B)/tests/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -verbosity=0 \
+			-print_final_stats=1 -artifact_prefix=$(B)/ \
+			$(B)/corpus/$$f tests/fuzz/corpus/$$f 2>&1 || exit 1; \
+	done
+$(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/libassay.a $(B)/libworker.a
+	@mkdir -p $(dir $@)
+	$(CC) -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# In `make test` the same entries run once over their corpora, with any compiler.
+$(B)/tests/corpus/%_corpus: $(B)/tests/fuzz/%.o $(B)/tests/fuzz/replay.o $(B)/libassay.a $(B)/libworker.a
+	@mkdir -p $(dir $@)
+	$(CC) $(SANFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)

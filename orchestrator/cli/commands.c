@@ -7,6 +7,7 @@ extern const struct command cmd_gen_fixtures;
 extern const struct command cmd_gen_mini_gguf;
 extern const struct command cmd_logits;
 extern const struct command cmd_receipt;
+extern const struct command cmd_verify;
 
 const struct command *const commands[] = {
 	&cmd_completion,
@@ -14,5 +15,6 @@ const struct command *const commands[] = {
 	&cmd_gen_mini_gguf,
 	&cmd_logits,
 	&cmd_receipt,
+	&cmd_verify,
 	NULL,
 };
