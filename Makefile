@@ -106,14 +106,17 @@ WORKER_MAIN = \
 
 # ---- the orchestrator ---------------------------------------------------------------------
 CLI_OBJS = \
+	orchestrator/cli/cache.o \
 	orchestrator/cli/cli.o \
 	orchestrator/cli/commands.o \
 	orchestrator/cli/completion.o \
 	orchestrator/cli/engine_call.o \
 	orchestrator/cli/gen_fixtures.o \
 	orchestrator/cli/gen_mini_gguf.o \
+	orchestrator/cli/fetch_models.o \
 	orchestrator/cli/help.o \
 	orchestrator/cli/logits.o \
+	orchestrator/cli/model_events.o \
 	orchestrator/cli/receipt.o \
 	orchestrator/cli/suggest.o \
 	orchestrator/cli/term.o \
@@ -122,10 +125,25 @@ CLI_OBJS = \
 
 PROVISION_OBJS = \
 	gen/embedded.o \
+	orchestrator/provision/adopt.o \
 	orchestrator/provision/digest.o \
 	orchestrator/provision/embed.o \
+	orchestrator/provision/fetch.o \
+	orchestrator/provision/fetch_conn.o \
+	orchestrator/provision/fetch_disk.o \
+	orchestrator/provision/fetch_http.o \
+	orchestrator/provision/fetch_job.o \
+	orchestrator/provision/fetch_open.o \
+	orchestrator/provision/http_head.o \
+	orchestrator/provision/hub.o \
 	orchestrator/provision/json_line.o \
-	orchestrator/provision/models_lock.o
+	orchestrator/provision/models.o \
+	orchestrator/provision/models_lock.o \
+	orchestrator/provision/partlog.o \
+	orchestrator/provision/place.o \
+	orchestrator/provision/ranges.o \
+	orchestrator/provision/store.o \
+	orchestrator/provision/unpack.o
 
 # files of this tree that the program carries with it; read with orchestrator/provision/embed.h
 EMBED = \

@@ -2,7 +2,9 @@
 
 #include <stddef.h>
 
+extern const struct command cmd_cache;
 extern const struct command cmd_completion;
+extern const struct command cmd_fetch_models;
 extern const struct command cmd_gen_fixtures;
 extern const struct command cmd_gen_mini_gguf;
 extern const struct command cmd_logits;
@@ -10,7 +12,9 @@ extern const struct command cmd_receipt;
 extern const struct command cmd_verify;
 
 const struct command *const commands[] = {
+	&cmd_cache,
 	&cmd_completion,
+	&cmd_fetch_models,
 	&cmd_gen_fixtures,
 	&cmd_gen_mini_gguf,
 	&cmd_logits,

@@ -181,7 +181,8 @@ static enum http_take refused(struct conn *c, const struct http_head *h)
 	const char *detail = h->error[0] ? h->error : "";
 	bool hub = hub_is_origin(c->job->fetch->hub, c->url);
 
-	if (!c->resolving && strcmp(s->resolved, s->url) != 0 && s->re_resolved < RE_RESOLVE_MAX)
+	if ((c->resolving ? c->hop > 0 : strcmp(s->resolved, s->url) != 0) &&
+	    s->re_resolved < RE_RESOLVE_MAX)
 		return verdict(c, VERDICT_EXPIRED, EXIT_AUTH, "answers %d: the signed address has expired",
 			       h->status);
 	if (h->status == 401 || h->status == 403)
@@ -414,12 +415,14 @@ static void expired(struct conn *c)
 	struct source *s = source_of(c);
 
 	s->err = c->verdict;
-	if (strcmp(s->resolved, c->url) == 0) {
-		s->resolved[0] = '\0';
-		s->re_resolved++;
-		fetch_say(c->job, FETCH_TROUBLE, "%s; asking the origin again", c->verdict.msg);
-	}
 	wait_until(c, fetch_now(c->job->fetch));
+	if (!c->resolving && strcmp(s->resolved, c->url) != 0)
+		return;		/* another connection has seen it before */
+	if (c->resolving)
+		c->not_before_ms += pause_ms(c, s->re_resolved + 1);
+	s->resolved[0] = '\0';
+	s->re_resolved++;
+	fetch_say(c->job, FETCH_TROUBLE, "%s; asking the origin again", c->verdict.msg);
 }
 
 static void went_through(struct conn *c, enum http_end end)

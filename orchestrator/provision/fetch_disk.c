@@ -20,7 +20,7 @@ struct work {
 	struct pending *pending;
 	int n_pending;
 	uint64_t source;		/* sync: to record, with its ETag */
-	char etag[JOURNAL_ETAG_MAX];
+	char etag[PARTLOG_ETAG_MAX];
 	struct err err;
 	int r;
 };
@@ -171,9 +171,9 @@ static void run_sync(uv_work_t *uv)
 		w->r = err_set(&w->err, disk_code(), "syncing %s: %s%s", w->job->request->blob.part,
 			       strerror(errno), full_hint());
 	else
-		w->r = journal_append(&w->job->journal, &w->ranges, &w->digest, &w->err);
+		w->r = partlog_append(&w->job->journal, &w->ranges, &w->digest, &w->err);
 	if (w->r == 0 && w->source)
-		w->r = journal_source(&w->job->journal, w->source, w->etag, &w->err);
+		w->r = partlog_source(&w->job->journal, w->source, w->etag, &w->err);
 }
 
 static void after_sync(uv_work_t *uv, int status)
@@ -213,7 +213,7 @@ void disk_sync(struct job *j)
 	if (j->etag_new) {
 		const struct source *s = &j->sources[j->source];
 
-		w->source = journal_fnv(s->url, strlen(s->url));
+		w->source = partlog_fnv(s->url, strlen(s->url));
 		memcpy(w->etag, s->etag, sizeof(w->etag));
 		j->etag_new = false;
 	}

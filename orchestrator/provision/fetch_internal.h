@@ -5,7 +5,7 @@
 
 #include "fetch.h"
 #include "fetch_http.h"
-#include "journal.h"
+#include "partlog.h"
 #include "ranges.h"
 
 #include <uv.h>
@@ -20,7 +20,7 @@ struct job;
 struct source {
 	const char *url;
 	char resolved[HTTP_URL_MAX];	/* behind the redirects; "" not known */
-	char etag[JOURNAL_ETAG_MAX];	/* strong; "" none */
+	char etag[PARTLOG_ETAG_MAX];	/* strong; "" none */
 	bool dead;
 	bool no_ranges;		/* answers a range request with everything */
 	int failures;		/* in a row, without progress */
@@ -84,9 +84,9 @@ struct job {
 	struct conn conns[FETCH_CONNECTIONS_MAX];
 	int lock_fd, part_fd;
 	bool waiting_said;
-	struct journal journal;
-	uint64_t journal_source;	/* of the .part that was found, and its ETag */
-	char journal_etag[JOURNAL_ETAG_MAX];
+	struct partlog journal;
+	uint64_t partlog_source;	/* of the .part that was found, and its ETag */
+	char partlog_etag[PARTLOG_ETAG_MAX];
 	bool planned;		/* size known, room allocated, journal begun */
 	int64_t size;		/* -1: not known */
 	struct ranges assigned, written, committed;

@@ -250,7 +250,7 @@ static void refetch_bad_chunks(struct job *j)
 	if (fstat(j->part_fd, &st) != 0)
 		err_set(&e, EXIT_INTERNAL, "%s: %s", j->request->blob.part, strerror(errno));
 	else
-		journal_begin(&j->journal, j->size, (int64_t)st.st_ino, j->request->sha256,
+		partlog_begin(&j->journal, j->size, (int64_t)st.st_ino, j->request->sha256,
 			      &j->committed, &e);
 	if (e.code)
 		job_fail(j, &e, false);

@@ -18,8 +18,8 @@ static int failed(const char *what, const char *path, struct err *e)
 static int resume(struct job *j, const struct stat *st, struct err *e)
 {
 	const struct fetch_request *q = j->request;
-	struct journal_state old;
-	int r = journal_open(&j->journal, q->blob.journal, (int64_t)st->st_ino, q->sha256, &old, e);
+	struct partlog_state old;
+	int r = partlog_open(&j->journal, q->blob.journal, (int64_t)st->st_ino, q->sha256, &old, e);
 
 	if (r < 0)
 		return r;
@@ -32,7 +32,7 @@ static int resume(struct job *j, const struct stat *st, struct err *e)
 		j->digest = old.digest;
 		j->result->resumed = ranges_bytes(&old.on_disk);
 		for (int i = 0; i < q->n_sources; i++)
-			if (journal_fnv(q->sources[i], strlen(q->sources[i])) == old.source)
+			if (partlog_fnv(q->sources[i], strlen(q->sources[i])) == old.source)
 				memcpy(j->sources[i].etag, old.etag, sizeof(old.etag));
 	}
 	ranges_free(&old.on_disk);
@@ -108,7 +108,7 @@ int job_plan(struct job *j, int64_t size, struct err *e)
 	r = size > 0 ? fallocate(j->part_fd, 0, 0, size) : 0;
 	if (r != 0 && errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL)
 		return failed("allocating", q->blob.part, e);
-	r = journal_begin(&j->journal, size, (int64_t)st.st_ino, q->sha256, NULL, e);
+	r = partlog_begin(&j->journal, size, (int64_t)st.st_ino, q->sha256, NULL, e);
 	if (r < 0)
 		return r;
 	j->size = size;
@@ -125,7 +125,7 @@ void job_close(struct job *j)
 		unlink(q->blob.journal);
 		rmdir(q->blob.dir);	/* stays when other files are in it */
 	}
-	journal_close(&j->journal);
+	partlog_close(&j->journal);
 	if (j->part_fd >= 0)
 		close(j->part_fd);
 	if (j->lock_fd >= 0)
@@ -142,5 +142,5 @@ void job_free(struct job *j)
 	ranges_free(&j->committed);
 	ranges_free(&j->bad);
 	free(j->pending);
-	journal_close(&j->journal);
+	partlog_close(&j->journal);
 }

@@ -329,6 +329,11 @@ static bool held(const char *path)
 	return is_held;
 }
 
+bool store_lease_is_held(const struct store_blob *b)
+{
+	return held(b->lease);
+}
+
 bool store_in_use(const struct store_blob *b)
 {
 	return held(b->lease) || held(b->lock);

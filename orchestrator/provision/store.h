@@ -5,7 +5,7 @@
  *	<root>/models/<sha256>/model.gguf		verified; read-only; nothing else has this name
  *	<root>/models/<sha256>/model.json		what it is, and its stamp (size, time, inode)
  *	<root>/models/<sha256>/model.gguf.part		a transfer under way, with …
- *	<root>/models/<sha256>/model.gguf.part.journal	… what of it is on disk (journal.h)
+ *	<root>/models/<sha256>/model.gguf.part.journal	… what of it is on disk (partlog.h)
  *	<root>/models/<sha256>/lease			shared flock by everyone who uses the model
  *	<root>/locks/<sha256>				exclusive flock by who fetches, repairs, deletes
  *
@@ -87,7 +87,8 @@ int store_restamp(const struct store_blob *b, struct store_meta *m, struct err *
 int store_lock(const struct store_blob *b, bool *busy, struct err *e);
 /* A shared lease on the model whose file this is; closed with the process or by close(). -1: none. */
 int store_lease(const char *model_path);
-/* Whether somebody holds a lease or the lock. */
+/* Whether somebody holds a lease, or a lease or the lock. */
+bool store_lease_is_held(const struct store_blob *b);
 bool store_in_use(const struct store_blob *b);
 
 /*

@@ -9,47 +9,47 @@
  *	16 i64  b: inode of the .part / to / – / –
  *	24 104  SHA-256 expected (zero: not known) / – / state of digest.h / its ETag, NUL-padded
  */
-#ifndef ASSAY_JOURNAL_H
-#define ASSAY_JOURNAL_H
+#ifndef ASSAY_PARTLOG_H
+#define ASSAY_PARTLOG_H
 
 #include "digest.h"
 #include "err.h"
 #include "ranges.h"
 
-enum { JOURNAL_RECORD_BYTES = 128, JOURNAL_ETAG_MAX = 104, JOURNAL_BYTES_MAX = 16 << 20 };
+enum { PARTLOG_RECORD_BYTES = 128, PARTLOG_ETAG_MAX = 104, PARTLOG_BYTES_MAX = 16 << 20 };
 
-struct journal {
+struct partlog {
 	int fd;			/* -1: not open */
 	int64_t end;		/* bytes of whole records */
 	char path[1024];
 };
 
-struct journal_state {
+struct partlog_state {
 	int64_t size;		/* of the file; -1: there was no journal that fits */
 	struct ranges on_disk;	/* caller frees */
 	struct digest digest;	/* over the first digest.bytes, all of them in on_disk */
 	uint64_t source;	/* the last one recorded, and its ETag ("" when none) */
-	char etag[JOURNAL_ETAG_MAX];
+	char etag[PARTLOG_ETAG_MAX];
 };
 
 /*
  * Opens or makes the journal and reads what it says about the .part with this inode and expected
  * hash (NULL: not known). Anything that does not fit empties it: state->size is -1 then.
  */
-int journal_open(struct journal *j, const char *path, int64_t part_inode, const uint8_t *sha256,
-		 struct journal_state *state, struct err *e);
+int partlog_open(struct partlog *j, const char *path, int64_t part_inode, const uint8_t *sha256,
+		 struct partlog_state *state, struct err *e);
 
 /* Empties it and writes the head (and, for a repair, ranges that are known to be good). */
-int journal_begin(struct journal *j, int64_t size, int64_t part_inode, const uint8_t *sha256,
+int partlog_begin(struct partlog *j, int64_t size, int64_t part_inode, const uint8_t *sha256,
 		  const struct ranges *on_disk, struct err *e);
 
 /* Appends and syncs. etag may be NULL. Safe on another thread, one call at a time. */
-int journal_append(struct journal *j, const struct ranges *added, const struct digest *digest,
+int partlog_append(struct partlog *j, const struct ranges *added, const struct digest *digest,
 		   struct err *e);
-int journal_source(struct journal *j, uint64_t source, const char *etag, struct err *e);
+int partlog_source(struct partlog *j, uint64_t source, const char *etag, struct err *e);
 
-void journal_close(struct journal *j);	/* accepts one that is not open */
+void partlog_close(struct partlog *j);	/* accepts one that is not open */
 
-uint64_t journal_fnv(const void *data, size_t bytes);
+uint64_t partlog_fnv(const void *data, size_t bytes);
 
 #endif

@@ -1,4 +1,4 @@
-#include "journal.h"
+#include "partlog.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -11,7 +11,7 @@
 
 enum { HEAD = 1, RANGE = 2, DIGEST = 3, SOURCE = 4 };
 
-uint64_t journal_fnv(const void *data, size_t bytes)
+uint64_t partlog_fnv(const void *data, size_t bytes)
 {
 	uint64_t h = 0xcbf29ce484222325u;
 
@@ -40,21 +40,21 @@ static void seal(uint8_t *p, uint32_t kind, int64_t a, int64_t b)
 	put(p + 4, kind, 4);
 	put(p + 8, (uint64_t)a, 8);
 	put(p + 16, (uint64_t)b, 8);
-	put(p, journal_fnv(p + 4, JOURNAL_RECORD_BYTES - 4) & 0xffffffffu, 4);
+	put(p, partlog_fnv(p + 4, PARTLOG_RECORD_BYTES - 4) & 0xffffffffu, 4);
 }
 
 static bool is_sealed(const uint8_t *p)
 {
-	return get(p, 4) == (journal_fnv(p + 4, JOURNAL_RECORD_BYTES - 4) & 0xffffffffu);
+	return get(p, 4) == (partlog_fnv(p + 4, PARTLOG_RECORD_BYTES - 4) & 0xffffffffu);
 }
 
-static int failed(const struct journal *j, const char *what, struct err *e)
+static int failed(const struct partlog *j, const char *what, struct err *e)
 {
 	return err_set(e, errno == ENOSPC || errno == EDQUOT ? EXIT_NO_SPACE : EXIT_INTERNAL,
 		       "%s %s: %s", what, j->path, strerror(errno));
 }
 
-static bool take(struct journal_state *s, const uint8_t *p)
+static bool take(struct partlog_state *s, const uint8_t *p)
 {
 	int64_t a = (int64_t)get(p + 8, 8), b = (int64_t)get(p + 16, 8);
 
@@ -71,45 +71,45 @@ static bool take(struct journal_state *s, const uint8_t *p)
 		return (int64_t)s->digest.bytes == a;
 	case SOURCE:
 		s->source = (uint64_t)a;
-		memcpy(s->etag, p + 24, JOURNAL_ETAG_MAX);
-		s->etag[JOURNAL_ETAG_MAX - 1] = '\0';
+		memcpy(s->etag, p + 24, PARTLOG_ETAG_MAX);
+		s->etag[PARTLOG_ETAG_MAX - 1] = '\0';
 		return true;
 	}
 	return false;
 }
 
-static void read_records(struct journal *j, const uint8_t *data, size_t bytes, int64_t inode,
-			 const uint8_t *sha256, struct journal_state *s)
+static void read_records(struct partlog *j, const uint8_t *data, size_t bytes, int64_t inode,
+			 const uint8_t *sha256, struct partlog_state *s)
 {
 	static const uint8_t unknown[DIGEST_BYTES];
 	const uint8_t *p = data;
 
-	if (bytes < JOURNAL_RECORD_BYTES || !is_sealed(p) || get(p + 4, 4) != HEAD ||
+	if (bytes < PARTLOG_RECORD_BYTES || !is_sealed(p) || get(p + 4, 4) != HEAD ||
 	    (int64_t)get(p + 16, 8) != inode ||
 	    memcmp(p + 24, sha256 ? sha256 : unknown, DIGEST_BYTES) != 0)
 		return;
 	s->size = (int64_t)get(p + 8, 8);
-	for (j->end = JOURNAL_RECORD_BYTES; j->end + JOURNAL_RECORD_BYTES <= (int64_t)bytes;
-	     j->end += JOURNAL_RECORD_BYTES)
+	for (j->end = PARTLOG_RECORD_BYTES; j->end + PARTLOG_RECORD_BYTES <= (int64_t)bytes;
+	     j->end += PARTLOG_RECORD_BYTES)
 		if (!is_sealed(data + j->end) || !take(s, data + j->end))
 			break;
 }
 
-int journal_open(struct journal *j, const char *path, int64_t part_inode, const uint8_t *sha256,
-		 struct journal_state *state, struct err *e)
+int partlog_open(struct partlog *j, const char *path, int64_t part_inode, const uint8_t *sha256,
+		 struct partlog_state *state, struct err *e)
 {
 	struct stat st;
 	uint8_t *data;
 	ssize_t n;
 
-	*j = (struct journal){.fd = -1};
-	*state = (struct journal_state){.size = -1};
+	*j = (struct partlog){.fd = -1};
+	*state = (struct partlog_state){.size = -1};
 	digest_init(&state->digest);
 	snprintf(j->path, sizeof(j->path), "%s", path);
 	j->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
 	if (j->fd < 0 || fstat(j->fd, &st) != 0)
 		return failed(j, "opening", e);
-	if (st.st_size > JOURNAL_BYTES_MAX)
+	if (st.st_size > PARTLOG_BYTES_MAX)
 		return 0;
 	data = malloc((size_t)st.st_size + 1);
 	assert(data);
@@ -120,7 +120,7 @@ int journal_open(struct journal *j, const char *path, int64_t part_inode, const 
 	return 0;
 }
 
-static int append(struct journal *j, const uint8_t *records, size_t bytes, struct err *e)
+static int append(struct partlog *j, const uint8_t *records, size_t bytes, struct err *e)
 {
 	for (size_t done = 0; done < bytes;) {
 		ssize_t n = pwrite(j->fd, records + done, bytes - done, j->end + (int64_t)done);
@@ -139,18 +139,18 @@ static int append(struct journal *j, const uint8_t *records, size_t bytes, struc
 
 static uint8_t *range_records(const struct ranges *s, int room)
 {
-	uint8_t *records = calloc((size_t)(s ? s->n : 0) + (size_t)room, JOURNAL_RECORD_BYTES);
+	uint8_t *records = calloc((size_t)(s ? s->n : 0) + (size_t)room, PARTLOG_RECORD_BYTES);
 
 	assert(records);
 	for (int i = 0; s && i < s->n; i++)
-		seal(records + (size_t)i * JOURNAL_RECORD_BYTES, RANGE, s->v[i].from, s->v[i].to);
+		seal(records + (size_t)i * PARTLOG_RECORD_BYTES, RANGE, s->v[i].from, s->v[i].to);
 	return records;
 }
 
-int journal_begin(struct journal *j, int64_t size, int64_t part_inode, const uint8_t *sha256,
+int partlog_begin(struct partlog *j, int64_t size, int64_t part_inode, const uint8_t *sha256,
 		  const struct ranges *on_disk, struct err *e)
 {
-	uint8_t head[JOURNAL_RECORD_BYTES] = {0}, *records;
+	uint8_t head[PARTLOG_RECORD_BYTES] = {0}, *records;
 	int r;
 
 	if (ftruncate(j->fd, 0) != 0)
@@ -163,39 +163,39 @@ int journal_begin(struct journal *j, int64_t size, int64_t part_inode, const uin
 	if (r < 0 || !on_disk || !on_disk->n)
 		return r;
 	records = range_records(on_disk, 0);
-	r = append(j, records, (size_t)on_disk->n * JOURNAL_RECORD_BYTES, e);
+	r = append(j, records, (size_t)on_disk->n * PARTLOG_RECORD_BYTES, e);
 	free(records);
 	return r;
 }
 
-int journal_append(struct journal *j, const struct ranges *added, const struct digest *digest,
+int partlog_append(struct partlog *j, const struct ranges *added, const struct digest *digest,
 		   struct err *e)
 {
 	uint8_t *records = range_records(added, 1);
-	uint8_t *last = records + (size_t)added->n * JOURNAL_RECORD_BYTES;
+	uint8_t *last = records + (size_t)added->n * PARTLOG_RECORD_BYTES;
 	int r;
 
 	digest_save(digest, last + 24);
 	seal(last, DIGEST, (int64_t)digest->bytes, 0);
-	r = append(j, records, (size_t)(added->n + 1) * JOURNAL_RECORD_BYTES, e);
+	r = append(j, records, (size_t)(added->n + 1) * PARTLOG_RECORD_BYTES, e);
 	free(records);
 	return r;
 }
 
-int journal_source(struct journal *j, uint64_t source, const char *etag, struct err *e)
+int partlog_source(struct partlog *j, uint64_t source, const char *etag, struct err *e)
 {
-	uint8_t record[JOURNAL_RECORD_BYTES] = {0};
+	uint8_t record[PARTLOG_RECORD_BYTES] = {0};
 
-	if (strlen(etag) >= JOURNAL_ETAG_MAX)
+	if (strlen(etag) >= PARTLOG_ETAG_MAX)
 		return 0;
 	memcpy(record + 24, etag, strlen(etag));
 	seal(record, SOURCE, (int64_t)source, 0);
 	return append(j, record, sizeof(record), e);
 }
 
-void journal_close(struct journal *j)
+void partlog_close(struct partlog *j)
 {
 	if (j->fd >= 0)
 		close(j->fd);
-	*j = (struct journal){.fd = -1};
+	*j = (struct partlog){.fd = -1};
 }
