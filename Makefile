@@ -154,7 +154,11 @@ SWEEP_OBJS = \
 	orchestrator/sweep/client.o \
 	orchestrator/sweep/engines.o
 
-VERDICT_OBJS =
+VERDICT_OBJS = \
+	orchestrator/verdict/metrics.o \
+	orchestrator/verdict/metrics_avx2.o \
+	orchestrator/verdict/metrics_avx512.o \
+	orchestrator/verdict/metrics_base.o
 
 REPORT_OBJS = \
 	orchestrator/report/sign.o
@@ -180,6 +184,7 @@ UNIT_TESTS = \
 	template \
 	threads \
 	tokenizer \
+	metrics \
 	trace \
 	wire
 
@@ -227,6 +232,7 @@ $(B)/%_avx512vnni.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vn
 	-mavx2 -mfma -mf16c -mbmi2
 # kernels are worth the compiler's best; everything else stays at CFLAGS
 $(B)/workers/kernels/%.o: OPT = -O3
+$(B)/orchestrator/verdict/metrics_%.o: OPT = -O3 -Wno-psabi
 
 $(B)/%.o: %.c | $(B)/gen/build_id.h
 	@mkdir -p $(dir $@)

@@ -1,0 +1,3 @@
+#define BLOCK metrics_block_base
+#define EXPS metrics_exp_base
+#include "metrics_loops.inc"
