@@ -147,18 +147,23 @@ PROVISION_OBJS = \
 
 # files of this tree that the program carries with it; read with orchestrator/provision/embed.h
 EMBED = \
-	lockfiles/crossval-models.lock.json
+	lockfiles/crossval-models.lock.json \
+	lockfiles/thresholds.json
 
 SWEEP_OBJS = \
 	orchestrator/sweep/child.o \
 	orchestrator/sweep/client.o \
-	orchestrator/sweep/engines.o
+	orchestrator/sweep/engines.o \
+	orchestrator/sweep/scenario.o \
+	orchestrator/sweep/scenario_line.o
 
 VERDICT_OBJS = \
+	orchestrator/verdict/compare.o \
 	orchestrator/verdict/metrics.o \
 	orchestrator/verdict/metrics_avx2.o \
 	orchestrator/verdict/metrics_avx512.o \
-	orchestrator/verdict/metrics_base.o
+	orchestrator/verdict/metrics_base.o \
+	orchestrator/verdict/thresholds.o
 
 REPORT_OBJS = \
 	orchestrator/report/sign.o
@@ -185,6 +190,7 @@ UNIT_TESTS = \
 	threads \
 	tokenizer \
 	metrics \
+	scenario \
 	trace \
 	wire
 

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -252,7 +251,6 @@ static char **child_environment(void)
 static int spawn(struct child *c, uv_loop_t *loop)
 {
 	uv_stdio_container_t stdio[4] = {{.flags = UV_IGNORE}};
-	struct rlimit old, raised;
 	uv_process_options_t po = {0};
 	char **env = child_environment();
 	int r;
@@ -271,13 +269,7 @@ static int spawn(struct child *c, uv_loop_t *loop)
 	po.stdio_count = 4;
 	po.flags = UV_PROCESS_DETACHED;
 	po.exit_cb = on_exit_status;
-	getrlimit(RLIMIT_STACK, &old);
-	raised = old;
-	if (raised.rlim_cur != RLIM_INFINITY && raised.rlim_cur < CHILD_STACK_BYTES)
-		raised.rlim_cur = old.rlim_max < CHILD_STACK_BYTES ? old.rlim_max : CHILD_STACK_BYTES;
-	setrlimit(RLIMIT_STACK, &raised);
 	r = uv_spawn(loop, &c->process, &po);
-	setrlimit(RLIMIT_STACK, &old);
 	free(env);
 	return r;
 }

@@ -30,7 +30,6 @@ enum {
 	CHILD_BYE_MS = 1000,		/* from BYE to TERM */
 	CHILD_TERM_MS = 1500,		/* from TERM to KILL */
 	CHILD_DRAIN_MS = 1000,		/* from exit to closing the pipes by force */
-	CHILD_STACK_BYTES = 64 << 20,	/* bitnet.cpp needs more than the usual 8 MiB */
 };
 
 enum child_fate {

@@ -1,7 +1,7 @@
 /*
  * From an engine's name to the program that answers for it.
  *
- *	native, oracle	assay-worker NAME: $ASSAY_WORKER, else beside this executable, else
+ *	native, oracle	assay-worker --engine NAME: $ASSAY_WORKER, else beside this executable, else
  *			../libexec/assay/ from it
  *	exec:COMMAND	sh -c COMMAND
  *	any other name	a reference: $ASSAY_WORKER_<NAME> (upper case, '-' as '_'), else the worker
