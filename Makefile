@@ -154,16 +154,23 @@ SWEEP_OBJS = \
 	orchestrator/sweep/child.o \
 	orchestrator/sweep/client.o \
 	orchestrator/sweep/engines.o \
+	orchestrator/sweep/exchange.o \
+	orchestrator/sweep/pool.o \
 	orchestrator/sweep/scenario.o \
-	orchestrator/sweep/scenario_line.o
+	orchestrator/sweep/scenario_line.o \
+	orchestrator/sweep/token_gate.o
 
 VERDICT_OBJS = \
 	orchestrator/verdict/compare.o \
 	orchestrator/verdict/metrics.o \
-	orchestrator/verdict/metrics_avx2.o \
-	orchestrator/verdict/metrics_avx512.o \
 	orchestrator/verdict/metrics_base.o \
 	orchestrator/verdict/thresholds.o
+
+ifeq ($(MACHINE),x86_64)
+VERDICT_OBJS += \
+	orchestrator/verdict/metrics_avx2.o \
+	orchestrator/verdict/metrics_avx512.o
+endif
 
 REPORT_OBJS = \
 	orchestrator/report/sign.o

@@ -25,12 +25,6 @@ struct client {
 	bool waiting, ended;
 };
 
-static bool is_terminal(enum wire_type t)
-{
-	return t == WIRE_OPENED || t == WIRE_TOKENS || t == WIRE_PIECES || t == WIRE_TEMPLATED ||
-	       t == WIRE_DONE || t == WIRE_FAIL;
-}
-
 static int worker_failed(const struct wire_frame *f, struct err *e)
 {
 	int64_t code = wire_get_int(f, "code", EXIT_INFERENCE);
@@ -73,7 +67,7 @@ static void on_frame(void *ctx, const struct wire_frame *f)
 		c->result = c->fn(c->ctx, f, c->e);
 	if (f->type == WIRE_FAIL && c->result == 0)
 		c->result = worker_failed(f, c->e);
-	if (is_terminal(f->type))
+	if (wire_terminal(f->type))
 		c->waiting = false;
 	else if (c->result < 0)
 		child_kill(c->child);	/* the caller gave up in the middle of an answer */

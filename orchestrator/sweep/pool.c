@@ -73,12 +73,6 @@ static char *copy_header(const struct wire_frame *f)
 	return text;
 }
 
-static bool is_terminal(enum wire_type t)
-{
-	return t == WIRE_OPENED || t == WIRE_TOKENS || t == WIRE_PIECES || t == WIRE_TEMPLATED ||
-	       t == WIRE_DONE || t == WIRE_FAIL;
-}
-
 static void take_hello(struct worker *w, const struct wire_frame *f)
 {
 	char what[200];
@@ -118,7 +112,7 @@ static void on_frame(void *ctx, const struct wire_frame *f)
 		child_kill(w->child);
 		return;
 	}
-	if (is_terminal(f->type))
+	if (wire_terminal(f->type))
 		w->owes = false;
 	if (f->type == WIRE_OPENED) {
 		free(w->opened);

@@ -18,11 +18,13 @@ struct kernels {
 
 static struct kernels pick(void)
 {
+#ifdef __x86_64__
 	if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
 	    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
 		return (struct kernels){metrics_block_avx512, metrics_exp_avx512};
 	if (__builtin_cpu_supports("avx2"))
 		return (struct kernels){metrics_block_avx2, metrics_exp_avx2};
+#endif
 	return (struct kernels){metrics_block_base, metrics_exp_base};
 }
 

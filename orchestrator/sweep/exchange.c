@@ -1,0 +1,695 @@
+#include "exchange.h"
+
+#include "engines.h"
+#include "token_gate.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static void next_step(struct exchange *x, struct lane *l);
+
+static struct wire_frame as_frame(const char *lines)
+{
+	return (struct wire_frame){.header = lines, .header_bytes = lines ? strlen(lines) : 0};
+}
+
+bool exchange_fact(const char *lines, const char *key, char *out, size_t size)
+{
+	struct wire_frame f = as_frame(lines);
+
+	return lines && wire_get(&f, key, 0, out, size);
+}
+
+int64_t exchange_fact_int(const char *lines, const char *key, int64_t absent)
+{
+	struct wire_frame f = as_frame(lines);
+
+	return lines ? wire_get_int(&f, key, absent) : absent;
+}
+
+void exchange_init(struct exchange *x, const struct exchange_setup *setup,
+		   const struct scenario *s, const char *const engine[POOL_SIDES])
+{
+	*x = (struct exchange){.setup = setup, .scenario = s, .first_difference = -1};
+	x->n_sides = engine[1] ? 2 : 1;
+	for (int i = 0; i < x->n_sides; i++) {
+		x->sides[i].engine = engine[i];
+		x->sides[i].peak_rss = -1;
+		digest_init(&x->sides[i].logits);
+	}
+}
+
+/* ---- the end -------------------------------------------------------------------------------- */
+
+static char *copy_text(const char *text)
+{
+	return text ? strdup(text) : NULL;
+}
+
+static void end(struct exchange *x, struct lane *l, enum verdict v, int exit_code, const char *fmt,
+		...) __attribute__((format(printf, 5, 6)));
+
+static void end(struct exchange *x, struct lane *l, enum verdict v, int exit_code, const char *fmt,
+		...)
+{
+	va_list ap;
+
+	if (x->step == EXCHANGE_OVER)
+		return;
+	x->step = EXCHANGE_OVER;
+	x->verdict = v;
+	x->exit_code = exit_code;
+	va_start(ap, fmt);
+	vsnprintf(x->explanation, sizeof(x->explanation), fmt, ap);
+	va_end(ap);
+	for (int i = 0; i < x->n_sides; i++) {
+		struct exchange_side *s = &x->sides[i];
+
+		s->hello = copy_text(lane_hello(l, i));
+		s->opened = copy_text(lane_opened(l, i));
+		s->peak_rss = lane_peak_rss(l, i);
+	}
+	x->over(x, l);
+}
+
+static void broken(struct exchange *x, struct lane *l, int side, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+static void broken(struct exchange *x, struct lane *l, int side, const char *fmt, ...)
+{
+	char what[500];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(what, sizeof(what), fmt, ap);
+	va_end(ap);
+	end(x, l, VERDICT_CRASHED, EXIT_WORKER, "engine %s broke the protocol: %s",
+	    x->sides[side].engine, what);
+}
+
+void exchange_trouble(void *job, struct lane *l, int side, const char *sentence)
+{
+	(void)side;
+	end(job, l, VERDICT_CRASHED, EXIT_WORKER, "%s", sentence);
+}
+
+void exchange_late(void *job, struct lane *l)
+{
+	struct exchange *x = job;
+	bool late[POOL_SIDES] = {false};
+	int n = 0;
+
+	for (int i = 0; i < x->n_sides; i++) {
+		late[i] = lane_owes(l, i) && !lane_paused(l, i);
+		n += late[i];
+	}
+	end(x, l, VERDICT_TIMED_OUT, EXIT_WORKER,
+	    "%s did not finish within the scenario's %d s and %s killed",
+	    n == 2 ? "both engines" : x->sides[late[0] || x->n_sides == 1 ? 0 : 1].engine,
+	    x->scenario->timeout_s, n == 2 ? "were" : "was");
+}
+
+static void failed(struct exchange *x, struct lane *l, int side, const struct wire_frame *f)
+{
+	int64_t code = wire_get_int(f, "code", EXIT_INFERENCE);
+	char said[1500];
+
+	snprintf(said, sizeof(said), "%.*s", (int)(f->body_bytes > 1400 ? 1400 : f->body_bytes),
+		 f->body_bytes ? (const char *)f->body : "");
+	if (code < 1 || code > 125)
+		code = EXIT_INFERENCE;
+	if (x->step == EXCHANGE_OPEN && code == EXIT_MODEL_INVALID)
+		code = EXIT_MODEL_LOAD;
+	if (code == EXIT_MODEL_LOAD && !strstr(said, "fetch-models"))
+		end(x, l, VERDICT_FAILED, (int)code,
+		    "engine %s: %s; `assay fetch-models` provides verified models",
+		    x->sides[side].engine, said);
+	else
+		end(x, l, VERDICT_FAILED, (int)code, "engine %s: %s", x->sides[side].engine, said);
+}
+
+/* ---- requests ------------------------------------------------------------------------------- */
+
+static void ask(struct exchange *x, struct lane *l, int side, struct wire_builder *b)
+{
+	struct err e = ERR_NONE;
+
+	if (wire_finish(b, &e) < 0) {
+		end(x, l, VERDICT_FAILED, EXIT_INTERNAL, "%s", e.msg);
+		return;
+	}
+	x->asked++;
+	lane_send(l, side, b);
+}
+
+static void put_text(struct wire_builder *b, const char *key, const char *value)
+{
+	if (value)
+		wire_put(b, key, "%s", value);
+}
+
+static void put_number(struct wire_builder *b, const char *key, int value)
+{
+	if (value)
+		wire_put(b, key, "%d", value);
+}
+
+static void ask_open(struct exchange *x, struct lane *l)
+{
+	const struct exchange_setup *u = x->setup;
+	struct wire_builder b = {0};
+
+	for (int i = 0; i < x->n_sides; i++) {
+		if (lane_opened(l, i))
+			continue;
+		wire_begin(&b, WIRE_OPEN);
+		put_text(&b, "model", u->model);
+		put_text(&b, "tokenizer", u->tokenizer);
+		put_text(&b, "isa", u->isa);
+		put_text(&b, "kv", u->kv);
+		if (strcmp(x->sides[i].engine, "native") == 0)
+			put_text(&b, "profile", u->profile);
+		put_number(&b, "threads", u->threads);
+		put_number(&b, "ctx", u->ctx);
+		put_number(&b, "ubatch", u->ubatch);
+		for (int k = 0; k < u->n_overrides; k++)
+			wire_put(&b, "override", "%s", u->overrides[k]);
+		ask(x, l, i, &b);
+	}
+	wire_builder_free(&b);
+}
+
+static bool has_feature(struct lane *l, int side, const char *name)
+{
+	char features[512];
+	size_t n = strlen(name);
+
+	if (!exchange_fact(lane_hello(l, side), "features", features, sizeof(features)))
+		return false;
+	for (const char *p = features; *p;) {
+		size_t len = strcspn(p, ",");
+
+		if (len == n && memcmp(p, name, n) == 0)
+			return true;
+		p += len + (p[len] == ',');
+	}
+	return false;
+}
+
+static const char *wanted_template(const struct exchange *x)
+{
+	return *x->scenario->template_name ? x->scenario->template_name : x->setup->template_name;
+}
+
+/* Without a worker that renders, raw is the only template there is. */
+static void raw_prompt(struct exchange *x, struct lane *l)
+{
+	const char *name = wanted_template(x);
+
+	if (strcmp(name, "raw") != 0 && strcmp(name, "auto") != 0) {
+		end(x, l, VERDICT_FAILED, EXIT_TEMPLATE,
+		    "template \"%s\": neither engine renders templates; only raw is left", name);
+		return;
+	}
+	x->prompt = strdup(x->scenario->prompt);
+	assert(x->prompt);
+	x->prompt_bytes = strlen(x->prompt);
+	snprintf(x->template_name, sizeof(x->template_name), "raw");
+	snprintf(x->template_why, sizeof(x->template_why), "neither engine renders templates");
+	x->add_bos = exchange_fact_int(lane_opened(l, x->n_sides - 1), "add_bos", 1) != 0;
+}
+
+static void ask_template(struct exchange *x, struct lane *l)
+{
+	const struct scenario *s = x->scenario;
+	size_t system_bytes = s->system ? strlen(s->system) : 0;
+	struct wire_builder b = {0};
+	int side = 0;
+
+	while (side < x->n_sides && !has_feature(l, side, "template"))
+		side++;
+	if (side == x->n_sides) {
+		raw_prompt(x, l);
+		return;
+	}
+	wire_begin(&b, WIRE_TEMPLATE);
+	wire_put(&b, "name", "%s", wanted_template(x));
+	if (s->system)
+		wire_put(&b, "system", "%zu", system_bytes);
+	wire_body(&b, s->system ? s->system : "", system_bytes);
+	wire_body(&b, s->prompt, strlen(s->prompt));
+	ask(x, l, side, &b);
+	wire_builder_free(&b);
+}
+
+static void take_template(struct exchange *x, const struct wire_frame *f)
+{
+	wire_get(f, "name", 0, x->template_name, sizeof(x->template_name));
+	wire_get(f, "why", 0, x->template_why, sizeof(x->template_why));
+	x->add_bos = wire_get_int(f, "add_bos", 1) != 0;
+	x->parse_special = wire_get_int(f, "parse_special", 0) != 0;
+	x->prompt = malloc(f->body_bytes + 1);
+	assert(x->prompt);
+	if (f->body_bytes)
+		memcpy(x->prompt, f->body, f->body_bytes);
+	x->prompt[f->body_bytes] = '\0';
+	x->prompt_bytes = f->body_bytes;
+}
+
+static void ask_tokens(struct exchange *x, struct lane *l)
+{
+	struct wire_builder b = {0};
+
+	for (int i = 0; i < x->n_sides; i++) {
+		if (!has_feature(l, i, "tokenize"))
+			continue;
+		x->sides[i].tokenized = true;
+		wire_begin(&b, WIRE_TOKENIZE);
+		wire_put(&b, "add_bos", "%d", x->add_bos);
+		wire_put(&b, "parse_special", "%d", x->parse_special);
+		wire_body(&b, x->prompt, x->prompt_bytes);
+		ask(x, l, i, &b);
+	}
+	wire_builder_free(&b);
+	if (x->asked == 0)
+		end(x, l, VERDICT_NOT_COMPARABLE, EXIT_NOTHING_RAN,
+		    "no engine here has a tokenizer; give the scenario \"tokens\" instead of a prompt");
+}
+
+static void set_ids(struct exchange_side *s, const void *ids, int n)
+{
+	free(s->ids);
+	s->ids = malloc((size_t)n * sizeof(*s->ids) + 1);
+	assert(s->ids);
+	if (n)
+		memcpy(s->ids, ids, (size_t)n * sizeof(*s->ids));
+	s->n_ids = n;
+}
+
+static void take_tokens(struct exchange *x, struct lane *l, int side, const struct wire_frame *f)
+{
+	if (f->body_bytes % sizeof(int32_t) || f->body_bytes / sizeof(int32_t) > SCENARIO_TOKENS_MAX)
+		broken(x, l, side, "TOKENS of %zu bytes", f->body_bytes);
+	else
+		set_ids(&x->sides[side], f->body, (int)(f->body_bytes / sizeof(int32_t)));
+}
+
+static void ask_pieces(struct exchange *x, struct lane *l)
+{
+	struct wire_builder b = {0};
+
+	for (int i = 0; i < x->n_sides; i++) {
+		int from, n = token_gate_window(x, i, &from);
+
+		if (!x->sides[i].tokenized || n == 0)
+			continue;
+		wire_begin(&b, WIRE_DETOKENIZE);
+		wire_body(&b, x->sides[i].ids + from, (size_t)n * sizeof(int32_t));
+		ask(x, l, i, &b);
+	}
+	wire_builder_free(&b);
+}
+
+static void tokens_differ(struct exchange *x, struct lane *l)
+{
+	token_gate_cause(x, lane_opened(l, 0), lane_opened(l, x->n_sides - 1));
+	end(x, l, VERDICT_TOKENS_DIFFER, EXIT_TOKENS_DIFFER,
+	    "tokens differ from index %d on (%s: %d ids, %s: %d ids); nothing was evaluated",
+	    x->first_difference, x->sides[0].engine, x->sides[0].n_ids, x->sides[1].engine,
+	    x->sides[1].n_ids);
+}
+
+/* ---- evaluation ----------------------------------------------------------------------------- */
+
+static int64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static int positions_wanted(const struct exchange *x)
+{
+	int more = x->scenario->max_new_tokens;
+
+	return x->sides[0].n_ids + (more > 1 ? more - 1 : 0);
+}
+
+static bool pick_thresholds(struct exchange *x, struct lane *l)
+{
+	const struct exchange_setup *u = x->setup;
+	const char *set = *x->scenario->thresholds ? x->scenario->thresholds : u->thresholds_set;
+	struct thresholds t;
+	struct err e = ERR_NONE;
+	char weights[512] = "";
+
+	for (int i = x->n_sides - 1; i >= 0 && !*weights; i--)
+		exchange_fact(lane_opened(l, i), "weights", weights, sizeof(weights));
+	if (u->cos_tol > 0 && !*x->scenario->thresholds) {
+		thresholds_cosine(&t, u->cos_tol);
+	} else if (thresholds_load(&t, u->thresholds_text, u->thresholds_bytes, u->thresholds_path,
+				   set, weights, &e) < 0) {
+		end(x, l, VERDICT_FAILED, e.code, "%s", e.msg);
+		return false;
+	}
+	compare_init(&x->comparison, &t);
+	return true;
+}
+
+static void ask_evaluate(struct exchange *x, struct lane *l)
+{
+	struct wire_builder b = {0};
+
+	if (!pick_thresholds(x, l))
+		return;
+	for (int i = 0; i < x->n_sides; i++)
+		x->sides[i].n_vocab = (int)exchange_fact_int(lane_opened(l, i), "n_vocab", 0);
+	for (int i = 0; i < x->n_sides && x->step != EXCHANGE_OVER; i++) {
+		const struct exchange_side *s = &x->sides[i];
+
+		wire_begin(&b, WIRE_EVALUATE);
+		wire_put(&b, "logits", "all");
+		wire_put(&b, "greedy", "%d", x->scenario->max_new_tokens);
+		wire_put(&b, "seed", "%llu", (unsigned long long)x->scenario->seed);
+		put_number(&b, "batch", x->setup->batch);
+		wire_put(&b, "tokens", "%d", s->n_ids);
+		wire_body(&b, s->ids, (size_t)s->n_ids * sizeof(*s->ids));
+		ask(x, l, i, &b);
+	}
+	wire_builder_free(&b);
+}
+
+static void compare_position(struct exchange *x, const float *ours, const float *ref, int pos,
+			     int step, int32_t token_ours, int32_t token_ref)
+{
+	bool more = x->scenario->max_new_tokens > 0;
+	struct metrics m;
+
+	metrics_compare(&m, ours, ref, x->sides[0].n_vocab);
+	compare_add(&x->comparison, pos, step, &m, more ? token_ours : -1, more ? token_ref : -1);
+}
+
+static void hash_logits(struct exchange_side *s, const float *values)
+{
+	digest_update(&s->logits, values, (size_t)s->n_vocab * sizeof(*values));
+}
+
+static void hold(struct exchange_side *s, const float *values, int step, int32_t token)
+{
+	struct held *h = &s->held[s->n_held++];
+
+	if (!h->values)
+		h->values = malloc((size_t)s->n_vocab * sizeof(*values));
+	assert(h->values);
+	memcpy(h->values, values, (size_t)s->n_vocab * sizeof(*values));
+	h->step = step;
+	h->token = token;
+}
+
+static void drop_first(struct exchange_side *s)
+{
+	struct held first = s->held[0];
+
+	s->n_held--;
+	for (int i = 0; i < s->n_held; i++)
+		s->held[i] = s->held[i + 1];
+	s->held[s->n_held] = first;	/* its buffer is used again */
+}
+
+static bool logits_fit(struct exchange *x, struct lane *l, int side, const struct wire_frame *f)
+{
+	const struct exchange_side *s = &x->sides[side];
+	int64_t pos = wire_get_int(f, "pos", -1), step = wire_get_int(f, "step", -1);
+	int64_t want_step = s->n_positions < s->n_ids ? 0 : s->n_positions - s->n_ids + 1;
+
+	if (s->n_positions >= positions_wanted(x))
+		broken(x, l, side, "more than the %d positions asked for", positions_wanted(x));
+	else if (pos != s->n_positions)
+		broken(x, l, side, "LOGITS of position %lld where %d was expected", (long long)pos,
+		       s->n_positions);
+	else if (step != want_step)
+		broken(x, l, side, "LOGITS of position %lld say step %lld, expected %lld",
+		       (long long)pos, (long long)step, (long long)want_step);
+	else if (f->body_bytes != (size_t)s->n_vocab * sizeof(float))
+		broken(x, l, side, "LOGITS of %zu bytes where %d values were expected", f->body_bytes,
+		       s->n_vocab);
+	return x->step != EXCHANGE_OVER;
+}
+
+static void keep_greedy(struct exchange_side *s, int32_t token)
+{
+	s->greedy = realloc(s->greedy, (size_t)(s->n_greedy + 1) * sizeof(*s->greedy));
+	assert(s->greedy);
+	s->greedy[s->n_greedy++] = token;
+}
+
+/* Compares what both sides have; else holds it. May end in the other side's frames. */
+static void meet(struct exchange *x, struct lane *l, int side, const float *values, int step,
+		 int32_t token)
+{
+	struct exchange_side *s = &x->sides[side], *o = &x->sides[1 - side];
+	int pos = s->n_positions - 1;
+
+	if (o->n_held == 0) {
+		hold(s, values, step, token);
+		if (s->n_held == EXCHANGE_AHEAD)
+			lane_pause(l, side);
+		return;
+	}
+	if (side == EXCHANGE_OURS)
+		compare_position(x, values, o->held[0].values, pos, step, token, o->held[0].token);
+	else
+		compare_position(x, o->held[0].values, values, pos, step, o->held[0].token, token);
+	drop_first(o);
+}
+
+static void take_logits(struct exchange *x, struct lane *l, int side, const struct wire_frame *f)
+{
+	struct exchange_side *s = &x->sides[side];
+	const float *values = (const float *)(const void *)f->body;
+	int64_t token, start_us;
+	bool flipped = x->comparison.flip_step >= 0;
+
+	if (!logits_fit(x, l, side, f))
+		return;
+	start_us = now_us();
+	token = wire_get_int(f, "token", -1);
+	if (s->n_positions + 1 < s->n_ids)
+		token = -1;
+	s->n_positions++;
+	hash_logits(s, values);
+	if (token >= 0 && x->scenario->max_new_tokens > 0)
+		keep_greedy(s, (int32_t)token);
+	if (x->n_sides == 2 && !flipped)
+		meet(x, l, side, values, (int)wire_get_int(f, "step", 0), (int32_t)token);
+	x->compare_us += now_us() - start_us;
+	if (x->n_sides == 2 && lane_paused(l, 1 - side) &&
+	    (x->sides[1 - side].n_held < EXCHANGE_AHEAD || x->comparison.flip_step >= 0))
+		lane_resume(l, 1 - side);
+}
+
+static void take_done(struct exchange *x, struct lane *l, int side, const struct wire_frame *f)
+{
+	struct exchange_side *s = &x->sides[side];
+
+	if (s->n_positions != positions_wanted(x)) {
+		broken(x, l, side, "DONE after %d positions where %d were expected", s->n_positions,
+		       positions_wanted(x));
+		return;
+	}
+	s->finished = true;
+	s->eval_us = wire_get_int(f, "eval_us", -1);
+	s->done = malloc(f->header_bytes + 1);
+	assert(s->done);
+	memcpy(s->done, f->header, f->header_bytes);
+	s->done[f->header_bytes] = '\0';
+}
+
+static void judge(struct exchange *x, struct lane *l)
+{
+	enum verdict v;
+	char sentence[ERR_MSG_MAX];
+
+	if (x->n_sides == 1) {
+		end(x, l, VERDICT_NOT_RUN, EXIT_AGREE, "%s evaluated %d positions; nothing to compare "
+		    "with", x->sides[0].engine, x->sides[0].n_positions);
+		return;
+	}
+	v = compare_decide(&x->comparison);
+	compare_explain(&x->comparison, sentence, sizeof(sentence));
+	end(x, l, v, verdict_exit_code(v), "%s", sentence);
+}
+
+/* ---- the order of things -------------------------------------------------------------------- */
+
+static bool comparable(struct exchange *x, struct lane *l)
+{
+	int64_t n[POOL_SIDES] = {0};
+
+	for (int i = 0; i < x->n_sides; i++) {
+		n[i] = exchange_fact_int(lane_opened(l, i), "n_vocab", 0);
+		if (n[i] < 1 || n[i] > WIRE_PAYLOAD_MAX / 8) {
+			broken(x, l, i, "OPENED says n_vocab=%lld", (long long)n[i]);
+			return false;
+		}
+	}
+	if (x->n_sides == 2 && n[0] != n[1]) {
+		end(x, l, VERDICT_NOT_COMPARABLE, EXIT_NOTHING_RAN,
+		    "%s has a vocabulary of %lld ids, %s of %lld", x->sides[0].engine,
+		    (long long)n[0], x->sides[1].engine, (long long)n[1]);
+		return false;
+	}
+	return true;
+}
+
+/* The gate: true when both sides will evaluate the same ids. */
+static bool tokens_agree(struct exchange *x, struct lane *l)
+{
+	struct exchange_side *a = &x->sides[0], *b = &x->sides[x->n_sides - 1];
+
+	if (!a->tokenized && b->tokenized)
+		set_ids(a, b->ids, b->n_ids);
+	else if (a != b && !b->tokenized && a->tokenized)
+		set_ids(b, a->ids, a->n_ids);
+	if (a->n_ids == 0 && b->n_ids == 0) {
+		end(x, l, VERDICT_NOT_RUN, EXIT_NOTHING_RAN, "the prompt has no tokens");
+		return false;
+	}
+	x->first_difference = token_gate_compare(a->ids, a->n_ids, b->ids, b->n_ids);
+	return x->first_difference < 0;
+}
+
+static void after(struct exchange *x, struct lane *l)
+{
+	switch (x->step) {
+	case EXCHANGE_OPEN:
+		if (!comparable(x, l))
+			return;
+		if (x->scenario->tokens) {
+			for (int i = 0; i < x->n_sides; i++)
+				set_ids(&x->sides[i], x->scenario->tokens, x->scenario->n_tokens);
+			snprintf(x->template_name, sizeof(x->template_name), "none");
+			snprintf(x->template_why, sizeof(x->template_why), "the scenario gives ids");
+			x->step = EXCHANGE_EVALUATE;
+		} else {
+			x->step = EXCHANGE_TEMPLATE;
+		}
+		break;
+	case EXCHANGE_TEMPLATE:
+		x->step = EXCHANGE_TOKENIZE;
+		break;
+	case EXCHANGE_TOKENIZE:
+		if (tokens_agree(x, l))
+			x->step = EXCHANGE_EVALUATE;
+		else if (x->step != EXCHANGE_OVER)
+			x->step = EXCHANGE_PIECES;
+		break;
+	case EXCHANGE_PIECES:
+		tokens_differ(x, l);
+		return;
+	case EXCHANGE_EVALUATE:
+		judge(x, l);
+		return;
+	case EXCHANGE_OVER:
+		return;
+	}
+	next_step(x, l);
+}
+
+static void next_step(struct exchange *x, struct lane *l)
+{
+	x->asked = 0;
+	switch (x->step) {
+	case EXCHANGE_OPEN:
+		ask_open(x, l);
+		break;
+	case EXCHANGE_TEMPLATE:
+		ask_template(x, l);
+		break;
+	case EXCHANGE_TOKENIZE:
+		ask_tokens(x, l);
+		break;
+	case EXCHANGE_PIECES:
+		ask_pieces(x, l);
+		break;
+	case EXCHANGE_EVALUATE:
+		ask_evaluate(x, l);
+		break;
+	case EXCHANGE_OVER:
+		return;
+	}
+	if (x->step != EXCHANGE_OVER && x->asked == 0)
+		after(x, l);
+}
+
+void exchange_begin(void *job, struct lane *l)
+{
+	struct exchange *x = job;
+
+	x->step = EXCHANGE_OPEN;
+	next_step(x, l);
+}
+
+static bool expected(const struct exchange *x, enum wire_type t)
+{
+	static const enum wire_type answers[] = {WIRE_OPENED, WIRE_TEMPLATED, WIRE_TOKENS,
+						 WIRE_PIECES, WIRE_DONE};
+
+	return t == answers[x->step] || (x->step == EXCHANGE_EVALUATE && t == WIRE_LOGITS);
+}
+
+void exchange_frame(void *job, struct lane *l, int side, const struct wire_frame *f)
+{
+	struct exchange *x = job;
+
+	if (x->step == EXCHANGE_OVER)
+		return;
+	/* the pieces only embellish a finding that stands without them */
+	if (f->type == WIRE_FAIL && x->step != EXCHANGE_PIECES) {
+		failed(x, l, side, f);
+		return;
+	}
+	if (f->type != WIRE_FAIL && !expected(x, f->type)) {
+		broken(x, l, side, "%s was not the answer to what was asked",
+		       wire_type_name(f->type));
+		return;
+	}
+	if (f->type == WIRE_LOGITS) {
+		take_logits(x, l, side, f);
+		return;
+	}
+	if (f->type == WIRE_TEMPLATED)
+		take_template(x, f);
+	else if (f->type == WIRE_TOKENS)
+		take_tokens(x, l, side, f);
+	else if (f->type == WIRE_PIECES)
+		token_gate_pieces(x, side, f);
+	else if (f->type == WIRE_DONE)
+		take_done(x, l, side, f);
+	if (x->step != EXCHANGE_OVER && --x->asked == 0)
+		after(x, l);
+}
+
+void exchange_free(struct exchange *x)
+{
+	for (int i = 0; i < POOL_SIDES; i++) {
+		struct exchange_side *s = &x->sides[i];
+
+		free(s->hello);
+		free(s->opened);
+		free(s->done);
+		free(s->ids);
+		free(s->pieces);
+		free(s->greedy);
+		for (int k = 0; k < EXCHANGE_AHEAD; k++)
+			free(s->held[k].values);
+	}
+	free(x->prompt);
+	compare_free(&x->comparison);
+	*x = (struct exchange){0};
+}
