@@ -173,6 +173,9 @@ VERDICT_OBJS += \
 endif
 
 REPORT_OBJS = \
+	orchestrator/report/canonical.o \
+	orchestrator/report/receipt.o \
+	orchestrator/report/receipt_text.o \
 	orchestrator/report/sign.o
 
 ASSAY_MAIN = orchestrator/main.o
