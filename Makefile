@@ -155,9 +155,12 @@ SWEEP_OBJS = \
 	orchestrator/sweep/client.o \
 	orchestrator/sweep/engines.o \
 	orchestrator/sweep/exchange.o \
+	orchestrator/sweep/facts.o \
+	orchestrator/sweep/journal.o \
 	orchestrator/sweep/pool.o \
 	orchestrator/sweep/scenario.o \
 	orchestrator/sweep/scenario_line.o \
+	orchestrator/sweep/sweep.o \
 	orchestrator/sweep/token_gate.o
 
 VERDICT_OBJS = \
@@ -176,7 +179,8 @@ REPORT_OBJS = \
 	orchestrator/report/canonical.o \
 	orchestrator/report/receipt.o \
 	orchestrator/report/receipt_text.o \
-	orchestrator/report/sign.o
+	orchestrator/report/sign.o \
+	orchestrator/report/summary.o
 
 ASSAY_MAIN = orchestrator/main.o
 

@@ -30,8 +30,9 @@ allowed() { # room of the includer, room of the included, its path
 		*/gguf*.h | */tokenizer*.h | */template*.h | */fixtures.h | */verify.h) true ;; *) false ;; esac ;;
 	'orchestrator/'*'>workers/kernels') case $3 in */weight_type.h) true ;; *) false ;; esac ;;
 	'orchestrator/report>orchestrator/verdict') true ;;
+	'orchestrator/report>orchestrator/provision') case $3 in */digest.h) true ;; *) false ;; esac ;;
 	'orchestrator/sweep>orchestrator/verdict' | 'orchestrator/sweep>orchestrator/report') true ;;
-	'orchestrator/sweep>orchestrator/provision') case $3 in */reference.h | */embed.h) true ;; *) false ;; esac ;;
+	'orchestrator/sweep>orchestrator/provision') case $3 in */reference.h | */embed.h | */digest.h) true ;; *) false ;; esac ;;
 	'orchestrator/provision>orchestrator/sweep') case $3 in */client.h | */child.h) true ;; *) false ;; esac ;;
 	'orchestrator/cli>orchestrator/'* | 'orchestrator>orchestrator/'*) true ;;
 	*) [ "$1" = "$2" ] ;;

@@ -1,0 +1,538 @@
+#include "sweep.h"
+
+#include "engines.h"
+#include "facts.h"
+#include "journal.h"
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct planned {
+	char id[SUMMARY_ID_MAX];
+	const struct scenario *scenario;
+	const char *engine[POOL_SIDES];
+	struct exchange *running;	/* NULL before and after */
+	int64_t start_us;
+	char started[32];
+	bool done;
+};
+
+struct sweep {
+	const struct sweep_options *o;
+	struct summary *summary;
+	struct receipt_run run;
+	struct planned *plan;		/* [n] */
+	int n, next, n_done;
+	struct journal journal;
+	struct exchange **retired;	/* [n_retired] over, but perhaps still on the stack */
+	int n_retired;
+	struct err failed;		/* first failure of writing */
+};
+
+/* ---- plan ----------------------------------------------------------------------------------- */
+
+static void slug(char *out, size_t size, const char *engine)
+{
+	size_t n = 0;
+
+	for (const char *p = engine; *p && n + 1 < size && n < 40; p++)
+		out[n++] = isalnum((unsigned char)*p) || strchr("._-", *p) ? *p : '_';
+	out[n] = '\0';
+}
+
+static void plan_one(struct sweep *w, const struct scenario *s, const char *ours, const char *ref,
+		     bool several)
+{
+	struct planned *p = &w->plan[w->n++];
+	char name[64];
+
+	p->scenario = s;
+	p->engine[0] = ours;
+	p->engine[1] = ref;
+	slug(name, sizeof(name), ref ? ref : "");
+	snprintf(p->id, sizeof(p->id), several ? "%s.%s" : "%s", s->id, name);
+}
+
+static int check_ids(const struct sweep *w, struct err *e)
+{
+	for (int i = 0; i < w->n; i++)
+		for (int k = 0; k < i; k++)
+			if (strcmp(w->plan[i].id, w->plan[k].id) == 0)
+				return err_set(e, EXIT_USAGE,
+					       "two comparisons would both be called \"%s\"; rename one "
+					       "scenario or name each reference once",
+					       w->plan[i].id);
+	return 0;
+}
+
+static int make_plan(struct sweep *w, struct err *e)
+{
+	const struct sweep_options *o = w->o;
+
+	w->plan = calloc((size_t)o->scenarios->n * SWEEP_REFERENCES_MAX + 1, sizeof(*w->plan));
+	assert(w->plan);
+	for (int i = 0; i < o->scenarios->n; i++) {
+		const struct scenario *s = &o->scenarios->items[i];
+
+		for (int k = 1; k < s->n_engines; k++)
+			plan_one(w, s, s->engines[0], s->engines[k], s->n_engines > 2);
+		if (s->n_engines)
+			continue;
+		for (int k = 0; k < o->n_references; k++)
+			plan_one(w, s, o->engine, o->references[k], o->n_references > 1);
+		if (o->n_references == 0)
+			plan_one(w, s, o->engine, NULL, false);
+	}
+	return check_ids(w, e);
+}
+
+/* What cannot be started fails the run before anything is opened. */
+static int check_engines(const struct sweep *w, struct err *e)
+{
+	struct engine_command command;
+
+	for (int i = 0; i < w->n; i++)
+		for (int k = 0; k < POOL_SIDES; k++)
+			if (w->plan[i].engine[k]) {
+				int r = engine_command(&command, w->plan[i].engine[k], e);
+
+				if (r < 0)
+					return r;
+			}
+	return 0;
+}
+
+/* ---- results -------------------------------------------------------------------------------- */
+
+static int write_file(const struct sweep *w, const char *id, const char *name, const char *text,
+		      struct err *e)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%.3000s/%s/%s", w->o->out, id, name);
+	return facts_write(path, text, e);
+}
+
+static char *tokens_json(const struct receipt *r)
+{
+	char *text = NULL;
+	size_t n = 0;
+	FILE *f = open_memstream(&text, &n);
+
+	assert(f);
+	fprintf(f, "{");
+	for (int i = 0; i < r->n_sides; i++) {
+		const struct receipt_side *s = &r->sides[i];
+
+		fprintf(f, "%s\n \"%s\": {\"prompt\": [", i ? "," : "", i ? "reference" : "ours");
+		for (int k = 0; k < s->n_ids; k++)
+			fprintf(f, "%s%d", k ? "," : "", s->ids[k]);
+		fprintf(f, "], \"greedy\": [");
+		for (int k = 0; k < s->n_greedy; k++)
+			fprintf(f, "%s%d", k ? "," : "", s->greedy[k]);
+		fprintf(f, "]}");
+	}
+	fprintf(f, "\n}\n");
+	fclose(f);
+	return text;
+}
+
+/* The receipt last: where it is, the rest is. */
+static int write_results(struct sweep *w, const struct receipt *r, const char *json, struct err *e)
+{
+	char folder[PATH_MAX], *text;
+	int rc;
+
+	snprintf(folder, sizeof(folder), "%.3000s/%s", w->o->out, r->id);
+	if (mkdir(folder, 0777) < 0 && errno != EEXIST)
+		return err_set(e, EXIT_INTERNAL, "%s: %s", folder, strerror(errno));
+	text = tokens_json(r);
+	rc = write_file(w, r->id, "tokens.json", text, e);
+	free(text);
+	if (rc == 0) {
+		text = receipt_comparison_json(r);
+		rc = write_file(w, r->id, "logits-comparison.json", text, e);
+		free(text);
+	}
+	if (rc == 0) {
+		text = receipt_text(r);
+		rc = write_file(w, r->id, "report.txt", text, e);
+		free(text);
+	}
+	if (rc == 0)
+		rc = write_file(w, r->id, "receipt.json", json, e);
+	if (rc == 0)
+		rc = journal_add(&w->journal, r->id, r->verdict, r->exit_code, e);
+	return rc;
+}
+
+static void fill_side(struct receipt_side *out, const struct exchange_side *s)
+{
+	uint8_t sha[DIGEST_BYTES];
+
+	*out = (struct receipt_side){
+		.engine = s->engine,
+		.hello = s->hello,
+		.opened = s->opened,
+		.done = s->done,
+		.ids = s->ids,
+		.n_ids = s->n_ids,
+		.tokenized = s->tokenized,
+		.pieces = s->pieces,
+		.greedy = s->greedy,
+		.n_greedy = s->n_greedy,
+		.n_positions = s->n_positions,
+		.eval_us = s->eval_us,
+		.peak_rss = s->peak_rss,
+	};
+	facts_hex(s->ids ? (const void *)s->ids : "", (size_t)s->n_ids * sizeof(*s->ids),
+		  out->tokens_sha256);
+	digest_final(&s->logits, sha);
+	digest_hex(sha, out->logits_sha256);
+}
+
+static void fill_receipt(struct receipt *r, const struct sweep *w, const struct planned *p,
+			 const struct exchange *x)
+{
+	*r = (struct receipt){
+		.run = &w->run,
+		.scenario = p->scenario,
+		.id = p->id,
+		.wall_us = facts_now_us() - p->start_us,
+		.compare_us = x->compare_us,
+		.template_name = x->template_name,
+		.template_why = x->template_why,
+		.prompt_bytes = x->prompt_bytes,
+		.add_bos = x->add_bos,
+		.parse_special = x->parse_special,
+		.n_sides = x->n_sides,
+		.first_difference = x->first_difference,
+		.cause = x->cause,
+		.comparison = &x->comparison,
+		.verdict = verdict_name(x->verdict),
+		.explanation = x->explanation,
+		.exit_code = x->exit_code,
+	};
+	memcpy(r->started, p->started, sizeof(r->started));
+	facts_time(r->finished);
+	if (x->prompt)
+		facts_hex(x->prompt, x->prompt_bytes, r->prompt_sha256);
+	for (int i = 0; i < x->n_sides; i++)
+		fill_side(&r->sides[i], &x->sides[i]);
+}
+
+static void finish(struct sweep *w, struct planned *p, const struct exchange *x)
+{
+	struct err e = ERR_NONE;
+	struct receipt r;
+	char *json;
+	int rc = 0;
+
+	fill_receipt(&r, w, p, x);
+	json = receipt_json(&r);
+	if (w->o->out)
+		rc = write_results(w, &r, json, &e);
+	else
+		rc = summary_add(w->summary, json, strlen(json), "receipt", &e);
+	free(json);
+	if (rc < 0 && !w->failed.code)
+		w->failed = e;
+	p->done = rc == 0;
+	w->n_done++;
+	if (w->o->on_receipt)
+		w->o->on_receipt(w->o->ctx, x, &r);
+}
+
+static void on_over(struct exchange *x, struct lane *l)
+{
+	struct sweep *w = x->ctx;
+
+	if (w->o->strict && x->verdict == VERDICT_DRIFT)
+		x->exit_code = EXIT_DIVERGED;
+	for (int i = 0; i < w->n; i++)
+		if (w->plan[i].running == x) {
+			finish(w, &w->plan[i], x);
+			w->plan[i].running = NULL;
+		}
+	w->retired[w->n_retired++] = x;
+	lane_finish(l, false);
+}
+
+/* ---- the pool's side ------------------------------------------------------------------------ */
+
+static void free_retired(struct sweep *w)
+{
+	while (w->n_retired) {
+		exchange_free(w->retired[--w->n_retired]);
+		free(w->retired[w->n_retired]);
+	}
+}
+
+static bool on_next(void *ctx, struct pool_job *out)
+{
+	struct sweep *w = ctx;
+	struct planned *p;
+
+	free_retired(w);	/* none of them is on the stack: this is a new turn of the loop */
+	while (w->next < w->n && w->plan[w->next].done)
+		w->next++;
+	if (w->next == w->n || w->failed.code)
+		return false;
+	p = &w->plan[w->next++];
+	p->running = calloc(1, sizeof(*p->running));
+	assert(p->running);
+	exchange_init(p->running, &w->o->setup, p->scenario, p->engine);
+	p->running->over = on_over;
+	p->running->ctx = w;
+	p->start_us = facts_now_us();
+	facts_time(p->started);
+	*out = (struct pool_job){
+		.job = p->running,
+		.engine = {p->engine[0], p->engine[1]},
+		.timeout_ms = p->scenario->timeout_s * 1000,
+	};
+	return true;
+}
+
+static void on_tick(void *ctx)
+{
+	const struct sweep *w = ctx;
+	char line[512];
+	int n;
+
+	if (!w->o->on_progress)
+		return;
+	n = snprintf(line, sizeof(line), "%d/%d", w->n_done, w->n);
+	for (int i = 0; i < w->next && n > 0 && (size_t)n < sizeof(line); i++) {
+		const struct exchange *x = w->plan[i].running;
+
+		if (!x)
+			continue;
+		n += snprintf(line + n, sizeof(line) - (size_t)n, "  %s", w->plan[i].id);
+		for (int k = 0; k < x->n_sides && (size_t)n < sizeof(line); k++)
+			n += snprintf(line + n, sizeof(line) - (size_t)n, " %.20s %d/%d",
+				      x->sides[k].engine, x->sides[k].n_positions,
+				      x->sides[k].n_ids + x->scenario->max_new_tokens);
+	}
+	w->o->on_progress(w->o->ctx, line);
+}
+
+/* ---- the run -------------------------------------------------------------------------------- */
+
+static void put_identity(char *out, size_t size, const struct sweep *w)
+{
+	const struct exchange_setup *u = &w->o->setup;
+	struct digest d;
+	uint8_t sha[DIGEST_BYTES];
+	char hex[DIGEST_HEX], options[512];
+
+	digest_init(&d);
+	for (int i = 0; i < w->n; i++) {
+		digest_update(&d, w->plan[i].id, strlen(w->plan[i].id) + 1);
+		for (int k = 0; k < POOL_SIDES; k++)
+			if (w->plan[i].engine[k])
+				digest_update(&d, w->plan[i].engine[k],
+					      strlen(w->plan[i].engine[k]) + 1);
+	}
+	snprintf(options, sizeof(options), "%s|%s|%s|%d|%d|%d|%s|%.17g", u->template_name,
+		 u->profile ? u->profile : "", u->kv ? u->kv : "", u->ctx, u->ubatch, u->batch,
+		 u->thresholds_set, u->cos_tol);
+	digest_update(&d, options, strlen(options));
+	for (int i = 0; i < u->n_overrides; i++)
+		digest_update(&d, u->overrides[i], strlen(u->overrides[i]) + 1);
+	digest_final(&d, sha);
+	digest_hex(sha, hex);
+	snprintf(out, size, "%s model %s plan %s", w->o->build, w->run.model_sha256, hex);
+}
+
+static int make_folder(const char *path, struct err *e)
+{
+	char part[PATH_MAX];
+
+	for (const char *p = path; *p; p++) {
+		if (p != path && *p == '/') {
+			snprintf(part, sizeof(part), "%.*s", (int)(p - path), path);
+			mkdir(part, 0777);
+		}
+	}
+	if (mkdir(path, 0777) < 0 && errno != EEXIST)
+		return err_set(e, EXIT_USAGE, "--out %s: %s", path, strerror(errno));
+	return 0;
+}
+
+static int read_text(const char *path, char **text, size_t *bytes)
+{
+	FILE *f = fopen(path, "rbe");
+	long n;
+
+	if (!f)
+		return -1;
+	fseek(f, 0, SEEK_END);
+	n = ftell(f);
+	rewind(f);
+	*text = malloc((size_t)(n > 0 ? n : 0) + 1);
+	assert(*text);
+	*bytes = fread(*text, 1, (size_t)(n > 0 ? n : 0), f);
+	fclose(f);
+	return 0;
+}
+
+static bool receipt_stands(const struct sweep *w, const char *id)
+{
+	char path[PATH_MAX], *text;
+	size_t bytes;
+	bool stands;
+
+	snprintf(path, sizeof(path), "%.3000s/%s/receipt.json", w->o->out, id);
+	if (read_text(path, &text, &bytes) < 0)
+		return false;
+	stands = receipt_check(text, bytes, path, NULL) == 0;
+	free(text);
+	return stands;
+}
+
+static int begin_output(struct sweep *w, struct err *e)
+{
+	char identity[JOURNAL_IDENTITY_MAX];
+	int r;
+
+	put_identity(identity, sizeof(identity), w);
+	r = journal_open(&w->journal, w->o->out, identity, w->o->resume, e);
+	for (int i = 0; r == 0 && i < w->n; i++) {
+		w->plan[i].done = journal_has(&w->journal, w->plan[i].id) &&
+				  receipt_stands(w, w->plan[i].id);
+		w->n_done += w->plan[i].done;
+	}
+	return r;
+}
+
+static int summarise(struct sweep *w, struct err *e)
+{
+	for (int i = 0; i < w->n; i++) {
+		char path[PATH_MAX], *text;
+		size_t bytes;
+		int r;
+
+		if (!w->plan[i].done)
+			continue;
+		snprintf(path, sizeof(path), "%.3000s/%s/receipt.json", w->o->out, w->plan[i].id);
+		if (read_text(path, &text, &bytes) < 0)
+			return err_set(e, EXIT_INTERNAL, "%s has gone", path);
+		r = summary_add(w->summary, text, bytes, path, e);
+		free(text);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int write_summary(struct sweep *w, struct err *e)
+{
+	char path[PATH_MAX], *text;
+	int r;
+
+	text = summary_json(w->summary);
+	snprintf(path, sizeof(path), "%.4000s/summary.json", w->o->out);
+	r = facts_write(path, text, e);
+	free(text);
+	if (r < 0)
+		return r;
+	text = summary_markdown(w->summary);
+	snprintf(path, sizeof(path), "%.4000s/summary.md", w->o->out);
+	r = facts_write(path, text, e);
+	free(text);
+	return r;
+}
+
+static int prepare(struct sweep *w, struct err *e)
+{
+	const struct sweep_options *o = w->o;
+	char stamp[PATH_MAX];
+	int r = make_plan(w, e);
+
+	if (r == 0)
+		r = check_engines(w, e);
+	if (r == 0 && o->out)
+		r = make_folder(o->out, e);
+	if (r < 0)
+		return r;
+	w->retired = calloc((size_t)w->n + 1, sizeof(struct exchange *));
+	assert(w->retired);
+	w->run = (struct receipt_run){
+		.version = o->version,
+		.build = o->build,
+		.model_path = o->setup.model,
+		.tokenizer_path = o->setup.tokenizer,
+		.threads = o->setup.threads,
+	};
+	snprintf(stamp, sizeof(stamp), "%.4000s/model.stamp", o->out ? o->out : "");
+	r = facts_fill(&w->run, o->out ? stamp : NULL, e);
+	if (r == 0 && o->out)
+		r = begin_output(w, e);
+	return r;
+}
+
+static int run_pool(struct sweep *w, struct err *e)
+{
+	static const struct pool_ops ops = {
+		.next = on_next,
+		.begin = exchange_begin,
+		.frame = exchange_frame,
+		.trouble = exchange_trouble,
+		.late = exchange_late,
+		.tick = on_tick,
+	};
+	int left = w->n - w->n_done;
+	int n_lanes = w->o->n_workers < left ? w->o->n_workers : left;
+	int r = n_lanes > 0 ? pool_run(n_lanes, &ops, w, e) : 0;
+
+	free_retired(w);
+	for (int i = 0; i < w->n; i++)
+		if (w->plan[i].running) {	/* given up by a signal */
+			exchange_free(w->plan[i].running);
+			free(w->plan[i].running);
+		}
+	if (r == 0 && w->failed.code) {
+		*e = w->failed;
+		r = -e->code;
+	}
+	return r;
+}
+
+int sweep_run(const struct sweep_options *o, struct summary *s, struct err *e)
+{
+	struct sweep w = {.o = o, .summary = s, .journal = {.fd = -1}};
+	struct err late = ERR_NONE;
+	int r = prepare(&w, e);
+
+	if (r == 0) {
+		r = run_pool(&w, e);
+		s->interrupted = r == -EXIT_INTERRUPTED;
+		s->n_planned = w.n;
+		facts_time(s->generated);
+	}
+	if (o->out && (r == 0 || s->interrupted)) {
+		int r2 = summarise(&w, &late);
+
+		if (r2 == 0)
+			r2 = write_summary(&w, &late);
+		if (r2 < 0 && r == 0) {
+			*e = late;
+			r = r2;
+		}
+	}
+	if (s->interrupted)
+		err_set(e, EXIT_INTERRUPTED, "interrupted after %d of %d comparisons%s", w.n_done, w.n,
+			o->out ? "; the same command with --resume does the rest" : "");
+	journal_close(&w.journal);
+	free(w.plan);
+	free(w.retired);
+	return r;
+}
