@@ -109,6 +109,7 @@ CLI_OBJS = \
 	orchestrator/cli/cache.o \
 	orchestrator/cli/cli.o \
 	orchestrator/cli/commands.o \
+	orchestrator/cli/compare_opts.o \
 	orchestrator/cli/completion.o \
 	orchestrator/cli/engine_call.o \
 	orchestrator/cli/gen_fixtures.o \
@@ -119,6 +120,7 @@ CLI_OBJS = \
 	orchestrator/cli/model_events.o \
 	orchestrator/cli/receipt.o \
 	orchestrator/cli/suggest.o \
+	orchestrator/cli/sweep.o \
 	orchestrator/cli/term.o \
 	orchestrator/cli/verify.o \
 	orchestrator/cli/version.o

@@ -10,6 +10,7 @@ extern const struct command cmd_gen_mini_gguf;
 extern const struct command cmd_logits;
 extern const struct command cmd_receipt;
 extern const struct command cmd_verify;
+extern const struct command cmd_sweep;
 
 const struct command *const commands[] = {
 	&cmd_cache,
@@ -20,5 +21,6 @@ const struct command *const commands[] = {
 	&cmd_logits,
 	&cmd_receipt,
 	&cmd_verify,
+	&cmd_sweep,
 	NULL,
 };

@@ -109,8 +109,9 @@ char *receipt_text(const struct receipt *r)
 	print_side(f, "ours", &r->sides[0]);
 	if (r->n_sides == 2) {
 		print_side(f, "reference", &r->sides[1]);
-		fprintf(f, "thresholds %s: %s\n", r->comparison->thresholds.set,
-			r->comparison->thresholds.origin);
+		if (*r->comparison->thresholds.set)
+			fprintf(f, "thresholds %s: %s\n", r->comparison->thresholds.set,
+				r->comparison->thresholds.origin);
 	}
 	print_tokens(f, r);
 	print_rows(f, r->comparison);

@@ -14,6 +14,8 @@ static double real_of(const json_t *o, const char *key)
 {
 	json_t *v = json_object_get(o, key);
 
+	if (json_is_string(v) && strcmp(json_string_value(v), "Infinity") == 0)
+		return INFINITY;
 	return json_is_number(v) ? json_number_value(v) : NAN;
 }
 
@@ -174,10 +176,12 @@ char *summary_json(const struct summary *s)
 	return text;
 }
 
-static const char *number(char out[32], const char *fmt, double x)
+static const char *number(char out[32], const char *fmt, double x, int n_positions)
 {
-	if (isnan(x))
+	if (n_positions == 0)
 		return "–";
+	if (isnan(x))
+		return "NaN";
 	snprintf(out, 32, fmt, x);
 	return out;
 }
@@ -223,9 +227,9 @@ char *summary_markdown(const struct summary *s)
 		const struct summary_row *w = &s->rows[i];
 
 		fprintf(f, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %d |\n", w->id,
-			w->exit_code, w->tokens, number(a, "%.9f", w->min_cosine),
-			number(b, "%.3g", w->max_nmse), number(c, "%.3g", w->max_kl),
-			number(d, "%.4f", w->top1), w->greedy, w->verdict,
+			w->exit_code, w->tokens, number(a, "%.9f", w->min_cosine, w->n_positions),
+			number(b, "%.3g", w->max_nmse, w->n_positions), number(c, "%.3g", w->max_kl, w->n_positions),
+			number(d, "%.4f", w->top1, w->n_positions), w->greedy, w->verdict,
 			*w->reference ? w->reference : "–", w->n_traces);
 	}
 	print_next(f, s);
@@ -236,9 +240,8 @@ char *summary_markdown(const struct summary *s)
 static void pad(FILE *f, const char *text, int width, int shown)
 {
 	fprintf(f, "%s", text);
-	for (int i = shown; i < width; i++)
+	for (int i = shown; width && i < width + 2; i++)
 		fputc(' ', f);
-	fputs("  ", f);
 }
 
 /* Characters, not bytes: the dash is three bytes. */
@@ -260,10 +263,10 @@ static void row_cells(const struct summary_row *w, char cells[COLUMNS][SUMMARY_I
 	snprintf(cells[0], SUMMARY_ID_MAX, "%s", w->id);
 	snprintf(cells[1], SUMMARY_ID_MAX, "%s", w->tokens);
 	snprintf(cells[2], SUMMARY_ID_MAX, "%d", w->n_positions);
-	snprintf(cells[3], SUMMARY_ID_MAX, "%s", number(a, "%.9f", w->min_cosine));
-	snprintf(cells[4], SUMMARY_ID_MAX, "%s", number(a, "%.2e", w->max_nmse));
-	snprintf(cells[5], SUMMARY_ID_MAX, "%s", number(a, "%.2e", w->max_kl));
-	snprintf(cells[6], SUMMARY_ID_MAX, "%s", number(a, "%.4f", w->top1));
+	snprintf(cells[3], SUMMARY_ID_MAX, "%s", number(a, "%.9f", w->min_cosine, w->n_positions));
+	snprintf(cells[4], SUMMARY_ID_MAX, "%s", number(a, "%.2e", w->max_nmse, w->n_positions));
+	snprintf(cells[5], SUMMARY_ID_MAX, "%s", number(a, "%.2e", w->max_kl, w->n_positions));
+	snprintf(cells[6], SUMMARY_ID_MAX, "%s", number(a, "%.4f", w->top1, w->n_positions));
 	snprintf(cells[7], SUMMARY_ID_MAX, "%s", w->greedy);
 	snprintf(cells[8], SUMMARY_ID_MAX, "%s", w->verdict);
 }

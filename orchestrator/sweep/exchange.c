@@ -35,6 +35,7 @@ void exchange_init(struct exchange *x, const struct exchange_setup *setup,
 		   const struct scenario *s, const char *const engine[POOL_SIDES])
 {
 	*x = (struct exchange){.setup = setup, .scenario = s, .first_difference = -1};
+	compare_init(&x->comparison, &thresholds_none);
 	x->n_sides = engine[1] ? 2 : 1;
 	for (int i = 0; i < x->n_sides; i++) {
 		x->sides[i].engine = engine[i];

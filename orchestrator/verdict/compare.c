@@ -86,6 +86,18 @@ static void note_first(int *first, bool fine, int row)
 		*first = row;
 }
 
+/* A NaN is worse than any number and stays. */
+static bool worse(double x, double than)
+{
+	return !isnan(than) && !(x <= than);
+}
+
+static void keep_worst(double *kept, double x)
+{
+	if (worse(x, *kept))
+		*kept = x;
+}
+
 static void sum_up(struct comparison *c, const struct metrics *m, int row)
 {
 	c->n_bits_equal += m->bits_equal;
@@ -94,15 +106,14 @@ static void sum_up(struct comparison *c, const struct metrics *m, int row)
 	c->n_nonfinite_ours += m->n_nonfinite_ours;
 	c->n_nonfinite_ref += m->n_nonfinite_ref;
 	c->max_ulp = m->max_ulp > c->max_ulp ? m->max_ulp : c->max_ulp;
-	if (c->worst < 0 || !(m->nmse <= c->max_nmse)) {	/* a NaN is the worst */
-		if (!(c->worst >= 0 && isnan(c->max_nmse)))
-			c->worst = row;
-		c->max_nmse = isnan(c->max_nmse) ? c->max_nmse : m->nmse;
-	}
-	c->min_cosine = !(m->cosine >= c->min_cosine) ? m->cosine : c->min_cosine;
-	c->max_abs = !(m->max_abs <= c->max_abs) ? m->max_abs : c->max_abs;
-	c->max_kl = !(m->kl <= c->max_kl) ? m->kl : c->max_kl;
-	c->max_l2 = !(m->l2 <= c->max_l2) ? m->l2 : c->max_l2;
+	if (c->worst < 0 || worse(m->nmse, c->max_nmse))
+		c->worst = row;
+	keep_worst(&c->max_nmse, m->nmse);
+	keep_worst(&c->max_abs, m->max_abs);
+	keep_worst(&c->max_kl, m->kl);
+	keep_worst(&c->max_l2, m->l2);
+	if (!isnan(c->min_cosine) && !(m->cosine >= c->min_cosine))
+		c->min_cosine = m->cosine;
 	c->sum_cosine += m->cosine;
 	c->sum_kl += m->kl;
 }
@@ -186,6 +197,12 @@ static int explain_divergence(const struct comparison *c, char *out, size_t size
 
 	if (c->first_beyond_limit >= 0) {
 		r = &c->rows[c->first_beyond_limit];
+		if (c->n_nonfinite_ours + c->n_nonfinite_ref && isnan(r->nmse))
+			return snprintf(out, size,
+					"diverged first at position %d (%s): NaN or Inf in the logits "
+					"(ours %lld in all, reference %lld)",
+					r->pos, position_kind(r), (long long)c->n_nonfinite_ours,
+					(long long)c->n_nonfinite_ref);
 		return snprintf(out, size,
 				"diverged first at position %d (%s): NMSE %.3g, cosine %.9g, "
 				"max|diff| %.3g; worst position %d",

@@ -5,7 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct limits unlimited = {NAN, NAN, NAN, NAN, NAN, NAN, false};
+#define UNLIMITED {NAN, NAN, NAN, NAN, NAN, NAN, false}
+
+static const struct limits unlimited = UNLIMITED;
+const struct thresholds thresholds_none = {.limit = UNLIMITED, .noise = UNLIMITED};
 
 static bool is_quantised(const char *weights)
 {

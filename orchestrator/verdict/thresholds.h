@@ -42,6 +42,9 @@ struct thresholds {
 int thresholds_load(struct thresholds *t, const char *text, size_t bytes, const char *path,
 		    const char *set, const char *weights, struct err *e);
 
+/* Limits nothing: what stands in a receipt until a set was chosen. */
+extern const struct thresholds thresholds_none;
+
 /* A set of one number, as --cos-tol gives it. */
 void thresholds_cosine(struct thresholds *t, double min_cosine);
 
