@@ -217,7 +217,8 @@ TEST_PROGRAMS = \
 # shell tests: tests/NAME.sh, same output lines
 SHELL_TESTS = \
 	logits \
-	models
+	models \
+	sweep
 
 # tests/fuzz/NAME.c
 FUZZERS = \

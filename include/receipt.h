@@ -42,7 +42,9 @@ struct receipt_side {
 struct receipt_run {			/* the same for all receipts of a run */
 	const char *version, *build;	/* of this program */
 	const char *model_path, *tokenizer_path;	/* tokenizer NULL = the model's own */
+	const char *model_ref_path;	/* the reference's model where it is another one, or NULL */
 	char model_sha256[RECEIPT_HASH_HEX];
+	char model_ref_sha256[RECEIPT_HASH_HEX];
 	int64_t model_bytes;
 	bool model_sha256_cached;	/* from a stamp of inode, size and mtime */
 	char tokenizer_sha256[RECEIPT_HASH_HEX];	/* of the file that holds it */

@@ -42,7 +42,7 @@ static int load_sets(struct compare_run *r, struct cli *c, struct err *e)
 	struct thresholds t;
 
 	return thresholds_load(&t, u->thresholds_text, u->thresholds_bytes, u->thresholds_path,
-			       u->thresholds_set, "f32:1", e);
+			       thresholds_choose(u->thresholds_set, "", ""), "f32:1", e);
 }
 
 static int keep_arch(void *ctx, const struct wire_frame *f, struct err *e)
@@ -144,6 +144,7 @@ int compare_setup(struct compare_run *r, struct cli *c, int n_workers, const cha
 		return err_set(e, EXIT_USAGE, "--model FILE is missing (or set CROSSVAL_GGUF); "
 			       "`assay fetch-models` provides one, `assay gen-fixtures` makes one");
 	u->tokenizer = cli_str(c, "tokenizer");
+	u->model_ref = cli_str(c, "reference-model");
 	u->profile = cli_str(c, "profile");
 	u->isa = cli_str(c, "isa");
 	u->kv = cli_str(c, "kv");

@@ -12,6 +12,8 @@
 	{"model", OPT_STR, "FILE", "the model (GGUF)", NULL, "CROSSVAL_GGUF", NULL, 'm'},          \
 	{"tokenizer", OPT_STR, "FILE", "tokenizer for both sides, default the model's own", NULL,  \
 	 "CROSSVAL_GGUF_TOKENIZER", NULL, 0},                                                      \
+	{"reference-model", OPT_STR, "FILE", "another model for the reference", NULL, NULL, NULL,  \
+	 0},                                                                                       \
 	{"engine", OPT_STR, "NAME", "engine under test: native, oracle, exec:COMMAND, a reference", \
 	 "native", NULL, NULL, 0},                                                                 \
 	{"reference", OPT_LIST, "NAME", "what it is compared with; repeatable; default oracle",    \
@@ -32,7 +34,8 @@
 	 0},                                                                                       \
 	{"override-kv", OPT_LIST, "KEY=TYPE:VALUE", "metadata of the model, for both sides", NULL, \
 	 NULL, NULL, 0},                                                                           \
-	{"thresholds", OPT_STR, "SET", "named set of thresholds", "default", NULL, NULL, 0},       \
+	{"thresholds", OPT_STR, "SET", "named set of thresholds; auto: by the numerics profiles",  \
+	 "auto", NULL, NULL, 0},                                                                   \
 	{"thresholds-file", OPT_STR, "FILE", "where the sets are, default the program's own",      \
 	 NULL, NULL, NULL, 0},                                                                     \
 	{"strict", OPT_FLAG, NULL, "drift counts as divergence", NULL, NULL, NULL, 0}

@@ -267,6 +267,13 @@ static void put_run(json_t *o, const struct receipt_run *u)
 	canonical_set(host, "threads", json_integer(u->threads));
 	canonical_set(o, "assay", assay);
 	canonical_set(o, "model", model);
+	if (u->model_ref_path) {
+		json_t *other = json_object();
+
+		canonical_set(other, "path", canonical_text(u->model_ref_path));
+		canonical_set(other, "sha256", canonical_text(u->model_ref_sha256));
+		canonical_set(o, "reference_model", other);
+	}
 	canonical_set(o, "tokenizer", tokenizer);
 	canonical_set(o, "host", host);
 	canonical_set(o, "environment", environment());

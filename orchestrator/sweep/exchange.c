@@ -168,7 +168,7 @@ static void ask_open(struct exchange *x, struct lane *l)
 		if (lane_opened(l, i))
 			continue;
 		wire_begin(&b, WIRE_OPEN);
-		put_text(&b, "model", u->model);
+		put_text(&b, "model", i == EXCHANGE_REF && u->model_ref ? u->model_ref : u->model);
 		put_text(&b, "tokenizer", u->tokenizer);
 		put_text(&b, "isa", u->isa);
 		put_text(&b, "kv", u->kv);
@@ -347,8 +347,11 @@ static bool pick_thresholds(struct exchange *x, struct lane *l)
 	const char *set = *x->scenario->thresholds ? x->scenario->thresholds : u->thresholds_set;
 	struct thresholds t;
 	struct err e = ERR_NONE;
-	char weights[512] = "";
+	char weights[512] = "", ours[64] = "", ref[64] = "";
 
+	exchange_fact(lane_opened(l, 0), "profile", ours, sizeof(ours));
+	exchange_fact(lane_opened(l, x->n_sides - 1), "profile", ref, sizeof(ref));
+	set = thresholds_choose(set, ours, ref);
 	for (int i = x->n_sides - 1; i >= 0 && !*weights; i--)
 		exchange_fact(lane_opened(l, i), "weights", weights, sizeof(weights));
 	if (u->cos_tol > 0 && !*x->scenario->thresholds) {

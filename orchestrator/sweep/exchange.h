@@ -28,6 +28,7 @@ enum { EXCHANGE_AHEAD = 2, EXCHANGE_OURS = 0, EXCHANGE_REF = 1, EXCHANGE_OVERRID
 /* The same for every scenario of a run: what OPEN and EVALUATE say. Borrowed. */
 struct exchange_setup {
 	const char *model, *tokenizer;		/* tokenizer NULL = the model's own */
+	const char *model_ref;			/* the reference's, NULL = the same file */
 	const char *profile, *isa, *kv;		/* NULL = the engine's; profile goes to native */
 	const char *template_name;		/* where the scenario names none */
 	const char *thresholds_text;		/* JSON of the threshold sets */

@@ -139,6 +139,13 @@ int facts_fill(struct receipt_run *u, const char *stamp_path, struct err *e)
 		return r;
 	read_cpu(u->cpu, sizeof(u->cpu));
 	u->n_cpus = (int)sysconf(_SC_NPROCESSORS_ONLN);
+	if (u->model_ref_path) {
+		if (stat(u->model_ref_path, &st) < 0)
+			return not_there("the reference's model", u->model_ref_path, e);
+		r = hash_file(u->model_ref_path, u->model_ref_sha256, e);
+		if (r < 0)
+			return r;
+	}
 	if (!u->tokenizer_path) {
 		memcpy(u->tokenizer_sha256, u->model_sha256, sizeof(u->tokenizer_sha256));
 		return 0;

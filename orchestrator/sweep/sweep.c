@@ -349,7 +349,8 @@ static void put_identity(char *out, size_t size, const struct sweep *w)
 		digest_update(&d, u->overrides[i], strlen(u->overrides[i]) + 1);
 	digest_final(&d, sha);
 	digest_hex(sha, hex);
-	snprintf(out, size, "%s model %s plan %s", w->o->build, w->run.model_sha256, hex);
+	snprintf(out, size, "%s model %s %s plan %s", w->o->build, w->run.model_sha256,
+		 w->run.model_ref_sha256, hex);
 }
 
 static int make_folder(const char *path, struct err *e)
@@ -469,6 +470,7 @@ static int prepare(struct sweep *w, struct err *e)
 		.version = o->version,
 		.build = o->build,
 		.model_path = o->setup.model,
+		.model_ref_path = o->setup.model_ref,
 		.tokenizer_path = o->setup.tokenizer,
 		.threads = o->setup.threads,
 	};

@@ -156,9 +156,9 @@ bool compare_add(struct comparison *c, int pos, int step, const struct metrics *
 			c->flip_ours = token_ours;
 			c->flip_ref = token_ref;
 			c->flip_margin = m->flip_margin;
-			c->flip_error = m->max_abs;
+			c->flip_error = c->max_abs;
 			/* a side that does not take its own greatest logit is no tie */
-			c->flip_is_tie = r->inside_limit && m->flip_margin <= m->max_abs &&
+			c->flip_is_tie = r->inside_limit && m->flip_margin <= c->max_abs &&
 					 m->top1_ours == token_ours && m->top1_ref == token_ref;
 		}
 	}

@@ -60,7 +60,7 @@ struct comparison {
 	int flip_step;
 	int32_t flip_ours, flip_ref;
 	double flip_margin;		/* by which the reference preferred its own id */
-	double flip_error;		/* measured there: max |Δ| of the position */
+	double flip_error;		/* measured so far: max |Δ| of all positions */
 	bool flip_is_tie;		/* margin ≤ error in a position inside the limit */
 };
 

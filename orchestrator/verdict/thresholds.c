@@ -149,6 +149,17 @@ int thresholds_load(struct thresholds *t, const char *text, size_t bytes, const 
 	return r;
 }
 
+const char *thresholds_choose(const char *set, const char *profile_a, const char *profile_b)
+{
+	if (strcmp(set, "auto") != 0)
+		return set;
+	if (*profile_a && strcmp(profile_a, profile_b) == 0)
+		return "bits";
+	if (strcmp(profile_a, "float64") == 0 || strcmp(profile_b, "float64") == 0)
+		return "oracle";
+	return "default";
+}
+
 void thresholds_cosine(struct thresholds *t, double min_cosine)
 {
 	*t = (struct thresholds){.set = "cos-tol", .origin = "--cos-tol", .weights = "any"};

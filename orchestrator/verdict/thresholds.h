@@ -10,6 +10,9 @@
  * The first rule whose weights fit counts. Beyond `limit` two engines have diverged; inside
  * `noise` they differ by no more than the reference from itself; between the two lies drift. A
  * rule without `noise` has no drift. Unknown keys are refused.
+ *
+ * "auto" is no set: it stands for "bits" where both sides say that they compute the same numerics
+ * profile, for "oracle" where one side is float64, else for "default".
  */
 #ifndef ASSAY_THRESHOLDS_H
 #define ASSAY_THRESHOLDS_H
@@ -19,7 +22,7 @@
 
 #include <stdbool.h>
 
-enum { THRESHOLDS_NAME_MAX = 64, THRESHOLDS_ORIGIN_MAX = 256 };
+enum { THRESHOLDS_NAME_MAX = 64, THRESHOLDS_ORIGIN_MAX = 512 };
 
 struct limits {			/* NaN = not limited */
 	double min_cosine, max_nmse, max_abs, max_kl;	/* per position */
@@ -41,6 +44,9 @@ struct thresholds {
  */
 int thresholds_load(struct thresholds *t, const char *text, size_t bytes, const char *path,
 		    const char *set, const char *weights, struct err *e);
+
+/* The set that "auto" means for two sides' profiles ("" when a side does not say); else `set`. */
+const char *thresholds_choose(const char *set, const char *profile_a, const char *profile_b);
 
 /* Limits nothing: what stands in a receipt until a set was chosen. */
 extern const struct thresholds thresholds_none;

@@ -1,0 +1,165 @@
+#!/usr/bin/env bash
+# The whole command `sweep`: what each kind of end looks like, with workers that misbehave on
+# purpose and with the real ones on a generated model.
+set -u
+B=${B:-build/cc}
+T=$(mktemp -d)
+trap 'rm -rf "$T"' EXIT
+F=$PWD/$B/tests/fake_worker
+A=$B/assay
+export -n CROSSVAL_TIMEOUT_SECS CROSSVAL_GGUF ASSAY_WIRE_LOG
+
+check() { # description, then a command that must succeed
+	local what=$1
+	shift
+	if "$@" >"$T/why" 2>&1; then echo "ok - $what"; else
+		echo "not ok - $what"
+		tail -n 20 "$T/why" "$T/err" | sed 's/^/    /'
+	fi
+}
+exits() { # wanted code, command …: output in $T/out and $T/err
+	local want=$1 got
+	shift
+	"$@" >"$T/out" 2>"$T/err" </dev/null
+	got=$?
+	[ $got -eq "$want" ] || { echo "exit $got, expected $want: $*"; cat "$T/out"; return 1; }
+}
+has() { grep -qF -- "$2" "$1" || { echo "no \"$2\" in $1:"; cat "$1"; return 1; }; }
+lacks() { ! grep -qF -- "$2" "$1" || { echo "\"$2\" in $1:"; cat "$1"; return 1; }; }
+verdict() { has "$1" "\"verdict\": \"$2\""; }
+
+echo "not a model, but the fake workers do not mind" >"$T/m.gguf"
+fake() { # mode, options …
+	local mode=$1
+	shift
+	"$A" sweep --model "$T/m.gguf" --engine "exec:exec $F $mode" \
+		--reference "exec:exec $F good" --out "$T/$mode" "$@"
+}
+
+# ---- workers that misbehave cost one scenario, never the run --------------------------------
+check "agreeing workers: exit 0" exits 0 fake good
+check "IDENTICAL, counted by position" has "$T/out" "IDENTICAL"
+check "receipt of scenario3" verdict "$T/good/scenario3/receipt.json" IDENTICAL
+for f in receipt.json logits-comparison.json report.txt tokens.json; do
+	check "scenario1/$f is there" test -s "$T/good/scenario1/$f"
+done
+check "summary.md has the first system's columns" has "$T/good/summary.md" \
+	"| Scenario | Exit code | Token match | Cosine similarity |"
+check "summary.json says 0" has "$T/good/summary.json" '"exit_code": 0'
+
+check "other logits: exit 1" exits 1 fake shifted
+check "the first position is named" has "$T/err" "diverged first at position 2 (prefill)"
+check "first_divergence_token" has "$T/shifted/scenario1/logits-comparison.json" \
+	'"first_divergence_token": 2'
+check "NaN: exit 1" exits 1 fake nan
+check "NaN is named" has "$T/err" "NaN or Inf"
+
+check "other tokens: exit 2" exits 2 env ASSAY_WIRE_LOG="$T/wire.log" "$A" sweep \
+	--model "$T/m.gguf" --engine "exec:exec $F tokens" --reference "exec:exec $F good" \
+	--out "$T/tokens"
+check "TOKENIZE was sent" has "$T/wire.log" "> TOKENIZE"
+check "EVALUATE was never sent" lacks "$T/wire.log" "EVALUATE"
+check "no logits frame ever came" lacks "$T/wire.log" "LOGITS"
+check "the report shows ids and pieces" has "$T/tokens/scenario1/report.txt" '>[1] 12 "m"'
+
+crashing="die garbage half oversize short skip order protocol exit"
+hanging="no-hello hang hang-hard half-hang flood"
+{
+	echo '[{"id": "fine", "prompt": "2+2="}'
+	for mode in $crashing $hanging; do
+		echo ",{\"id\": \"$mode\", \"prompt\": \"2+2=\", \"timeout_s\": 2," \
+			"\"engines\": [\"exec:exec $F $mode\", \"exec:exec $F good\"]}"
+	done
+	echo ',{"id": "fine-too", "prompt": "2+2="}]'
+} >"$T/modes.json"
+check "every way to go wrong in one run: exit 6" exits 6 fake good --scenarios "$T/modes.json" -j 8
+for mode in $crashing; do
+	check "$mode: CRASHED" verdict "$T/good/$mode/receipt.json" CRASHED
+done
+for mode in $hanging; do
+	check "$mode: TIMED_OUT" verdict "$T/good/$mode/receipt.json" TIMED_OUT
+done
+for id in fine fine-too; do check "$id" verdict "$T/good/$id/receipt.json" IDENTICAL; done
+check "a flood of printing does no harm" exits 0 fake chatter
+check "open-fails: exit 10" exits 10 fake open-fails
+check "… with the command that helps" has "$T/err" "assay fetch-models"
+
+cat >"$T/mixed.json" <<J
+[{"id": "a", "prompt": "2+2=", "max_new_tokens": 2},
+ {"id": "b", "prompt": "2+2=", "engines": ["exec:exec $F die", "exec:exec $F good"]},
+ {"id": "c", "prompt": "Hello", "max_new_tokens": 3},
+ {"id": "d", "prompt": "Hi", "timeout_s": 1, "engines": ["exec:exec $F hang", "exec:exec $F good"]},
+ {"id": "e", "tokens": [1, 2, 3]}]
+J
+check "one dies, one hangs, the others are done: exit 6" exits 6 fake good \
+	--scenarios "$T/mixed.json"
+for id in a c e; do check "$id agrees" verdict "$T/good/$id/receipt.json" IDENTICAL; done
+check "b crashed" verdict "$T/good/b/receipt.json" CRASHED
+check "d timed out" verdict "$T/good/d/receipt.json" TIMED_OUT
+check "the signal is named" has "$T/good/b/report.txt" "signal 11"
+
+# ---- what cannot run ------------------------------------------------------------------------
+check "no reference: exit 3" exits 3 "$A" sweep --model "$T/m.gguf" --reference llama-nowhere
+check "… with the command that provides it" has "$T/err" "assay fetch-cpp llama-nowhere"
+echo '[]' >"$T/none.json"
+check "no scenario: exit 7" exits 7 fake good --scenarios "$T/none.json"
+check "an empty prompt compares nothing: exit 7" \
+	exits 7 fake good --scenarios <(echo '[{"id": "empty", "prompt": ""}]')
+check "no such model: exit 10" exits 10 "$A" sweep --model "$T/nowhere.gguf"
+check "… with the hint" has "$T/err" "assay fetch-models"
+check "an unknown threshold set: exit 64" exits 64 fake good --thresholds nosuch
+check "a broken scenario file: exit 64" exits 64 fake good --scenarios "$T/m.gguf"
+
+# ---- interrupted, gone on -------------------------------------------------------------------
+cat >"$T/slow.json" <<J
+[{"id": "one", "prompt": "abc"},
+ {"id": "two", "prompt": "abc", "engines": ["exec:exec $F late", "exec:exec $F good"]},
+ {"id": "three", "prompt": "abc"}]
+J
+FAKE_WORKER_LATE_MS=60000 ASSAY_WIRE_LOG="$T/int.log" "$A" sweep --model "$T/m.gguf" \
+	--engine "exec:exec $F good" --reference "exec:exec $F good" --out "$T/int" \
+	--scenarios "$T/slow.json" >"$T/out" 2>"$T/err" &
+pid=$!
+for _ in $(seq 100); do
+	[ "$(grep -c '> EVALUATE' "$T/int.log" 2>/dev/null)" = 4 ] && break
+	sleep 0.05
+done
+kill -INT $pid
+wait $pid
+check "SIGINT: exit 130" test $? -eq 130
+check "children are gone" sh -c "for p in \$(cut -d' ' -f1 '$T/int.log' | sort -u); do
+	kill -0 \$p 2>/dev/null && exit 1; done; exit 0"
+check "the journal is kept" has "$T/int/journal.jsonl" '"id":"one"'
+check "the summary says what to do" has "$T/int/summary.md" "--resume"
+check "--resume does the rest: exit 0" exits 0 env FAKE_WORKER_LATE_MS=1 ASSAY_WIRE_LOG="$T/res.log" \
+	"$A" sweep --model "$T/m.gguf" --engine "exec:exec $F good" \
+	--reference "exec:exec $F good" --out "$T/int" --scenarios "$T/slow.json" --resume
+check "… and nothing twice" test "$(grep -c '> EVALUATE' "$T/res.log")" -eq 4
+check "all three are in the summary" test "$(grep -c '"id"' "$T/int/summary.json")" -eq 3
+check "another run's journal is refused" exits 64 "$A" sweep --model "$T/m.gguf" \
+	--engine "exec:exec $F good" --reference "exec:exec $F good" --out "$T/int" --resume
+
+# ---- the real workers -----------------------------------------------------------------------
+check "a generated model" "$A" gen-fixtures --preset tiny-bitnet --seed 5 --out "$T/t.gguf"
+check "native against oracle: exit 0" exits 0 "$A" sweep --model "$T/t.gguf" --out "$T/real"
+check "three verdicts" test "$(grep -c 'WITHIN_NOISE' "$T/out")" -eq 3
+check "the receipt has counters of both sides" \
+	test "$(grep -A2 '"counters"' "$T/real/scenario1/receipt.json" | grep -c ': [0-9]')" -ge 2
+check "and the set of thresholds" has "$T/real/scenario1/receipt.json" '"set": "oracle"'
+check "native against itself: bits" exits 0 "$A" sweep --model "$T/t.gguf" --reference native
+check "IDENTICAL" has "$T/out" "IDENTICAL"
+
+# one byte of ternary codes in the last tensor's data
+cp "$T/t.gguf" "$T/flipped.gguf"
+size=$(stat -c %s "$T/t.gguf")
+printf '\x15' | dd of="$T/flipped.gguf" bs=1 seek=$((size - 4000)) conv=notrunc status=none
+check "the copy differs in one byte" test "$(cmp -l "$T/t.gguf" "$T/flipped.gguf" | wc -l)" -eq 1
+check "a flipped weight: exit 1" exits 1 "$A" sweep --model "$T/flipped.gguf" \
+	--reference-model "$T/t.gguf" --reference native --out "$T/flip"
+check "DIVERGED" verdict "$T/flip/scenario1/receipt.json" DIVERGED
+check "the first position is named" has "$T/err" "diverged first at position "
+
+check "an unknown template: exit 4" exits 4 "$A" sweep --model "$T/t.gguf" --template nonsense
+head -c 5000 "$T/t.gguf" >"$T/cut.gguf"
+check "a cut model: exit 10" exits 10 "$A" sweep --model "$T/cut.gguf"
+check "… with the hint" has "$T/err" "assay fetch-models"
