@@ -218,7 +218,8 @@ TEST_PROGRAMS = \
 SHELL_TESTS = \
 	logits \
 	models \
-	sweep
+	sweep \
+	fetch_models
 
 # tests/fuzz/NAME.c
 FUZZERS = \
