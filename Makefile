@@ -197,6 +197,7 @@ UNIT_TESTS = \
 	golden \
 	golden_ops \
 	kernels \
+	llama_stages \
 	math \
 	models_lock \
 	replay \

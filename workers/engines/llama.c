@@ -353,7 +353,8 @@ static int step(struct engine *g, const struct engine_eval *q, const int32_t *id
 	return rc < 0 ? rc : llama_watch_end(g, e);
 }
 
-/* Hands on the logits of a decode's rows; *token is the choice at the last one when it chooses. */
+/* Hands on the logits of a decode's rows; *token is the choice at the last one when it chooses.
+ * Without ALL only the prompt's last row and decoded ones count. */
 static int report(struct engine *g, const struct engine_eval *q, int n, int pos0, int seq,
 		  bool chooses, int32_t *token, struct err *e)
 {
@@ -362,7 +363,8 @@ static int report(struct engine *g, const struct engine_eval *q, int n, int pos0
 		const float *x;
 		int rc;
 
-		if (q->logits != ENGINE_LOGITS_ALL && !last)
+		if (!last && (q->logits == ENGINE_LOGITS_NONE ||
+			      (q->logits == ENGINE_LOGITS_LAST && pos0 + n < q->n_tokens)))
 			continue;
 		x = llama_get_logits_ith(g->ctx, i);
 		if (!x)
@@ -386,9 +388,18 @@ static bool stops_at(const struct engine_eval *q, int32_t id)
 	return false;
 }
 
+/* Positions of the decode that begins at pos: batches are cut into micro-batches each. */
+static int next_chunk(const struct engine *g, const struct engine_eval *q, int pos)
+{
+	int end = q->n_tokens;
+
+	if (q->batch > 0 && (pos / q->batch + 1) * (int64_t)q->batch < end)
+		end = (pos / q->batch + 1) * q->batch;
+	return end - pos < g->n_ubatch ? end - pos : g->n_ubatch;
+}
+
 static int llama_evaluate(struct engine *g, const struct engine_eval *q, struct err *e)
 {
-	int chunk = q->batch && q->batch < g->n_ubatch ? q->batch : g->n_ubatch;
 	int rc = 0, pos = 0;
 	int32_t token = -1;
 
@@ -405,11 +416,12 @@ static int llama_evaluate(struct engine *g, const struct engine_eval *q, struct 
 	g->n_notes = 0;
 	api_clear(g->ctx);
 	while (rc == 0 && pos < q->n_tokens) {
-		int n = q->n_tokens - pos < chunk ? q->n_tokens - pos : chunk;
+		int n = next_chunk(g, q, pos);
+		bool chooses = q->n_greedy > 0 && pos + n == q->n_tokens;
 
 		rc = step(g, q, q->tokens + pos, n, pos, 0, e);
 		if (rc == 0)
-			rc = report(g, q, n, pos, 0, pos + n == q->n_tokens, &token, e);
+			rc = report(g, q, n, pos, 0, chooses, &token, e);
 		pos += n;
 	}
 	for (int k = 1; rc == 0 && k < q->n_greedy && !stops_at(q, token); k++, pos++) {

@@ -36,7 +36,7 @@ static int add_input(struct engine *g, const struct engine_replay *q, int i, str
 	int layer = input_layer(g, q, &stage);
 	int row0 = 0, n_rows = q->pos0 + q->n_tokens;
 
-	if (!from_zero(stage) || q->stage == STAGE_K_ROPE) {
+	if (!from_zero(stage)) {
 		row0 = q->pos0;
 		n_rows = q->n_tokens;
 	}
