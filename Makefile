@@ -112,13 +112,16 @@ CLI_OBJS = \
 	orchestrator/cli/compare_opts.o \
 	orchestrator/cli/completion.o \
 	orchestrator/cli/engine_call.o \
+	orchestrator/cli/fetch_cpp.o \
 	orchestrator/cli/gen_fixtures.o \
 	orchestrator/cli/gen_mini_gguf.o \
 	orchestrator/cli/fetch_models.o \
 	orchestrator/cli/help.o \
+	orchestrator/cli/hidden.o \
 	orchestrator/cli/logits.o \
 	orchestrator/cli/model_events.o \
 	orchestrator/cli/receipt.o \
+	orchestrator/cli/reference_show.o \
 	orchestrator/cli/suggest.o \
 	orchestrator/cli/sweep.o \
 	orchestrator/cli/term.o \
@@ -128,7 +131,17 @@ CLI_OBJS = \
 PROVISION_OBJS = \
 	gen/embedded.o \
 	orchestrator/provision/adopt.o \
+	orchestrator/provision/build.o \
+	orchestrator/provision/build_log.o \
+	orchestrator/provision/build_signatures.o \
+	orchestrator/provision/build_worker.o \
+	orchestrator/provision/check_worker.o \
+	orchestrator/provision/clone.o \
+	orchestrator/provision/clone_child.o \
+	orchestrator/provision/clone_modules.o \
+	orchestrator/provision/clone_url.o \
 	orchestrator/provision/digest.o \
+	orchestrator/provision/digest_git.o \
 	orchestrator/provision/embed.o \
 	orchestrator/provision/fetch.o \
 	orchestrator/provision/fetch_conn.o \
@@ -139,18 +152,55 @@ PROVISION_OBJS = \
 	orchestrator/provision/http_head.o \
 	orchestrator/provision/hub.o \
 	orchestrator/provision/json_line.o \
+	orchestrator/provision/lock_file.o \
 	orchestrator/provision/models.o \
 	orchestrator/provision/models_lock.o \
 	orchestrator/provision/partlog.o \
+	orchestrator/provision/paths.o \
 	orchestrator/provision/place.o \
+	orchestrator/provision/process.o \
 	orchestrator/provision/ranges.o \
+	orchestrator/provision/reference.o \
+	orchestrator/provision/reference_build.o \
+	orchestrator/provision/references_lock.o \
+	orchestrator/provision/sandbox.o \
+	orchestrator/provision/self_check.o \
+	orchestrator/provision/source.o \
 	orchestrator/provision/store.o \
-	orchestrator/provision/unpack.o
+	orchestrator/provision/toolchain.o \
+	orchestrator/provision/unpack.o \
+	orchestrator/provision/unpack_source.o
 
 # files of this tree that the program carries with it; read with orchestrator/provision/embed.h
 EMBED = \
+	include/engine.h \
+	include/err.h \
+	include/trace.h \
+	include/wire.h \
 	lockfiles/crossval-models.lock.json \
-	lockfiles/thresholds.json
+	lockfiles/crossval-references.lock.json \
+	lockfiles/thresholds.json \
+	workers/common/blake3.c \
+	workers/common/blake3.h \
+	workers/common/err.c \
+	workers/common/trace.c \
+	workers/common/wire.c \
+	workers/engines/llama.c \
+	workers/engines/llama_api.h \
+	workers/engines/llama_engine.h \
+	workers/engines/llama_replay.c \
+	workers/engines/llama_stages.c \
+	workers/engines/llama_stages.h \
+	workers/engines/llama_trace.c \
+	workers/engines/table_llama.c \
+	workers/main.c \
+	workers/serve/channel.c \
+	workers/serve/channel.h \
+	workers/serve/machine.c \
+	workers/serve/machine.h \
+	workers/serve/serve.c \
+	workers/serve/serve.h \
+	workers/serve/serve_evaluate.c
 
 SWEEP_OBJS = \
 	orchestrator/sweep/child.o \
@@ -266,7 +316,7 @@ $(B)/%.o: %.c | $(B)/gen/build_id.h
 $(B)/embed: orchestrator/embed.c
 	@mkdir -p $(dir $@)
 	$(CC) -std=c11 -D_GNU_SOURCE -O1 $(WARN) -o $@ $<
-$(B)/gen/embedded.c: $(B)/embed $(EMBED)
+$(B)/gen/embedded.c: $(B)/embed $(EMBED) Makefile
 	@mkdir -p $(dir $@)
 	$(B)/embed $@ $(EMBED)
 $(B)/gen/embedded.o: $(B)/gen/embedded.c

@@ -33,6 +33,7 @@ allowed() { # room of the includer, room of the included, its path
 	'orchestrator/report>orchestrator/provision') case $3 in */digest.h) true ;; *) false ;; esac ;;
 	'orchestrator/sweep>orchestrator/verdict' | 'orchestrator/sweep>orchestrator/report') true ;;
 	'orchestrator/sweep>orchestrator/provision') case $3 in */reference.h | */embed.h | */digest.h) true ;; *) false ;; esac ;;
+	'orchestrator/provision>workers/engines') case $3 in */reference_build.h) true ;; *) false ;; esac ;;
 	'orchestrator/provision>orchestrator/sweep') case $3 in */client.h | */child.h) true ;; *) false ;; esac ;;
 	'orchestrator/cli>orchestrator/'* | 'orchestrator>orchestrator/'*) true ;;
 	*) [ "$1" = "$2" ] ;;

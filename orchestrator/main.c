@@ -1,6 +1,9 @@
 #include "cli/cli.h"
+#include "cli/hidden.h"
 
 int main(int argc, char **argv)
 {
-	return cli_main(argc, argv);
+	int hidden = hidden_main(argc, argv);
+
+	return hidden >= 0 ? hidden : cli_main(argc, argv);
 }

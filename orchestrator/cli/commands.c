@@ -5,6 +5,7 @@
 extern const struct command cmd_cache;
 extern const struct command cmd_completion;
 extern const struct command cmd_fetch_models;
+extern const struct command cmd_fetch_cpp;
 extern const struct command cmd_gen_fixtures;
 extern const struct command cmd_gen_mini_gguf;
 extern const struct command cmd_logits;
@@ -16,6 +17,7 @@ const struct command *const commands[] = {
 	&cmd_cache,
 	&cmd_completion,
 	&cmd_fetch_models,
+	&cmd_fetch_cpp,
 	&cmd_gen_fixtures,
 	&cmd_gen_mini_gguf,
 	&cmd_logits,

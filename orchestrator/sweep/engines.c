@@ -1,5 +1,7 @@
 #include "engines.h"
 
+#include "provision/reference.h"
+
 #include <assert.h>
 #include <ctype.h>
 #include <limits.h>
@@ -59,6 +61,19 @@ static int own_worker(char out[PATH_MAX], struct err *e)
 		       "assay-worker was not found beside this program; set ASSAY_WORKER to its path");
 }
 
+static int installed_worker(const char *name, char out[PATH_MAX], struct err *e)
+{
+	struct reference *r = malloc(sizeof(*r));
+	int status;
+
+	assert(r);
+	status = reference_find(r, name, false, false, e);
+	if (status == 0)
+		snprintf(out, PATH_MAX, "%s", r->worker);
+	free(r);
+	return status;
+}
+
 static int reference_worker(const char *name, char out[PATH_MAX], struct err *e)
 {
 	char variable[128] = "ASSAY_WORKER_";
@@ -75,8 +90,12 @@ static int reference_worker(const char *name, char out[PATH_MAX], struct err *e)
 		snprintf(out, PATH_MAX, "%s", given);
 		return 0;
 	}
-	return err_set(e, EXIT_NO_REFERENCE,
-		       "the reference \"%s\" is not built here; run: assay fetch-cpp %s", name, name);
+	if (!reference_known(name))
+		return err_set(e, EXIT_NO_REFERENCE,
+			       "no engine and no reference is called \"%s\"; `assay doctor` lists the "
+			       "references, exec:COMMAND runs any program",
+			       name);
+	return installed_worker(name, out, e);
 }
 
 int engine_command(struct engine_command *out, const char *engine, struct err *e)

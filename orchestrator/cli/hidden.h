@@ -1,0 +1,12 @@
+/* Commands that this program runs itself as, in children; nobody types them. */
+#ifndef ASSAY_HIDDEN_H
+#define ASSAY_HIDDEN_H
+
+/*
+ * __clone	clone_child_main
+ * __exec P …	dies with its parent and becomes P
+ * −1 when argv is none of them, else the exit code.
+ */
+int hidden_main(int argc, char **argv);
+
+#endif

@@ -1,0 +1,77 @@
+#include "clone.h"
+
+#include "paths.h"
+
+#include <git2.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool on_loopback(const char *host)
+{
+	static const char *const names[] = {"127.0.0.1", "localhost", "[::1]"};
+
+	for (int i = 0; i < 3; i++) {
+		size_t n = strlen(names[i]);
+
+		if (strncmp(host, names[i], n) == 0 && (host[n] == ':' || host[n] == '/'))
+			return true;
+	}
+	return false;
+}
+
+int clone_url_check(const char *url, struct err *e)
+{
+	for (const char *p = url; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 127)
+			return err_set(e, EXIT_USAGE, "the repository URL holds a control character");
+	if (strncmp(url, "https://", 8) == 0 && url[8] && url[8] != '-' && url[8] != '/')
+		return 0;
+	if (strncmp(url, "http://", 7) == 0 && on_loopback(url + 7))
+		return 0;
+	if (url[0] == '/' || strncmp(url, "file:///", 8) == 0)
+		return 0;
+	return err_set(e, EXIT_USAGE,
+		       "repository %s: only https:// URLs and absolute local paths are cloned", url);
+}
+
+struct best {
+	const char *url;
+	size_t matched;
+	char base[PATH_MAX];
+};
+
+static int on_rule(const git_config_entry *entry, void *payload)
+{
+	struct best *b = payload;
+	size_t n = strlen(entry->value), name = strlen(entry->name);
+	static const size_t head = sizeof("url.") - 1, tail = sizeof(".insteadof") - 1;
+
+	if (n <= b->matched || strncmp(b->url, entry->value, n) != 0 || name <= head + tail)
+		return 0;
+	b->matched = n;
+	snprintf(b->base, sizeof(b->base), "%.*s", (int)(name - head - tail), entry->name + head);
+	return 0;
+}
+
+int clone_url_resolve(const char *url, char *out, size_t size, struct err *e)
+{
+	struct best b = {.url = url};
+	git_config *config = NULL;
+	struct err ignored;
+	char real[PATH_MAX];
+	int r;
+
+	git_libgit2_init();
+	if (git_config_open_default(&config) == 0)
+		git_config_foreach_match(config, "^url\\..*\\.insteadof$", on_rule, &b);
+	git_config_free(config);
+	git_libgit2_shutdown();
+	if (b.matched)
+		r = paths_format(out, size, e, "%s%s", b.base, url + b.matched);
+	else if (clone_url_check(url, &ignored) < 0 && !strstr(url, "://") && realpath(url, real))
+		r = paths_format(out, size, e, "%s", real);	/* a relative path that exists */
+	else
+		r = paths_format(out, size, e, "%s", url);
+	return r < 0 ? r : clone_url_check(out, e);
+}
