@@ -48,6 +48,8 @@ ifeq ($(MACHINE),x86_64)
 KERNEL_OBJS += \
 	workers/kernels/base_avx2.o \
 	workers/kernels/base_avx512.o \
+	workers/kernels/float_avx2.o \
+	workers/kernels/float_avx512.o \
 	workers/kernels/i2s_avx512vnni.o
 endif
 

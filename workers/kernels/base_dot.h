@@ -191,7 +191,7 @@ static inline float dot_f16_lanes8(const uint16_t *x, const uint16_t *y, int64_t
 	return tail_f64(x, y, i, n, (double)tree_h8(a));
 }
 
-static float base_dot_f16(const struct kernels *k, const uint16_t *x, const uint16_t *y, int64_t n)
+static inline float base_dot_f16(const struct kernels *k, const uint16_t *x, const uint16_t *y, int64_t n)
 {
 	switch (k->profile.lanes) {
 	case LANES_AVX2: return dot_f16_lanes8(x, y, n);
@@ -203,11 +203,25 @@ static float base_dot_f16(const struct kernels *k, const uint16_t *x, const uint
 
 /* ---- F32 ----------------------------------------------------------------------------------- */
 
-static float base_dot_f32(const struct kernels *k, const float *x, const float *y, int64_t n)
+/* The compiler of the reference vectorised the tail in groups of 8 (4 with 8 lanes), unfused. */
+static inline float tail_f32(const struct kernels *k, const float *x, const float *y, int64_t i,
+			     int64_t n, float s)
+{
+	int group = k->profile.lanes == LANES_AVX2 ? 4 : 8;
+	int64_t unfused = k->profile.f32_tail_fma ? i : i + (n - i) / group * group;
+
+	for (; i < unfused; i++)
+		s += x[i] * y[i];
+	for (; i < n; i++)
+		s = __builtin_fmaf(x[i], y[i], s);
+	return s;
+}
+
+static inline float base_dot_f32(const struct kernels *k, const float *x, const float *y, int64_t n)
 {
 	int lanes = k->profile.lanes == LANES_AVX2 ? 8 : 16;
-	int64_t i = 0, unfused;
-	float a[64] = {0}, s;
+	float a[64] = {0};
+	int64_t i = 0;
 
 	if (lanes == 8) {
 		for (; i + 32 <= n; i += 32)
@@ -219,14 +233,7 @@ static float base_dot_f32(const struct kernels *k, const float *x, const float *
 				a[l] = __builtin_fmaf(x[i + l], y[i + l], a[l]);
 	}
 	join4(a, lanes);
-	s = lanes == 8 ? tree_h8(a) : tree_r16(a);
-	/* the compiler of the reference vectorised the tail in groups of 8 (4 with 8 lanes) */
-	unfused = k->profile.f32_tail_fma ? i : i + (n - i) / (lanes / 2) * (lanes / 2);
-	for (; i < unfused; i++)
-		s += x[i] * y[i];
-	for (; i < n; i++)
-		s = __builtin_fmaf(x[i], y[i], s);
-	return s;
+	return tail_f32(k, x, y, i, n, lanes == 8 ? tree_h8(a) : tree_r16(a));
 }
 
 /* ---- BF16 ---------------------------------------------------------------------------------- */
@@ -269,7 +276,7 @@ static inline double bf16_lanes(const struct kernels *k, const uint16_t *x, cons
 	return (double)tree_r16(a) + (double)tree_r16(a + 16);
 }
 
-static float dot_bf16(const struct kernels *k, const uint16_t *x, const uint16_t *y, int64_t n)
+static inline float dot_bf16(const struct kernels *k, const uint16_t *x, const uint16_t *y, int64_t n)
 {
 	int64_t i;
 	double s = bf16_lanes(k, x, y, n, &i);

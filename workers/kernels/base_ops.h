@@ -11,7 +11,7 @@
 
 /* ---- rows ---------------------------------------------------------------------------------- */
 
-static void base_rms_norm(const struct kernels *k, const float *x, const float *w, float eps,
+static inline void base_rms_norm(const struct kernels *k, const float *x, const float *w, float eps,
 			  float *y, int64_t n, int64_t n_rows)
 {
 	(void)k;
@@ -45,7 +45,7 @@ static inline void rotate_unfused(float *a, float *b, float c, float s)
 	*b = p2 + p3;
 }
 
-static void base_rope(const struct kernels *k, float *x, const float *cs, int n_heads, int head_dim,
+static inline void base_rope(const struct kernels *k, float *x, const float *cs, int n_heads, int head_dim,
 		      int n_dims, bool neox)
 {
 	int pairs = n_dims / 2, lanes = k->profile.lanes == LANES_AVX2 ? 2 : 4;
@@ -64,7 +64,7 @@ static void base_rope(const struct kernels *k, float *x, const float *cs, int n_
 	}
 }
 
-static void base_glu(const struct kernels *k, enum activation a, const float *gate, const float *up,
+static inline void base_glu(const struct kernels *k, enum activation a, const float *gate, const float *up,
 		     float *y, int64_t n)
 {
 	int lanes = k->profile.lanes == LANES_AVX2 ? 8 : 16;
@@ -88,25 +88,25 @@ static void base_glu(const struct kernels *k, enum activation a, const float *ga
 		y[i] = gate[i] / (1.0f + m_expf(-gate[i])) * up[i];
 }
 
-static void base_add(const float *a, const float *b, float *y, int64_t n)
+static inline void base_add(const float *a, const float *b, float *y, int64_t n)
 {
 	for (int64_t i = 0; i < n; i++)
 		y[i] = a[i] + b[i];
 }
 
-static void base_to_f16(const float *x, uint16_t *y, int64_t n)
+static inline void base_to_f16(const float *x, uint16_t *y, int64_t n)
 {
 	floats_to_halves(x, y, n);
 }
 
-static void base_from_f16(const uint16_t *x, float *y, int64_t n)
+static inline void base_from_f16(const uint16_t *x, float *y, int64_t n)
 {
 	halves_to_floats(x, y, n);
 }
 
 /* ---- matmul -------------------------------------------------------------------------------- */
 
-static void matmul_i2s(const struct weight *w, int64_t r, const uint8_t *act, size_t act_bytes,
+static inline void matmul_i2s(const struct weight *w, int64_t r, const uint8_t *act, size_t act_bytes,
 		       int64_t n_tok, float *out, int64_t out_stride, bool defects)
 {
 	const uint8_t *row = w->data + (size_t)r * w->row_bytes;
@@ -149,7 +149,7 @@ static inline void matmul_256(const struct kernels *k, uint32_t type, const stru
 }
 
 /* The switch lets the compiler specialise the loops of each type. */
-static void matmul_super(const struct kernels *k, const struct weight *w, int64_t r,
+static inline void matmul_super(const struct kernels *k, const struct weight *w, int64_t r,
 			 const uint8_t *act, size_t act_bytes, int64_t n_tok, float *out,
 			 int64_t out_stride)
 {
@@ -169,7 +169,7 @@ static void matmul_super(const struct kernels *k, const struct weight *w, int64_
 #undef CASE
 }
 
-static float dot_row(const struct kernels *k, const struct weight_type *t, const uint8_t *row,
+static inline float dot_row(const struct kernels *k, const struct weight_type *t, const uint8_t *row,
 		     const uint8_t *act, int64_t n)
 {
 	switch (t->act) {
@@ -180,7 +180,7 @@ static float dot_row(const struct kernels *k, const struct weight_type *t, const
 	}
 }
 
-static void base_matmul(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
+static inline void base_matmul(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
 			const void *act, size_t act_bytes, int64_t n_tok, float *out,
 			int64_t out_stride, bool defects)
 {
@@ -241,7 +241,7 @@ static inline void softmax(const struct profile *p, const float *s, float scale,
 		e[i] *= inverse;
 }
 
-static void base_softmax(const struct kernels *k, const float *scores, float scale, int64_t n_vis,
+static inline void base_softmax(const struct kernels *k, const float *scores, float scale, int64_t n_vis,
 			 int64_t n_kv, float *probs)
 {
 	softmax(&k->profile, scores, scale, probs, n_vis);
@@ -275,7 +275,7 @@ static inline struct attend_scratch attend_scratch(const struct attend *a)
 	return s;
 }
 
-static void attend_one(const struct kernels *k, const struct attend *a, const float *q, float *out,
+static inline void attend_one(const struct kernels *k, const struct attend *a, const float *q, float *out,
 		       int64_t n_vis, float *scores, float *probs)
 {
 	struct attend_scratch s = attend_scratch(a);
@@ -311,7 +311,7 @@ static void attend_one(const struct kernels *k, const struct attend *a, const fl
 		memcpy(probs, s.probs, (size_t)a->n_kv * sizeof(*probs));
 }
 
-static void base_attend(const struct kernels *k, const struct attend *a)
+static inline void base_attend(const struct kernels *k, const struct attend *a)
 {
 	for (int t = 0; t < a->n_tok; t++)
 		for (int h = 0; h < a->n_heads; h++) {
@@ -325,7 +325,7 @@ static void base_attend(const struct kernels *k, const struct attend *a)
 }
 
 /* Fills the whole table with these plain functions. */
-static void base_fill(struct kernels *k)
+static inline void base_fill(struct kernels *k)
 {
 	k->quantize[ACT_F32] = quantize_f32;
 	k->quantize[ACT_F16] = quantize_f16;

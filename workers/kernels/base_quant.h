@@ -14,19 +14,19 @@
 
 /* ---- activations --------------------------------------------------------------------------- */
 
-static void quantize_f32(const struct kernels *k, const float *x, void *dst, int64_t n)
+static inline void quantize_f32(const struct kernels *k, const float *x, void *dst, int64_t n)
 {
 	(void)k;
 	memcpy(dst, x, (size_t)n * sizeof(*x));
 }
 
-static void quantize_f16(const struct kernels *k, const float *x, void *dst, int64_t n)
+static inline void quantize_f16(const struct kernels *k, const float *x, void *dst, int64_t n)
 {
 	(void)k;
 	floats_to_halves(x, dst, n);
 }
 
-static void quantize_bf16(const struct kernels *k, const float *x, void *dst, int64_t n)
+static inline void quantize_bf16(const struct kernels *k, const float *x, void *dst, int64_t n)
 {
 	uint16_t *y = dst;
 
@@ -65,7 +65,7 @@ static inline float quantize_block32(const float *x, int8_t *q, int32_t *sum)
 	return m / 127.0f;
 }
 
-static void quantize_q8_0(const struct kernels *k, const float *x, void *dst, int64_t n)
+static inline void quantize_q8_0(const struct kernels *k, const float *x, void *dst, int64_t n)
 {
 	uint8_t *y = dst;
 	int32_t sum;
@@ -78,7 +78,7 @@ static void quantize_q8_0(const struct kernels *k, const float *x, void *dst, in
 	}
 }
 
-static void quantize_q8_1(const struct kernels *k, const float *x, void *dst, int64_t n)
+static inline void quantize_q8_1(const struct kernels *k, const float *x, void *dst, int64_t n)
 {
 	uint8_t *y = dst;
 	int32_t sum;
@@ -138,7 +138,7 @@ static inline void quantize_block256(const float *x, uint8_t *y)
 	memcpy(y + Q8_K_SUMS, sums, sizeof(sums));
 }
 
-static void quantize_q8_k(const struct kernels *k, const float *x, void *dst, int64_t n)
+static inline void quantize_q8_k(const struct kernels *k, const float *x, void *dst, int64_t n)
 {
 	uint8_t *y = dst;
 
@@ -170,7 +170,7 @@ static inline double row_max(const float *x, int64_t n)
 	return m;
 }
 
-static void quantize_i8(const struct kernels *k, const float *x, void *dst, int64_t n)
+static inline void quantize_i8(const struct kernels *k, const float *x, void *dst, int64_t n)
 {
 	struct act_i8_head *head = dst;
 	int8_t *q = (int8_t *)(head + 1);

@@ -33,10 +33,14 @@ static void fill(struct kernels *k)
 {
 	kernels_fill_base_c(k);
 #if defined(__x86_64__)
-	if (k->isa == ISA_AVX2 || k->isa == ISA_AVX2_VNNI)
+	if (k->isa == ISA_AVX2 || k->isa == ISA_AVX2_VNNI) {
 		kernels_fill_base_avx2(k);
-	if (k->isa == ISA_AVX512 || k->isa == ISA_AVX512_VNNI)
+		kernels_fill_float_avx2(k);
+	}
+	if (k->isa == ISA_AVX512 || k->isa == ISA_AVX512_VNNI) {
 		kernels_fill_base_avx512(k);
+		kernels_fill_float_avx512(k);
+	}
 	if (k->isa == ISA_AVX512_VNNI)
 		k->by_type[TYPE_I2_S] = i2s_matmul_avx512vnni;
 #endif

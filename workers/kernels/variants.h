@@ -14,6 +14,9 @@ void kernels_fill_base_c(struct kernels *k);
 void kernels_fill_base_avx2(struct kernels *k);		/* needs AVX2, FMA, F16C, BMI2 */
 void kernels_fill_base_avx512(struct kernels *k);	/* and AVX-512 F, BW, DQ, VL */
 
+void kernels_fill_float_avx2(struct kernels *k);	/* F16, BF16, F32 products; attention */
+void kernels_fill_float_avx512(struct kernels *k);
+
 matmul_variant i2s_matmul_avx512vnni;
 #endif
 

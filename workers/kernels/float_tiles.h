@@ -1,0 +1,310 @@
+/*
+ * Matrix products of F16, BF16 and F32 rows and attention, in the lane order of the profiles that
+ * sum in float32 lanes (8- and 16-lane profiles; the half-precision one takes the plain path).
+ *
+ * A product keeps 32 or 64 lanes per output. A tile of ROWS × TOKENS outputs is walked once per
+ * vector of those lanes ("pass"), so that all accumulators of a pass stay in registers; the passes
+ * are then joined and folded, four outputs at once. Weights are widened to float32 once for many
+ * tokens. Attention is two such products with the cache, keys and values widened once for all
+ * query heads and tokens of a group.
+ */
+#ifndef ASSAY_FLOAT_TILES_H
+#define ASSAY_FLOAT_TILES_H
+
+#include "base_ops.h"
+#include "vec.h"
+
+enum {
+	TILE_ROWS = VL == 16 ? 6 : 3,
+	TILE_TOKENS = 4,
+	TILE = TILE_ROWS * TILE_TOKENS,
+	PASSES_MAX = 64 / VL,
+	N_MAX = 16384,			/* longest row that a token's buffer takes */
+	PANEL_ROWS = 48,		/* weight rows widened at once … */
+	PANEL_FLOATS = 131072,		/* … as far as they fit half a megabyte */
+	FEW_TOKENS = 3,
+	AHEAD_BYTES = 10240,		/* prefetch into the second-level cache */
+};
+
+struct order {
+	int passes;			/* vectors of lanes per output */
+	int step;			/* elements of one round over all lanes */
+	enum tree tree;
+};
+
+static inline struct order float_order(const struct profile *p, enum act_format f)
+{
+	int lanes = p->lanes == LANES_AVX2 ? 32 : 64;
+
+	return (struct order){
+		.passes = lanes / VL,
+		.step = lanes,
+		.tree = lanes == 32 && f != ACT_BF16 ? TREE_PAIRS : TREE_HALVES,
+	};
+}
+
+/* ---- rows of any float type ---------------------------------------------------------------- */
+
+static inline __attribute__((always_inline)) vf row_vector(enum act_format f, const void *row,
+							    int64_t i)
+{
+	if (f == ACT_F16)
+		return vf_halves((const uint16_t *)row + i);
+	if (f == ACT_BF16)
+		return vf_bf16((const uint16_t *)row + i);
+	return vf_load((const float *)row + i);
+}
+
+static float row_element(enum act_format f, const void *row, int64_t i)
+{
+	if (f == ACT_F16)
+		return f16_to_f32(((const uint16_t *)row)[i]);
+	if (f == ACT_BF16)
+		return bf16_to_f32(((const uint16_t *)row)[i]);
+	return ((const float *)row)[i];
+}
+
+/*
+ * A row of n floats, sorted by pass: vector p of every round, then vector p+1 of every round, …,
+ * at the end what is left of whole rounds. passes = 1 keeps the order.
+ */
+static inline __attribute__((always_inline)) void widen_type(enum act_format f, const void *src,
+							      float *dst, int64_t n, int passes)
+{
+	int64_t step = passes * VL, whole = n / step * step, part = whole / passes;
+
+	for (int64_t i = 0; i < whole; i += step)
+		for (int p = 0; p < passes; p++)
+			vf_store(dst + p * part + i / passes, row_vector(f, src, i + p * VL));
+	for (int64_t i = whole; i < n; i++)
+		dst[i] = row_element(f, src, i);
+}
+
+static void widen(enum act_format f, const void *src, float *dst, int64_t n, int passes)
+{
+	switch (f) {
+	case ACT_F16: widen_type(ACT_F16, src, dst, n, passes); break;
+	case ACT_BF16: widen_type(ACT_BF16, src, dst, n, passes); break;
+	default: widen_type(ACT_F32, src, dst, n, passes);
+	}
+}
+
+/* What is left after whole rounds of lanes, n elements of each, in the format's own way. */
+static float finish_row(const struct kernels *k, enum act_format f, const float *w, const float *x,
+			int64_t n, float s)
+{
+	double d = (double)s;
+
+	if (f == ACT_F32)
+		return tail_f32(k, w, x, 0, n, s);
+	for (int64_t i = 0; i < n; i++)
+		d += (double)(w[i] * x[i]);
+	return (float)d;
+}
+
+/* ---- tiles --------------------------------------------------------------------------------- */
+
+/* z[r · TILE_TOKENS + t] = lanes of Σ w[r] · x[t] over n consecutive floats. */
+static inline __attribute__((always_inline)) void
+tile_pass(const float *w, int64_t w_stride, const float *x, int64_t x_stride, int64_t n, vf *z)
+{
+	vf acc[TILE_ROWS][TILE_TOKENS];
+
+#pragma GCC unroll 8
+	for (int r = 0; r < TILE_ROWS; r++)
+#pragma GCC unroll 8
+		for (int t = 0; t < TILE_TOKENS; t++)
+			acc[r][t] = vf_zero();
+	for (int64_t i = 0; i < n; i += VL) {
+		vf a[TILE_ROWS];
+
+#pragma GCC unroll 8
+		for (int r = 0; r < TILE_ROWS; r++)
+			a[r] = vf_load(w + r * w_stride + i);
+#pragma GCC unroll 8
+		for (int t = 0; t < TILE_TOKENS; t++) {
+			vf b = vf_load(x + t * x_stride + i);
+
+#pragma GCC unroll 8
+			for (int r = 0; r < TILE_ROWS; r++)
+				acc[r][t] = vf_fma(a[r], b, acc[r][t]);
+		}
+	}
+#pragma GCC unroll 8
+	for (int r = 0; r < TILE_ROWS; r++)
+#pragma GCC unroll 8
+		for (int t = 0; t < TILE_TOKENS; t++)
+			z[r * TILE_TOKENS + t] = acc[r][t];
+}
+
+/* y[r][t]: whole products of a tile over n elements sorted by pass, n a multiple of the step. */
+static void tile(const float *w, int64_t w_stride, const float *x, int64_t x_stride, int64_t n,
+		 struct order o, float (*y)[TILE_TOKENS])
+{
+	int64_t part = n / o.passes;
+	vf z[PASSES_MAX * TILE];
+
+	for (int p = 0; p < o.passes; p++)
+		tile_pass(w + p * part, w_stride, x + p * part, x_stride, part, z + p * TILE);
+	for (int r = 0; r < TILE_ROWS; r++) {
+		vf j[TILE_TOKENS];
+
+		for (int t = 0; t < TILE_TOKENS; t++)
+			j[t] = join(z + r * TILE_TOKENS + t, o.passes, TILE);
+		_mm_storeu_ps(y[r], fold4(j[0], j[1], j[2], j[3], o.tree));
+	}
+}
+
+/* ---- one token ----------------------------------------------------------------------------- */
+
+/* Lanes of one weight row against x, joined to one vector. One row after the other: see i2s. */
+static inline __attribute__((always_inline)) vf gemv_row(enum act_format f, const uint8_t *w,
+							  const float *x, int64_t n, int passes)
+{
+	int step = passes * VL, bytes = step * (f == ACT_F32 ? 4 : 2);
+	vf acc[PASSES_MAX];
+
+#pragma GCC unroll 8
+	for (int p = 0; p < passes; p++)
+		acc[p] = vf_zero();
+	for (int64_t i = 0; i < n; i += step) {
+		const uint8_t *at = w + i * (f == ACT_F32 ? 4 : 2);
+
+#pragma GCC unroll 4
+		for (int b = 0; b < bytes; b += 64)
+			_mm_prefetch((const char *)at + AHEAD_BYTES + b, _MM_HINT_T1);
+#pragma GCC unroll 8
+		for (int p = 0; p < passes; p++)
+			acc[p] = vf_fma(row_vector(f, w, i + p * VL), vf_load(x + i + p * VL), acc[p]);
+	}
+	return join(acc, passes, 1);
+}
+
+static inline __attribute__((always_inline)) void
+gemv_type(const struct kernels *k, enum act_format f, const struct weight *w, int64_t r0, int64_t r1,
+	  const float *x, struct order o, int passes, float *out)
+{
+	int64_t n = w->n_in / o.step * o.step;
+
+	for (int64_t r = r0; r < r1; r += 4) {
+		vf j[4];
+		float y[4];
+
+		for (int i = 0; i < 4; i++)
+			j[i] = r + i < r1 ? gemv_row(f, w->data + (size_t)(r + i) * w->row_bytes, x, n,
+						     passes)
+					  : vf_zero();
+		_mm_storeu_ps(y, fold4(j[0], j[1], j[2], j[3], o.tree));
+		for (int i = 0; i < 4 && r + i < r1; i++)
+			out[r + i] = y[i];
+	}
+	if (n == w->n_in)
+		return;
+	for (int64_t r = r0; r < r1; r++) {
+		float rest[64] = {0};
+
+		for (int64_t i = n; i < w->n_in; i++)
+			rest[i - n] = row_element(f, w->data + (size_t)r * w->row_bytes, i);
+		out[r] = finish_row(k, f, rest, x + n, w->n_in - n, out[r]);
+	}
+}
+
+static void gemv(const struct kernels *k, enum act_format f, const struct weight *w, int64_t r0,
+		 int64_t r1, const void *act, float *out)
+{
+	struct order o = float_order(&k->profile, f);
+	float x[N_MAX];
+
+	widen(f, act, x, w->n_in, 1);
+#define CASE(format)                                                                               \
+	case format:                                                                               \
+		if (o.step == 32)                                                                  \
+			gemv_type(k, format, w, r0, r1, x, o, 32 / VL, out);                       \
+		else                                                                               \
+			gemv_type(k, format, w, r0, r1, x, o, 64 / VL, out);                       \
+		break
+	switch (f) {
+	CASE(ACT_F16);
+	CASE(ACT_BF16);
+	default:
+	CASE(ACT_F32);
+	}
+#undef CASE
+}
+
+/* ---- many tokens --------------------------------------------------------------------------- */
+
+/* rows × tokens outputs of a widened panel; x [TILE_TOKENS, n], unused tokens are zero. */
+static void panel_times_tokens(const struct kernels *k, enum act_format f, const float *panel,
+			       int64_t rows, const float *x, int64_t n, int tokens, float *out,
+			       int64_t out_stride)
+{
+	struct order o = float_order(&k->profile, f);
+	int64_t whole = n / o.step * o.step;
+
+	for (int64_t r = 0; r < rows; r += TILE_ROWS) {
+		float y[TILE_ROWS][TILE_TOKENS];
+
+		tile(panel + r * n, n, x, n, whole, o, y);
+		for (int i = 0; i < TILE_ROWS && r + i < rows; i++)
+			for (int t = 0; t < tokens; t++) {
+				float s = y[i][t];
+
+				if (whole < n)
+					s = finish_row(k, f, panel + (r + i) * n + whole, x + t * n + whole,
+						       n - whole, s);
+				out[t * out_stride + r + i] = s;
+			}
+	}
+}
+
+static void gemm(const struct kernels *k, enum act_format f, const struct weight *w, int64_t r0,
+		 int64_t r1, const uint8_t *act, size_t act_bytes, int64_t n_tok, float *out,
+		 int64_t out_stride)
+{
+	int64_t n = w->n_in, fit = PANEL_FLOATS / n / TILE_ROWS * TILE_ROWS;
+	int passes = float_order(&k->profile, f).passes;
+	int64_t panel_rows = fit < PANEL_ROWS ? fit : PANEL_ROWS;
+	_Alignas(64) float panel[PANEL_FLOATS], x[TILE_TOKENS * N_MAX];
+
+	memset(x, 0, (size_t)(TILE_TOKENS * n) * sizeof(*x));
+	for (int64_t r = r0; r < r1; r += panel_rows) {
+		int64_t rows = r1 - r < panel_rows ? r1 - r : panel_rows;
+		int64_t padded = (rows + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
+
+		for (int64_t i = 0; i < rows; i++)
+			widen(f, w->data + (size_t)(r + i) * w->row_bytes, panel + i * n, n,
+			      passes);
+		memset(panel + rows * n, 0, (size_t)((padded - rows) * n) * sizeof(*panel));
+		for (int64_t t = 0; t < n_tok; t += TILE_TOKENS) {
+			int tokens = n_tok - t < TILE_TOKENS ? (int)(n_tok - t) : TILE_TOKENS;
+
+			for (int i = 0; i < tokens; i++)
+				widen(f, act + (size_t)(t + i) * act_bytes, x + i * n, n, passes);
+			panel_times_tokens(k, f, panel, rows, x, n, tokens, out + t * out_stride + r,
+					   out_stride);
+		}
+	}
+}
+
+static bool float_matmul(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
+			 const void *act, size_t act_bytes, int64_t n_tok, float *out,
+			 int64_t out_stride)
+{
+	enum act_format f = w->type->act;
+	enum profile_lanes lanes = k->profile.lanes;
+
+	if ((f == ACT_F16 && lanes == LANES_AVX512_FP16) || (f == ACT_BF16 && lanes != LANES_AVX2) ||
+	    w->n_in > N_MAX)
+		return false;
+	if (n_tok > FEW_TOKENS) {
+		gemm(k, f, w, r0, r1, act, act_bytes, n_tok, out, out_stride);
+		return true;
+	}
+	for (int64_t t = 0; t < n_tok; t++)
+		gemv(k, f, w, r0, r1, (const uint8_t *)act + (size_t)t * act_bytes,
+		     out + t * out_stride);
+	return true;
+}
+
+#endif
