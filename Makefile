@@ -252,6 +252,7 @@ UNIT_TESTS = \
 	llama_stages \
 	math \
 	models_lock \
+	oracle \
 	replay \
 	serve \
 	sign \

@@ -22,8 +22,9 @@ struct replay {
 
 /* ---- variants --------------------------------------------------------------------------------- */
 
-static const char variant_list[] = "silu, relu2, relu, swap_gate_up, rope_norm, rope_neox, rope_base=X, eps=X, "
-				   "no_weight, no_bias, no_scaling";
+static const char variant_list[] =	/* a part of native's list, under the same names */
+	"silu, relu2, swap_gate_up, rope_norm, rope_neox, rope_base=X, rope_scale=X, no_freq_factors, no_yarn, "
+	"eps=X, no_norm_weight, no_bias, attn_scale=X";
 
 static bool variant(struct replay *r, const char *name)
 {
@@ -93,7 +94,7 @@ static int64_t replay_norm(struct replay *r, const double *x, const float *w, in
 
 	if (!make_output(r, width * heads))
 		return 0;
-	if (variant(r, "no_weight")) {
+	if (variant(r, "no_norm_weight")) {
 		if (!(ones = malloc((size_t)width * sizeof(*ones)))) {
 			err_set(r->e, EXIT_INFERENCE, "no memory for a replay");
 			return 0;
@@ -126,10 +127,12 @@ static int64_t replay_rope(struct replay *r, const double *x, int n_heads)
 	int64_t width = (int64_t)n_heads * h->head_dim;
 
 	p.base = (float)variant_number(r, "rope_base", (double)p.base);
-	if (variant(r, "no_scaling")) {
+	p.freq_scale = (float)variant_number(r, "rope_scale", (double)p.freq_scale);
+	if (variant(r, "no_freq_factors"))
 		p.freq_factors = NULL;
-		p.freq_scale = p.attn_factor = 1;
+	if (variant(r, "no_yarn")) {
 		p.ext_factor = 0;
+		p.attn_factor = 1;
 	}
 	if (!make_output(r, width))
 		return 0;
@@ -156,9 +159,6 @@ static int64_t replay_glu(struct replay *r)
 		oracle_glu(a, up, gate, n, r->out);
 	else
 		oracle_glu(a, gate, up, n, r->out);
-	if (variant(r, "relu"))
-		for (int64_t i = 0; i < n; i++)
-			r->out[i] = fmax(gate[i], 0) * up[i];
 	return h->n_ff;
 }
 
@@ -185,24 +185,33 @@ static int64_t replay_scores(struct replay *r)
 	return h->n_head * r->cells;
 }
 
-static int64_t replay_softmax(struct replay *r)
-{
-	const struct hparams *h = &r->g->model.hp;
-	struct oracle_shape s = oracle_shape(r->g);
-	const double *x = input(r, STAGE_ATTN_SCORES, STAGE_ATTN_SCORES, r->rows, h->n_head * r->cells);
-
-	if (make_output(r, h->n_head * r->cells))
-		oracle_softmax(&s, x, variant(r, "no_scaling") ? 1 : (double)h->attn_scale, r->q->pos0, r->rows,
-			       r->cells, r->out);
-	return h->n_head * r->cells;
-}
-
 static bool given(const struct replay *r, enum trace_stage stage)
 {
 	for (int i = 0; i < r->q->n_inputs; i++)
 		if (r->q->input_stage[i] == stage)
 			return true;
 	return false;
+}
+
+/* From the scores, or from queries and keys. */
+static int64_t replay_softmax(struct replay *r)
+{
+	const struct hparams *h = &r->g->model.hp;
+	struct oracle_shape s = oracle_shape(r->g);
+	double scale = variant_number(r, "attn_scale", (double)h->attn_scale);
+	int64_t width = h->n_head * r->cells;
+
+	if (!given(r, STAGE_ATTN_SCORES)) {
+		replay_scores(r);
+		if (r->out)
+			oracle_softmax(&s, r->out, scale, r->q->pos0, r->rows, r->cells, r->out);
+		return width;
+	}
+	const double *x = input(r, STAGE_ATTN_SCORES, STAGE_ATTN_SCORES, r->rows, width);
+
+	if (make_output(r, width))
+		oracle_softmax(&s, x, scale, r->q->pos0, r->rows, r->cells, r->out);
+	return width;
 }
 
 /* From the probabilities and V, or from queries, keys and V. */
@@ -217,11 +226,9 @@ static int64_t replay_heads(struct replay *r)
 	if (given(r, STAGE_ATTN_SOFTMAX)) {
 		p = input(r, STAGE_ATTN_SOFTMAX, STAGE_ATTN_SOFTMAX, r->rows, h->n_head * r->cells);
 	} else {
-		replay_scores(r);
+		replay_softmax(r);
 		p = probs = r->out;
 		r->out = NULL;
-		if (probs)
-			oracle_softmax(&s, probs, (double)h->attn_scale, r->q->pos0, r->rows, r->cells, probs);
 	}
 	if (make_output(r, width))
 		oracle_values(&s, p, v, r->rows, r->cells, r->out);
