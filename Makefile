@@ -112,6 +112,9 @@ CLI_OBJS = \
 	orchestrator/cli/cli.o \
 	orchestrator/cli/commands.o \
 	orchestrator/cli/compare_opts.o \
+	orchestrator/cli/crossval.o \
+	orchestrator/cli/one_scenario.o \
+	orchestrator/cli/per_token.o \
 	orchestrator/cli/completion.o \
 	orchestrator/cli/engine_call.o \
 	orchestrator/cli/fetch_cpp.o \

@@ -80,7 +80,8 @@ for mode in $hanging; do
 	check "$mode: TIMED_OUT" verdict "$T/good/$mode/receipt.json" TIMED_OUT
 done
 for id in fine fine-too; do check "$id" verdict "$T/good/$id/receipt.json" IDENTICAL; done
-check "a flood of printing does no harm" exits 0 fake chatter
+echo '[{"id": "talk", "prompt": "2+2="}]' >"$T/one.json"
+check "64 MiB of printing do no harm" exits 0 fake chatter --scenarios "$T/one.json"
 check "open-fails: exit 10" exits 10 fake open-fails
 check "… with the command that helps" has "$T/err" "assay fetch-models"
 
@@ -163,3 +164,35 @@ check "an unknown template: exit 4" exits 4 "$A" sweep --model "$T/t.gguf" --tem
 head -c 5000 "$T/t.gguf" >"$T/cut.gguf"
 check "a cut model: exit 10" exits 10 "$A" sweep --model "$T/cut.gguf"
 check "… with the hint" has "$T/err" "assay fetch-models"
+
+# ---- one prompt -----------------------------------------------------------------------------
+one() { # command, options …: the real workers
+	local command=$1
+	shift
+	"$A" "$command" --model "$T/t.gguf" "$@"
+}
+check "crossval: exit 0" exits 0 one crossval --prompt Hello
+check "… prints the report" has "$T/out" "prompt: WITHIN_NOISE"
+check "crossval-per-token: exit 0" exits 0 one crossval-per-token --prompt Hello
+check "… a line per position" has "$T/out" "✓ t=0 cosine="
+check "--cos-tol decides: exit 1" exits 1 one per-token --prompt Hello --cos-tol 1
+check "… and marks positions" has "$T/out" "✗ t=0 cosine="
+check "JSON gives the same exit code" exits 1 one per-token --prompt Hello --cos-tol 1 --format json
+for field in first_divergence_token per_token_cosine_sim per_token_l2_dist max_absolute_diff \
+	'threshold": 1.0' 'status": "diverged'; do
+	check "… field $field" has "$T/out" "\"$field"
+done
+check "--ladder tokens evaluates nothing" exits 0 env ASSAY_WIRE_LOG="$T/ladder.log" "$A" per-token \
+	--model "$T/t.gguf" --ladder tokens --dump-ids
+check "… not a single logits frame" lacks "$T/ladder.log" EVALUATE
+check "--ladder first-logit compares one position" exits 0 one per-token --ladder first-logit
+check "… the last of the prompt" test "$(grep -c 't=' "$T/out")" -eq 1
+check "--positions 2" exits 0 one per-token --positions 2 --ladder positions
+check "… compares two" test "$(grep -c 't=' "$T/out")" -eq 2
+check "given ids need no tokenizer" exits 0 one per-token --tokens 1,2,3 --max-tokens 0
+check "token error, per token: exit 2" exits 2 "$A" per-token --model "$T/m.gguf" \
+	--engine "exec:exec $F tokens" --reference "exec:exec $F good"
+check "… shows both lists" has "$T/out" "reference 2 [11] 2 13"
+check "… and a likely cause" has "$T/out" "likely cause: "
+check "one side alone is reported, not passed" exits 0 one per-token --backend native --format json
+check "… NOT_RUN" has "$T/out" '"verdict": "NOT_RUN"'

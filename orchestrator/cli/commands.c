@@ -6,9 +6,11 @@ extern const struct command cmd_cache;
 extern const struct command cmd_completion;
 extern const struct command cmd_fetch_models;
 extern const struct command cmd_fetch_cpp;
+extern const struct command cmd_crossval;
 extern const struct command cmd_gen_fixtures;
 extern const struct command cmd_gen_mini_gguf;
 extern const struct command cmd_logits;
+extern const struct command cmd_per_token;
 extern const struct command cmd_receipt;
 extern const struct command cmd_verify;
 extern const struct command cmd_sweep;
@@ -18,6 +20,8 @@ const struct command *const commands[] = {
 	&cmd_completion,
 	&cmd_fetch_models,
 	&cmd_fetch_cpp,
+	&cmd_crossval,
+	&cmd_per_token,
 	&cmd_gen_fixtures,
 	&cmd_gen_mini_gguf,
 	&cmd_logits,

@@ -334,11 +334,16 @@ static int64_t now_us(void)
 	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+int exchange_first_position(const struct exchange *x)
+{
+	return x->setup->only_last && x->sides[0].n_ids > 0 ? x->sides[0].n_ids - 1 : 0;
+}
+
 static int positions_wanted(const struct exchange *x)
 {
 	int more = x->scenario->max_new_tokens;
 
-	return x->sides[0].n_ids + (more > 1 ? more - 1 : 0);
+	return x->sides[0].n_ids + (more > 1 ? more - 1 : 0) - exchange_first_position(x);
 }
 
 static bool pick_thresholds(struct exchange *x, struct lane *l)
@@ -377,7 +382,7 @@ static void ask_evaluate(struct exchange *x, struct lane *l)
 		const struct exchange_side *s = &x->sides[i];
 
 		wire_begin(&b, WIRE_EVALUATE);
-		wire_put(&b, "logits", "all");
+		wire_put(&b, "logits", x->setup->only_last ? "last" : "all");
 		wire_put(&b, "greedy", "%d", x->scenario->max_new_tokens);
 		wire_put(&b, "seed", "%llu", (unsigned long long)x->scenario->seed);
 		put_number(&b, "batch", x->setup->batch);
@@ -429,13 +434,14 @@ static bool logits_fit(struct exchange *x, struct lane *l, int side, const struc
 {
 	const struct exchange_side *s = &x->sides[side];
 	int64_t pos = wire_get_int(f, "pos", -1), step = wire_get_int(f, "step", -1);
-	int64_t want_step = s->n_positions < s->n_ids ? 0 : s->n_positions - s->n_ids + 1;
+	int64_t want_pos = exchange_first_position(x) + s->n_positions;
+	int64_t want_step = want_pos < s->n_ids ? 0 : want_pos - s->n_ids + 1;
 
 	if (s->n_positions >= positions_wanted(x))
 		broken(x, l, side, "more than the %d positions asked for", positions_wanted(x));
-	else if (pos != s->n_positions)
-		broken(x, l, side, "LOGITS of position %lld where %d was expected", (long long)pos,
-		       s->n_positions);
+	else if (pos != want_pos)
+		broken(x, l, side, "LOGITS of position %lld where %lld was expected", (long long)pos,
+		       (long long)want_pos);
 	else if (step != want_step)
 		broken(x, l, side, "LOGITS of position %lld say step %lld, expected %lld",
 		       (long long)pos, (long long)step, (long long)want_step);
@@ -457,7 +463,7 @@ static void meet(struct exchange *x, struct lane *l, int side, const float *valu
 		 int32_t token)
 {
 	struct exchange_side *s = &x->sides[side], *o = &x->sides[1 - side];
-	int pos = s->n_positions - 1;
+	int pos = exchange_first_position(x) + s->n_positions - 1;
 
 	if (o->n_held == 0) {
 		hold(s, values, step, token);
@@ -483,7 +489,7 @@ static void take_logits(struct exchange *x, struct lane *l, int side, const stru
 		return;
 	start_us = now_us();
 	token = wire_get_int(f, "token", -1);
-	if (s->n_positions + 1 < s->n_ids)
+	if (exchange_first_position(x) + s->n_positions + 1 < s->n_ids)
 		token = -1;
 	s->n_positions++;
 	hash_logits(s, values);
@@ -568,6 +574,22 @@ static bool tokens_agree(struct exchange *x, struct lane *l)
 	return x->first_difference < 0;
 }
 
+/* Behind the gate: what was asked for may end here, or be a part of the prompt. */
+static void pass_gate(struct exchange *x, struct lane *l)
+{
+	int max = x->setup->max_positions;
+
+	if (x->setup->only_tokens) {
+		end(x, l, VERDICT_NOT_RUN, EXIT_AGREE,
+		    "tokens agree (%d ids); logits were not asked for", x->sides[0].n_ids);
+		return;
+	}
+	for (int i = 0; i < x->n_sides && max > 0; i++)
+		if (x->sides[i].n_ids > max)
+			x->sides[i].n_ids = max;
+	x->step = EXCHANGE_EVALUATE;
+}
+
 static void after(struct exchange *x, struct lane *l)
 {
 	switch (x->step) {
@@ -579,7 +601,7 @@ static void after(struct exchange *x, struct lane *l)
 				set_ids(&x->sides[i], x->scenario->tokens, x->scenario->n_tokens);
 			snprintf(x->template_name, sizeof(x->template_name), "none");
 			snprintf(x->template_why, sizeof(x->template_why), "the scenario gives ids");
-			x->step = EXCHANGE_EVALUATE;
+			pass_gate(x, l);
 		} else {
 			x->step = EXCHANGE_TEMPLATE;
 		}
@@ -589,7 +611,7 @@ static void after(struct exchange *x, struct lane *l)
 		break;
 	case EXCHANGE_TOKENIZE:
 		if (tokens_agree(x, l))
-			x->step = EXCHANGE_EVALUATE;
+			pass_gate(x, l);
 		else if (x->step != EXCHANGE_OVER)
 			x->step = EXCHANGE_PIECES;
 		break;

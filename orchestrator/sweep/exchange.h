@@ -37,6 +37,9 @@ struct exchange_setup {
 	const char *thresholds_set;		/* where the scenario names none */
 	double cos_tol;				/* > 0: used instead of a set */
 	int threads, ctx, ubatch, batch;	/* 0 = the engine's */
+	int max_positions;			/* > 0: only so many ids of the prompt */
+	bool only_tokens;			/* end after the gate */
+	bool only_last;				/* logits of the prompt's last position alone */
 	const char *overrides[EXCHANGE_OVERRIDES_MAX];
 	int n_overrides;
 };
@@ -106,6 +109,9 @@ void exchange_trouble(void *job, struct lane *l, int side, const char *sentence)
 void exchange_late(void *job, struct lane *l);
 
 void exchange_free(struct exchange *x);	/* accepts zeroed */
+
+/* Position of the first logits vector: 0, or the prompt's last with only_last. */
+int exchange_first_position(const struct exchange *x);
 
 /* The value of a key in header lines; false when absent or lines is NULL. */
 bool exchange_fact(const char *lines, const char *key, char *out, size_t size);

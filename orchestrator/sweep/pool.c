@@ -363,7 +363,7 @@ static void pool_start(struct pool *p)
 	uv_timer_init(&p->loop, &p->tick);
 	p->tick.data = p;
 	if (p->ops->tick)
-		uv_timer_start(&p->tick, on_tick, 0, POOL_TICK_MS);
+		uv_timer_start(&p->tick, on_tick, POOL_TICK_MS, POOL_TICK_MS);
 	for (int i = 0; i < p->n_lanes; i++) {
 		struct lane *l = &p->lanes[i];
 

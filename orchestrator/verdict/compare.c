@@ -233,8 +233,8 @@ void compare_explain(const struct comparison *c, char *out, size_t size)
 	else if (v == VERDICT_IDENTICAL)
 		n = snprintf(out, size, "the same bits at all %d positions", c->n);
 	else
-		n = snprintf(out, size, "worst NMSE %.3g at position %d of %d", c->max_nmse,
-			     c->rows[c->worst].pos, c->n);
+		n = snprintf(out, size, "worst NMSE %.3g at position %d, %d compared",
+			     c->max_nmse, c->rows[c->worst].pos, c->n);
 	if (c->flip_step >= 0 && c->flip_is_tie && n >= 0 && (size_t)n < size)
 		snprintf(out + n, size - (size_t)n,
 			 "; greedy ids equal up to a near tie at id %d (margin %.3g, error %.3g)",
