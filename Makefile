@@ -100,7 +100,8 @@ ENGINE_OBJS = \
 	workers/serve/channel.o \
 	workers/serve/machine.o \
 	workers/serve/serve.o \
-	workers/serve/serve_evaluate.o
+	workers/serve/serve_evaluate.o \
+	workers/serve/serve_template.o
 
 WORKER_MAIN = \
 	workers/engines/table.o \

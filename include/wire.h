@@ -29,7 +29,8 @@
  *	o  DETOKENIZE body: int32 ids
  *	w *PIECES     body: for each id uint32 length, then that many bytes
  *	o  TEMPLATE   name= [system=N]; body: N bytes of system prompt, then the user's
- *	w *TEMPLATED  name= why= add_bos= parse_special= stop= …; body: the formatted prompt
+ *	w *TEMPLATED  name= why= add_bos= parse_special= stop=TEXT … (line ends as \n, \ as \\);
+ *	              body: the formatted prompt
  *	o  EVALUATE   single=0|1 batch=N logits=all|last|none greedy=N stop=ID …
  *	              trace=none|all|STAGE,… values=0|1 splice_layer=K temperature=
  *	              top_k= top_p= seed=; body: int32 ids of the prompt [n=tokens], then for a splice float32
