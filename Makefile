@@ -255,18 +255,19 @@ UNIT_TESTS = \
 	kernels \
 	llama_stages \
 	math \
+	metrics \
 	models_lock \
 	oracle \
 	replay \
+	scenario \
 	serve \
 	sign \
 	template \
 	threads \
 	tokenizer \
-	metrics \
-	scenario \
 	trace \
-	wire
+	wire \
+	worker
 
 # programs that tests start
 TEST_PROGRAMS = \
