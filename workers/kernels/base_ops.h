@@ -6,6 +6,7 @@
 #define ASSAY_BASE_OPS_H
 
 #include "base_quant.h"
+#include "variants.h"
 
 #include <math.h>
 
@@ -259,14 +260,14 @@ static inline int64_t value_cells(const struct profile *p, bool f32, int64_t n_v
 }
 
 struct attend_scratch {
-	float *scores, *probs;	/* [n_kv + 128] each */
-	uint16_t *q16, *p16;	/* [head_dim], [n_kv + 128] */
+	float *scores, *probs;	/* [attend_cells] each */
+	uint16_t *q16, *p16;	/* [head_dim], [attend_cells] */
 };
 
 static inline struct attend_scratch attend_scratch(const struct attend *a)
 {
 	struct attend_scratch s;
-	size_t cells = (size_t)(a->n_kv + 128 + 63) / 64 * 64;
+	int64_t cells = attend_cells(a);
 
 	s.scores = a->scratch;
 	s.probs = s.scores + cells;

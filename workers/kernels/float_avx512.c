@@ -1,7 +1,7 @@
 #include "float_tiles.h"
-#include "variants.h"
 
 void kernels_fill_float_avx512(struct kernels *k)
 {
 	k->by_type[TYPE_F16] = k->by_type[TYPE_BF16] = k->by_type[TYPE_F32] = float_matmul;
+	k->attend = float_attend;
 }

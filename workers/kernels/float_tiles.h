@@ -12,6 +12,7 @@
 #define ASSAY_FLOAT_TILES_H
 
 #include "base_ops.h"
+#include "variants.h"
 #include "vec.h"
 
 enum {
@@ -305,6 +306,249 @@ static bool float_matmul(const struct kernels *k, const struct weight *w, int64_
 		gemv(k, f, w, r0, r1, (const uint8_t *)act + (size_t)t * act_bytes,
 		     out + t * out_stride);
 	return true;
+}
+
+/* ---- attention ----------------------------------------------------------------------------- */
+
+enum {
+	GROUP = ATTEND_GROUP,
+	KEY_CELLS = 4 * TILE_ROWS,	/* keys widened at once */
+};
+
+/* Buffers of one group in the caller's scratch; `cells` is the stride of a row of scores. */
+struct attend_buffers {
+	int64_t cells;
+	float *scores;		/* [GROUP, cells], then the weights, rounded and sorted by pass */
+	float *weights;		/* [GROUP, cells] */
+	float *values;		/* [TILE_ROWS, cells] */
+	float *queries;		/* [GROUP, head_dim], sorted by pass */
+	float *keys;		/* [KEY_CELLS, head_dim], sorted by pass */
+};
+
+static inline struct attend_buffers attend_buffers(const struct attend *a)
+{
+	struct attend_buffers b = {.cells = attend_cells(a)};
+
+	b.scores = a->scratch;
+	b.weights = b.scores + GROUP * b.cells;
+	b.values = b.weights + GROUP * b.cells;
+	b.queries = b.values + TILE_ROWS * b.cells;
+	b.keys = b.queries + GROUP * a->head_dim;
+	return b;
+}
+
+/* Query g of a group that starts at query `first`: heads vary fastest. */
+static inline int64_t query_token(const struct attend *a, int first, int g)
+{
+	return (first + g) / a->n_heads;
+}
+
+static inline int64_t query_head(const struct attend *a, int first, int g)
+{
+	return (first + g) % a->n_heads;
+}
+
+static inline int64_t query_cells(const struct attend *a, int first, int g)
+{
+	return a->n_vis + query_token(a, first, g);
+}
+
+static void round_queries(const struct attend *a, struct order o, int first, int count,
+			  struct attend_buffers *b)
+{
+	int d = a->head_dim, padded = (count + TILE_TOKENS - 1) / TILE_TOKENS * TILE_TOKENS;
+	int part = d / o.passes;
+
+	for (int g = 0; g < count; g++) {
+		const float *q = a->q + query_token(a, first, g) * a->q_stride +
+				 query_head(a, first, g) * d;
+		float *to = b->queries + g * d;
+
+		for (int i = 0; i < d; i += o.step)
+			for (int p = 0; p < o.passes; p++)
+				vf_store(to + p * part + i / o.passes,
+					 vf_round_half(vf_load(q + i + p * VL)));
+	}
+	memset(b->queries + count * d, 0, (size_t)((padded - count) * d) * sizeof(float));
+}
+
+/* scores[g][c] for all cells below n_cells. */
+static void score_cells(const struct attend *a, struct order o, int count, int64_t n_cells,
+			struct attend_buffers *b)
+{
+	const uint16_t *keys = a->kc;
+	int64_t d = a->head_dim;
+
+	for (int64_t c = 0; c < n_cells; c += KEY_CELLS) {
+		int n = n_cells - c < KEY_CELLS ? (int)(n_cells - c) : KEY_CELLS;
+
+		for (int i = 0; i < n; i++)
+			widen(ACT_F16, keys + (c + i) * a->k_stride, b->keys + i * d, d, o.passes);
+		memset(b->keys + n * d, 0, (size_t)((KEY_CELLS - n) * d) * sizeof(float));
+		for (int i = 0; i < n; i += TILE_ROWS)
+			for (int g = 0; g < count; g += TILE_TOKENS) {
+				float y[TILE_ROWS][TILE_TOKENS];
+
+				tile(b->keys + i * d, d, b->queries + g * d, d, d, o, y);
+				for (int r = 0; r < TILE_ROWS; r++)
+					for (int t = 0; t < TILE_TOKENS; t++)
+						b->scores[(g + t) * b->cells + c + i + r] = y[r][t];
+			}
+	}
+}
+
+static inline float max_of(const float *x, int64_t n)
+{
+	vf m = vf_set1(-INFINITY);
+	float lanes[VL], best;
+	int64_t i = 0;
+
+	for (; i + VL <= n; i += VL)
+		m = vf_max(vf_load(x + i), m);
+	vf_store(lanes, m);
+	best = lanes[0];
+	for (int l = 1; l < VL; l++)
+		best = lanes[l] > best ? lanes[l] : best;
+	for (; i < n; i++)
+		best = x[i] > best ? x[i] : best;
+	return best;
+}
+
+/* The same softmax as base_ops.h's, four groups of lanes summed at once; e has room to `padded`. */
+static void softmax_wide(const struct profile *p, const float *s, float scale, float *e, int64_t n)
+{
+	int lanes = p->lanes == LANES_AVX2 ? 8 : 16;
+	int64_t padded = (n + 63) / 64 * 64;
+	float max, sums[4];
+	double sum = 0;
+
+	for (int64_t i = 0; i < n; i++)
+		e[i] = s[i] * scale;
+	max = max_of(e, n);
+	for (int64_t i = n; i < padded; i++)
+		e[i] = -INFINITY;
+	if (lanes == 8)
+		for (int64_t i = 0; i < padded; i++)
+			e[i] = exp_stepped(e[i] - max);
+	else
+		for (int64_t i = 0; i < padded; i++)
+			e[i] = exp_scaled(e[i] - max);
+	for (int64_t i = 0; i < padded; i += 4 * lanes) {
+		if (lanes == 8)
+			_mm_storeu_ps(sums, fold4_256(_mm256_loadu_ps(e + i), _mm256_loadu_ps(e + i + 8),
+						      _mm256_loadu_ps(e + i + 16),
+						      _mm256_loadu_ps(e + i + 24), TREE_HALVES));
+		else
+			for (int j = 0; j < 4; j++)
+				sums[j] = tree_r16(e + i + 16 * j);
+		for (int j = 0; j < 4; j++)
+			sum += (double)sums[j];
+	}
+	vf inverse = vf_set1((float)(1.0 / sum));
+
+	for (int64_t i = 0; i < padded; i += VL)
+		vf_store(e + i, vf_mul(vf_load(e + i), inverse));
+}
+
+/*
+ * Scores of query g -> its softmax weights, rounded to half, in `weights` up to n_lanes sorted by
+ * pass, from there to n_value in order. Traces are written here.
+ */
+static void weigh_cells(const struct kernels *k, const struct attend *a, struct order o, int first,
+			int g, int64_t n_lanes, int64_t n_value, struct attend_buffers *b)
+{
+	int64_t n_vis = query_cells(a, first, g), part = n_lanes / o.passes;
+	int64_t padded = (n_vis + 63) / 64 * 64;
+	int64_t trace = query_head(a, first, g) * a->trace_stride + query_token(a, first, g) * a->n_kv;
+	float *s = b->scores + g * b->cells, *w = b->weights + g * b->cells;
+
+	if (a->scores) {
+		memset(a->scores + trace, 0, (size_t)a->n_kv * sizeof(float));
+		memcpy(a->scores + trace, s, (size_t)a->n_used * sizeof(float));
+	}
+	softmax_wide(&k->profile, s, a->scale, s, n_vis);
+	for (int64_t c = padded; c < n_value; c++)
+		s[c] = 0.0f;
+	if (a->probs) {
+		int64_t known = padded < a->n_kv ? padded : a->n_kv;
+
+		memset(a->probs + trace, 0, (size_t)a->n_kv * sizeof(float));
+		memcpy(a->probs + trace, s, (size_t)known * sizeof(float));
+	}
+	for (int64_t i = 0; i < n_lanes; i += o.step)
+		for (int p = 0; p < o.passes; p++)
+			vf_store(w + p * part + i / o.passes, vf_round_half(vf_load(s + i + p * VL)));
+	for (int64_t i = n_lanes; i < n_value; i += VL)
+		vf_store(w + i, vf_round_half(vf_load(s + i)));
+}
+
+/* out of a group: Σ weight · value over n_lanes cells in lanes, then to n_value one by one. */
+static void sum_values(const struct attend *a, struct order o, int first, int count, int64_t n_lanes,
+		       int64_t n_value, struct attend_buffers *b)
+{
+	const uint16_t *values = a->vc;
+
+	for (int i = 0; i < a->head_dim; i += TILE_ROWS) {
+		int rows = a->head_dim - i < TILE_ROWS ? a->head_dim - i : TILE_ROWS;
+
+		for (int r = 0; r < rows; r++) {
+			const uint16_t *v = values + (i + r) * a->v_stride;
+			float *to = b->values + r * b->cells;
+
+			widen(ACT_F16, v, to, n_lanes, o.passes);
+			widen(ACT_F16, v + n_lanes, to + n_lanes, n_value - n_lanes, 1);
+		}
+		for (int g = 0; g < count; g += TILE_TOKENS) {
+			float y[TILE_ROWS][TILE_TOKENS];
+
+			tile(b->values, b->cells, b->weights + g * b->cells, b->cells, n_lanes, o, y);
+			for (int t = 0; t < TILE_TOKENS && g + t < count; t++) {
+				float *out = a->out + query_token(a, first, g + t) * a->out_stride +
+					     query_head(a, first, g + t) * a->head_dim + i;
+				const float *w = b->weights + (g + t) * b->cells;
+
+				for (int r = 0; r < rows; r++) {
+					const float *v = b->values + r * b->cells;
+					double s = (double)y[r][t];
+
+					for (int64_t c = n_lanes; c < n_value; c++)
+						s += (double)(w[c] * v[c]);
+					out[r] = (float)s;
+				}
+			}
+		}
+	}
+}
+
+static void attend_group(const struct kernels *k, const struct attend *a, struct order o, int first,
+			 int count)
+{
+	struct attend_buffers b = attend_buffers(a);
+	int64_t n_vis = query_cells(a, first, count - 1);
+	int64_t n_value = value_cells(&k->profile, false, n_vis, a->n_kv);
+	int64_t n_lanes = n_value / o.step * o.step;
+	int padded = (count + TILE_TOKENS - 1) / TILE_TOKENS * TILE_TOKENS;
+
+	round_queries(a, o, first, count, &b);
+	score_cells(a, o, count, a->scores ? a->n_used : n_vis, &b);
+	for (int g = 0; g < count; g++)
+		weigh_cells(k, a, o, first, g, n_lanes, n_value, &b);
+	for (int g = count; g < padded; g++)
+		memset(b.weights + g * b.cells, 0, (size_t)n_lanes * sizeof(float));
+	sum_values(a, o, first, count, n_lanes, n_value, &b);
+}
+
+static void float_attend(const struct kernels *k, const struct attend *a)
+{
+	struct order o = float_order(&k->profile, ACT_F16);
+	int n = a->n_heads * a->n_tok;
+
+	if (a->kv_f32 || k->profile.lanes == LANES_AVX512_FP16 || a->head_dim % o.step) {
+		base_attend(k, a);
+		return;
+	}
+	for (int first = 0; first < n; first += GROUP)
+		attend_group(k, a, o, first, n - first < GROUP ? n - first : GROUP);
 }
 
 #endif

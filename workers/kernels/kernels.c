@@ -78,9 +78,15 @@ int64_t kernels_kv_length(const struct profile *p, int64_t n_used, int64_t n_ctx
 	return n < n_ctx ? n : n_ctx;
 }
 
+int64_t attend_cells(const struct attend *a)
+{
+	return (a->n_kv + 128 + 63) / 64 * 64;
+}
+
 size_t attend_scratch_bytes(const struct attend *a)
 {
-	size_t cells = (size_t)(a->n_kv + 128 + 63) / 64 * 64;
+	size_t cells = (size_t)attend_cells(a), rows = 2 * ATTEND_GROUP + ATTEND_ROWS_MAX;
+	size_t vectors = ATTEND_GROUP + 4 * ATTEND_ROWS_MAX;
 
-	return cells * (4 + 4 + 2) + (size_t)(a->head_dim + 63) / 64 * 128;
+	return (cells * rows + vectors * (size_t)a->head_dim + 64) * sizeof(float);
 }
