@@ -100,8 +100,10 @@ check "d timed out" verdict "$T/good/d/receipt.json" TIMED_OUT
 check "the signal is named" has "$T/good/b/report.txt" "signal 11"
 
 # ---- what cannot run ------------------------------------------------------------------------
-check "no reference: exit 3" exits 3 "$A" sweep --model "$T/m.gguf" --reference llama-nowhere
-check "… with the command that provides it" has "$T/err" "assay fetch-cpp llama-nowhere"
+check "no reference: exit 3" exits 3 env ASSAY_CACHE="$T/cache" "$A" sweep --model "$T/m.gguf" \
+	--reference llama
+check "… with the command that provides it" has "$T/err" "assay fetch-cpp llama"
+check "no such reference: exit 3" exits 3 "$A" sweep --model "$T/m.gguf" --reference llama-nowhere
 echo '[]' >"$T/none.json"
 check "no scenario: exit 7" exits 7 fake good --scenarios "$T/none.json"
 check "an empty prompt compares nothing: exit 7" \

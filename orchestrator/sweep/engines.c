@@ -2,6 +2,8 @@
 
 #include "provision/reference.h"
 
+#include "provision/reference.h"
+
 #include <assert.h>
 #include <ctype.h>
 #include <limits.h>
@@ -61,24 +63,40 @@ static int own_worker(char out[PATH_MAX], struct err *e)
 		       "assay-worker was not found beside this program; set ASSAY_WORKER to its path");
 }
 
-static int installed_worker(const char *name, char out[PATH_MAX], struct err *e)
+/* "NAME.speed" is the build with the engine's own flags. */
+static int find_reference(struct reference *r, const char *engine, struct err *e)
 {
-	struct reference *r = malloc(sizeof(*r));
-	int status;
+	static const char suffix[] = ".speed";
+	char name[REFERENCE_NAME_MAX];
+	size_t n = strlen(engine), k = sizeof(suffix) - 1;
+	bool speed = n > k && strcmp(engine + n - k, suffix) == 0;
 
-	assert(r);
-	status = reference_find(r, name, false, false, e);
-	if (status == 0)
-		snprintf(out, PATH_MAX, "%s", r->worker);
-	free(r);
-	return status;
+	snprintf(name, sizeof(name), "%.*s", (int)(speed ? n - k : n), engine);
+	if (!reference_known(name))
+		return err_set(e, EXIT_NO_REFERENCE,
+			       "no engine and no reference is called \"%s\"; `assay doctor` lists the "
+			       "references, exec:COMMAND runs any program",
+			       engine);
+	return reference_find(r, name, speed, false, e);
+}
+
+void engine_profile(const char *engine, char *out, size_t size)
+{
+	struct reference r;
+	struct err ignored = ERR_NONE;
+
+	out[0] = '\0';
+	if (engine_is_reference(engine) && find_reference(&r, engine, &ignored) == 0)
+		snprintf(out, size, "%s", r.profile);
 }
 
 static int reference_worker(const char *name, char out[PATH_MAX], struct err *e)
 {
 	char variable[128] = "ASSAY_WORKER_";
 	size_t n = strlen(variable);
+	struct reference r;
 	const char *given;
+	int status;
 
 	for (const char *p = name; *p && n + 1 < sizeof(variable); p++)
 		variable[n++] = isalnum((unsigned char)*p) ? (char)toupper((unsigned char)*p) : '_';
@@ -90,12 +108,10 @@ static int reference_worker(const char *name, char out[PATH_MAX], struct err *e)
 		snprintf(out, PATH_MAX, "%s", given);
 		return 0;
 	}
-	if (!reference_known(name))
-		return err_set(e, EXIT_NO_REFERENCE,
-			       "no engine and no reference is called \"%s\"; `assay doctor` lists the "
-			       "references, exec:COMMAND runs any program",
-			       name);
-	return installed_worker(name, out, e);
+	status = find_reference(&r, name, e);
+	if (status == 0)
+		snprintf(out, PATH_MAX, "%s", r.worker);
+	return status;
 }
 
 int engine_command(struct engine_command *out, const char *engine, struct err *e)

@@ -4,8 +4,10 @@
  *	native, oracle	assay-worker --engine NAME: $ASSAY_WORKER, else beside this executable, else
  *			../libexec/assay/ from it
  *	exec:COMMAND	sh -c COMMAND
- *	any other name	a reference: $ASSAY_WORKER_<NAME> (upper case, '-' as '_'), else the worker
- *			installed for it; none: EXIT_NO_REFERENCE with the command that provides it
+ *	any other name	a reference: $ASSAY_WORKER_<NAME> (upper case, other characters as '_'), else
+ *			the worker installed for it (provision/reference.h; NAME.speed is the build
+ *			with the engine's own flags); none: EXIT_NO_REFERENCE with the command that
+ *			provides it
  */
 #ifndef ASSAY_ENGINES_H
 #define ASSAY_ENGINES_H
@@ -23,6 +25,9 @@ struct engine_command {
 };
 
 int engine_command(struct engine_command *out, const char *engine, struct err *e);
+
+/* The numerics profile that a built reference was found to compute; "" when it is not known. */
+void engine_profile(const char *engine, char *out, size_t size);
 
 bool engine_is_own(const char *engine);		/* native or oracle */
 bool engine_is_reference(const char *engine);	/* neither own, nor exec:, nor recorded: */

@@ -159,21 +159,35 @@ static void put_number(struct wire_builder *b, const char *key, int value)
 		wire_put(b, key, "%d", value);
 }
 
+/* native computes the profile of the reference it is compared with, where that is known. */
+static void wanted_profile(const struct exchange *x, int side, char *out, size_t size)
+{
+	out[0] = '\0';
+	if (strcmp(x->sides[side].engine, "native") != 0)
+		return;
+	if (x->setup->profile)
+		snprintf(out, size, "%s", x->setup->profile);
+	else if (x->n_sides == 2)
+		engine_profile(x->sides[1 - side].engine, out, size);
+}
+
 static void ask_open(struct exchange *x, struct lane *l)
 {
 	const struct exchange_setup *u = x->setup;
 	struct wire_builder b = {0};
+	char profile[POOL_MARK_MAX];
 
 	for (int i = 0; i < x->n_sides; i++) {
-		if (lane_opened(l, i))
+		wanted_profile(x, i, profile, sizeof(profile));
+		if (lane_opened(l, i) && strcmp(lane_mark(l, i), profile) == 0)
 			continue;
+		lane_set_mark(l, i, profile);
 		wire_begin(&b, WIRE_OPEN);
 		put_text(&b, "model", i == EXCHANGE_REF && u->model_ref ? u->model_ref : u->model);
 		put_text(&b, "tokenizer", u->tokenizer);
 		put_text(&b, "isa", u->isa);
 		put_text(&b, "kv", u->kv);
-		if (strcmp(x->sides[i].engine, "native") == 0)
-			put_text(&b, "profile", u->profile);
+		put_text(&b, "profile", *profile ? profile : NULL);
 		put_number(&b, "threads", u->threads);
 		put_number(&b, "ctx", u->ctx);
 		put_number(&b, "ubatch", u->ubatch);
@@ -346,6 +360,15 @@ static int positions_wanted(const struct exchange *x)
 	return x->sides[0].n_ids + (more > 1 ? more - 1 : 0) - exchange_first_position(x);
 }
 
+/* What the side says it computes, else what its self-check found. */
+static void profile_of(const struct exchange *x, struct lane *l, int side, char *out, size_t size)
+{
+	out[0] = '\0';
+	exchange_fact(lane_opened(l, side), "profile", out, size);
+	if (!*out)
+		engine_profile(x->sides[side].engine, out, size);
+}
+
 static bool pick_thresholds(struct exchange *x, struct lane *l)
 {
 	const struct exchange_setup *u = x->setup;
@@ -354,8 +377,8 @@ static bool pick_thresholds(struct exchange *x, struct lane *l)
 	struct err e = ERR_NONE;
 	char weights[512] = "", ours[64] = "", ref[64] = "";
 
-	exchange_fact(lane_opened(l, 0), "profile", ours, sizeof(ours));
-	exchange_fact(lane_opened(l, x->n_sides - 1), "profile", ref, sizeof(ref));
+	profile_of(x, l, 0, ours, sizeof(ours));
+	profile_of(x, l, x->n_sides - 1, ref, sizeof(ref));
 	set = thresholds_choose(set, ours, ref);
 	for (int i = x->n_sides - 1; i >= 0 && !*weights; i--)
 		exchange_fact(lane_opened(l, i), "weights", weights, sizeof(weights));

@@ -15,6 +15,7 @@ struct worker {
 	struct child *child;		/* NULL: none */
 	char engine[ENGINE_NAME_MAX];
 	char *hello, *opened;
+	char mark[POOL_MARK_MAX];
 	bool owes, leaving, troubled;
 };
 
@@ -157,6 +158,7 @@ static void start_worker(struct worker *w, const char *engine)
 	forget_facts(w);
 	w->troubled = w->owes = w->leaving = false;
 	snprintf(w->engine, sizeof(w->engine), "%s", engine);
+	w->mark[0] = '\0';
 	if (engine_command(&command, engine, &e) == 0) {
 		memcpy(o.argv, command.argv, sizeof(o.argv));
 		if (child_start(&w->child, &w->lane->pool->loop, &o, &e) == 0)
@@ -307,6 +309,16 @@ const char *lane_hello(const struct lane *l, int side)
 const char *lane_opened(const struct lane *l, int side)
 {
 	return l->workers[side].opened;
+}
+
+const char *lane_mark(const struct lane *l, int side)
+{
+	return l->workers[side].mark;
+}
+
+void lane_set_mark(struct lane *l, int side, const char *mark)
+{
+	snprintf(l->workers[side].mark, POOL_MARK_MAX, "%s", mark);
 }
 
 int64_t lane_peak_rss(const struct lane *l, int side)

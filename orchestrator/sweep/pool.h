@@ -22,7 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { POOL_SIDES = 2, POOL_LANES_MAX = 256, POOL_TICK_MS = 200 };
+enum { POOL_SIDES = 2, POOL_LANES_MAX = 256, POOL_TICK_MS = 200, POOL_MARK_MAX = 128 };
 
 struct lane;
 
@@ -58,6 +58,9 @@ bool lane_paused(const struct lane *l, int side);
  * stay valid until the job is finished. */
 const char *lane_hello(const struct lane *l, int side);
 const char *lane_opened(const struct lane *l, int side);
+/* A word of the job's about how it opened the worker; "" for a worker just started. */
+const char *lane_mark(const struct lane *l, int side);
+void lane_set_mark(struct lane *l, int side, const char *mark);
 int64_t lane_peak_rss(const struct lane *l, int side);
 
 /* The job is over. Workers that still owe an answer are killed; those with close set leave too. */
