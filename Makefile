@@ -39,6 +39,7 @@ KERNEL_OBJS = \
 	workers/kernels/dequantize.o \
 	workers/kernels/half.o \
 	workers/kernels/kernels.o \
+	workers/kernels/roofline.o \
 	workers/kernels/math.o \
 	workers/kernels/profile.o \
 	workers/kernels/weight_type.o
@@ -51,6 +52,9 @@ KERNEL_OBJS += \
 	workers/kernels/float_avx2.o \
 	workers/kernels/float_avx512.o \
 	workers/kernels/i2s_avx512vnni.o
+	workers/kernels/i2s_avx512vnni.o \
+	workers/kernels/roofline_avx2.o \
+	workers/kernels/roofline_avx512vnni.o
 endif
 
 MODEL_OBJS = \
@@ -104,12 +108,14 @@ ENGINE_OBJS = \
 	workers/serve/serve_template.o
 
 WORKER_MAIN = \
+	workers/engines/measure.o \
 	workers/engines/table.o \
 	workers/main.o
 
 # ---- the orchestrator ---------------------------------------------------------------------
 CLI_OBJS = \
 	orchestrator/cli/cache.o \
+	orchestrator/cli/bench.o \
 	orchestrator/cli/cli.o \
 	orchestrator/cli/commands.o \
 	orchestrator/cli/compare_opts.o \
@@ -209,6 +215,7 @@ EMBED = \
 	workers/serve/serve_evaluate.c
 
 SWEEP_OBJS = \
+	orchestrator/sweep/bench.o \
 	orchestrator/sweep/child.o \
 	orchestrator/sweep/client.o \
 	orchestrator/sweep/engines.o \
@@ -225,6 +232,7 @@ VERDICT_OBJS = \
 	orchestrator/verdict/compare.o \
 	orchestrator/verdict/metrics.o \
 	orchestrator/verdict/metrics_base.o \
+	orchestrator/verdict/stats.o \
 	orchestrator/verdict/thresholds.o
 
 ifeq ($(MACHINE),x86_64)
@@ -245,6 +253,7 @@ ASSAY_MAIN = orchestrator/main.o
 # ---- tests --------------------------------------------------------------------------------
 # tests/unit/NAME_test.c, each a program of its own; prints lines "ok - …", "not ok - …", "skip - …"
 UNIT_TESTS = \
+	stats \
 	cli \
 	client \
 	embed \

@@ -39,7 +39,7 @@
  *	              blake3= rms= n= offset= (of this part in values); body: float32 values or empty
  *	w  LOGITS     pos= step= (0 prefill, 1… decode) [token=ID chosen after this position]
  *	              [margin=top1 − top2]; body: float32 [n_vocab] (empty with logits=none)
- *	w *DONE       n_pos= eval_us= peak_kib= kernel.NAME=calls in this request …
+ *	w *DONE       n_pos= eval_us= [prefill_us= until the prompt's last answer] peak_kib= kernel.NAME=calls in this request …
  *	o  REPLAY     layer= stage= pos0= n_tokens= inputs=STAGE:ELEMENTS,… [variant=]; body: float32
  *	              inputs, one after the other in the order named; no inputs: int32 ids [n_tokens]
  *	w  TRACE …  w *DONE
@@ -48,6 +48,8 @@
  *	w *DONE
  *	w  NOTE       body: one line for people; also a sign of life during long work
  *	w *FAIL       code= (exit code of err.h); body: the sentence
+ *	o  MEASURE    threads=N: what this machine can give (assay's own worker only)
+ *	w *DONE       threads= read_gb_s= int8_gmac_s= huge_pages=
  *	o  BYE        the worker ends; so does end of file
  *
  * An answer to a type that a worker does not know is FAIL with code=64; the session goes on.
@@ -90,6 +92,7 @@ enum wire_type {
 	WIRE_NOTE,
 	WIRE_FAIL,
 	WIRE_BYE,
+	WIRE_MEASURE,
 	WIRE_TYPE_END,
 };
 

@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 extern const struct command cmd_cache;
+extern const struct command cmd_bench;
 extern const struct command cmd_completion;
 extern const struct command cmd_fetch_models;
 extern const struct command cmd_fetch_cpp;
@@ -17,6 +18,7 @@ extern const struct command cmd_sweep;
 
 const struct command *const commands[] = {
 	&cmd_cache,
+	&cmd_bench,
 	&cmd_completion,
 	&cmd_fetch_models,
 	&cmd_fetch_cpp,

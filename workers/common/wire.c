@@ -30,6 +30,7 @@ static const char *const type_names[] = {
 	[WIRE_NOTE] = "NOTE",
 	[WIRE_FAIL] = "FAIL",
 	[WIRE_BYE] = "BYE",
+	[WIRE_MEASURE] = "MEASURE",
 };
 
 const char *wire_type_name(enum wire_type type)

@@ -82,6 +82,9 @@ static int send_opened(struct session *s, int64_t start_us, struct err *e)
 	wire_put(b, "weights", "%s", i->weights);
 	wire_put(b, "note", "%s", i->note);
 	wire_put(b, "open_us", "%lld", (long long)(serve_now_us() - start_us));
+	if (s->prefill_us)
+		wire_put(b, "prefill_us", "%lld", (long long)s->prefill_us);
+	s->prefill_us = 0;
 	wire_put(b, "peak_kib", "%ld", peak_kib());
 	return channel_send(&s->ch, e);
 }
@@ -250,6 +253,10 @@ static int dispatch(struct session *s, const struct wire_frame *f, struct err *e
 		if (!*s->model_path)
 			return need_engine(s, e);
 		return s->traits->render(&s->ch, s->model_path, f, e);
+	case WIRE_MEASURE:
+		if (!s->traits->measure)
+			break;
+		return s->traits->measure(&s->ch, f, e);
 	case WIRE_TOKENIZE:
 	case WIRE_DETOKENIZE:
 	case WIRE_EVALUATE:

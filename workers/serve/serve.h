@@ -18,6 +18,7 @@ typedef int serve_template_fn(struct channel *c, const char *model_path,
 struct worker_traits {
 	size_t stack_bytes;		/* stack that the engines' threads need; 0 = the default */
 	serve_template_fn *render;
+	int (*measure)(struct channel *c, const struct wire_frame *f, struct err *e);	/* or NULL */
 };
 extern const struct worker_traits worker_traits;
 
@@ -35,6 +36,7 @@ struct session {
 	const struct worker_traits *traits;
 	struct engine *engine;		/* NULL until OPEN succeeded */
 	char model_path[4096];
+	int64_t prefill_us;		/* of the evaluation that ends; 0 = none */
 	struct counters counted;	/* at the end of the last request */
 };
 

@@ -44,8 +44,8 @@ int serve_trace(void *ctx, const struct trace_record *r, const float *values)
 
 struct evaluation {
 	struct session *s;
-	int n_vocab;
-	int64_t n_pos;
+	int n_vocab, n_prompt;
+	int64_t n_pos, start_us;
 };
 
 /* Difference of the two greatest values; 0 for a tie. */
@@ -81,6 +81,8 @@ static int on_logits(void *ctx, int pos, int step, int32_t token, const float *l
 	if (logits)
 		wire_body(b, logits, (size_t)v->n_vocab * sizeof(float));
 	v->n_pos++;
+	if (step == 0 && pos == v->n_prompt - 1)
+		v->s->prefill_us = serve_now_us() - v->start_us;
 	return channel_send(&v->s->ch, NULL);
 }
 
@@ -212,6 +214,7 @@ int serve_evaluate(struct session *s, const struct wire_frame *f, struct err *e)
 	int64_t start_us = serve_now_us();
 	int rc;
 
+	v.start_us = start_us;
 	rc = parse_evaluate(&q, stops, f, i, e);
 	if (rc < 0)
 		return rc;
@@ -219,6 +222,7 @@ int serve_evaluate(struct session *s, const struct wire_frame *f, struct err *e)
 		return err_set(e, EXIT_USAGE, "engine %s has no traces", s->ops->name);
 	if (q.splice && !strstr(s->ops->features, "splice"))
 		return err_set(e, EXIT_USAGE, "engine %s cannot splice", s->ops->name);
+	v.n_prompt = q.n_tokens;
 	rc = s->ops->evaluate(s->engine, &q, e);
 	return rc < 0 ? rc : serve_done(s, v.n_pos, start_us, e);
 }

@@ -1,0 +1,371 @@
+#include "bench.h"
+
+#include "client.h"
+#include "gguf.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { DEADLINE_MS = 30 * 60 * 1000 };
+
+struct answer {
+	int64_t eval_us, prefill_us;
+	long peak_kib;
+	char isa[64], profile[64];
+	double read_gb_s, int8_gmac_s;
+	bool huge_pages;
+	int n_vocab;
+	int64_t tokens, logits_frames;
+};
+
+struct run {
+	const struct bench_options *o;
+	struct client *clients[BENCH_ENGINES_MAX];
+	int n_vocab[BENCH_ENGINES_MAX];
+	struct bench_result *r;
+};
+
+static double now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+bool bench_in_seconds(enum bench_kind kind)
+{
+	return kind == BENCH_LOAD || kind == BENCH_FIRST_TOKEN;
+}
+
+int bench_parse_cases(struct bench_options *o, const char *text, struct err *e)
+{
+	static const struct {
+		const char *prefix;
+		enum bench_kind kind;
+	} kinds[] = {{"prefill-", BENCH_PREFILL}, {"logits-", BENCH_LOGITS},
+		     {"decode-", BENCH_DECODE}, {"first-token-", BENCH_FIRST_TOKEN}};
+
+	for (const char *p = text; *p;) {
+		struct bench_case *c = &o->cases[o->n_cases];
+		size_t n = strcspn(p, ",");
+		int used = 0, found = 0;
+
+		if (o->n_cases == BENCH_CASES_MAX || n >= sizeof(c->name))
+			return err_set(e, EXIT_USAGE, "more than %d cases, or a name too long",
+				       BENCH_CASES_MAX);
+		*c = (struct bench_case){.n = 0};
+		memcpy(c->name, p, n);
+		if (strcmp(c->name, "load") == 0) {
+			c->kind = BENCH_LOAD;
+			found = 1;
+		}
+		for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
+			const char *rest = c->name + strlen(kinds[k].prefix);
+
+			if (strncmp(c->name, kinds[k].prefix, strlen(kinds[k].prefix)) != 0)
+				continue;
+			c->kind = kinds[k].kind;
+			found = (sscanf(rest, "%d@%d%n", &c->n, &c->depth, &used) == 2 &&
+				 c->kind == BENCH_DECODE && !rest[used]) ||
+				(sscanf(rest, "%d%n", &c->n, &used) == 1 && !rest[used]);
+		}
+		if (!found || c->n < 0 || c->depth < 0 || (c->kind != BENCH_LOAD && !c->n))
+			return err_set(e, EXIT_USAGE, "unknown case \"%s\"; prefill-N, logits-N, "
+				       "decode-N, decode-N@DEPTH, first-token-N, load", c->name);
+		o->n_cases++;
+		p += n + (p[n] == ',');
+	}
+	return 0;
+}
+
+/* ---- one request ---------------------------------------------------------------------------- */
+
+static int take(void *ctx, const struct wire_frame *f, struct err *e)
+{
+	struct answer *a = ctx;
+	char text[64];
+
+	(void)e;
+	if (f->type == WIRE_LOGITS) {
+		a->logits_frames += f->body_bytes > 0;
+		a->tokens += wire_get_int(f, "step", 0) > 0;
+	} else if (f->type == WIRE_OPENED) {
+		a->n_vocab = (int)wire_get_int(f, "n_vocab", 0);
+		wire_get(f, "isa", 0, a->isa, sizeof(a->isa));
+		wire_get(f, "profile", 0, a->profile, sizeof(a->profile));
+	} else if (f->type == WIRE_DONE) {
+		a->eval_us = wire_get_int(f, "eval_us", 0);
+		a->prefill_us = wire_get_int(f, "prefill_us", 0);
+		a->peak_kib = (long)wire_get_int(f, "peak_kib", 0);
+		if (wire_get(f, "read_gb_s", 0, text, sizeof(text)))
+			a->read_gb_s = strtod(text, NULL);
+		if (wire_get(f, "int8_gmac_s", 0, text, sizeof(text)))
+			a->int8_gmac_s = strtod(text, NULL);
+		a->huge_pages = wire_get_int(f, "huge_pages", 0) != 0;
+	}
+	return 0;
+}
+
+static int call(struct client *c, struct wire_builder *b, struct answer *a, struct err *e)
+{
+	int r = wire_finish(b, e);
+
+	if (r == 0)
+		r = client_call(c, b, take, a, e);
+	wire_builder_free(b);
+	return r;
+}
+
+static int open_model(const struct bench_options *o, int engine, struct client *c, int n_ctx,
+		      struct answer *a, struct err *e)
+{
+	struct wire_builder b = {0};
+	const char *model = o->engines[engine].model;
+
+	wire_begin(&b, WIRE_OPEN);
+	wire_put(&b, "model", "%s", model ? model : o->model);
+	wire_put(&b, "threads", "%d", o->n_threads);
+	wire_put(&b, "ctx", "%d", n_ctx);
+	if (o->n_ubatch)
+		wire_put(&b, "ubatch", "%d", o->n_ubatch);
+	if (o->profile)
+		wire_put(&b, "profile", "%s", o->profile);
+	if (o->isa)
+		wire_put(&b, "isa", "%s", o->isa);
+	return call(c, &b, a, e);
+}
+
+/* Ids spread over the vocabulary, the same for every engine. */
+static int evaluate(struct client *c, int n_vocab, int n, int greedy, const char *logits,
+		    struct answer *a, struct err *e)
+{
+	struct wire_builder b = {0};
+
+	wire_begin(&b, WIRE_EVALUATE);
+	wire_put(&b, "tokens", "%d", n);
+	wire_put(&b, "greedy", "%d", greedy);
+	wire_put(&b, "logits", "%s", logits);
+	for (int i = 0; i < n; i++) {
+		int32_t id = (int32_t)(((uint64_t)i * 7919 + 17) % (uint64_t)n_vocab);
+
+		wire_body(&b, &id, sizeof(id));
+	}
+	return call(c, &b, a, e);
+}
+
+static int context_needed(const struct bench_options *o)
+{
+	int n = 0;
+
+	for (int i = 0; i < o->n_cases; i++) {
+		const struct bench_case *c = &o->cases[i];
+		int want = c->n + (c->kind == BENCH_DECODE ? (c->depth ? c->depth : 1) : 1) + 8;
+
+		n = want > n ? want : n;
+	}
+	return (n + 255) / 256 * 256;
+}
+
+/* ---- one sample ----------------------------------------------------------------------------- */
+
+static int start(struct run *u, int engine, struct client **out, struct answer *a, struct err *e)
+{
+	struct client_options co = {.engine = u->o->engines[engine].name, .deadline_ms = DEADLINE_MS};
+	int r = client_open(out, &co, e);
+
+	if (r == 0)
+		r = open_model(u->o, engine, *out, context_needed(u->o), a, e);
+	return r;
+}
+
+static int sample_fresh(struct run *u, int engine, const struct bench_case *c, double *value,
+			struct err *e)
+{
+	struct client_options co = {.engine = u->o->engines[engine].name, .deadline_ms = DEADLINE_MS};
+	struct client *fresh = NULL;
+	struct answer a = {0};
+	double t = now_s();
+	int r = client_open(&fresh, &co, e);
+
+	if (c->kind == BENCH_LOAD)
+		t = now_s();
+	if (r == 0)
+		r = open_model(u->o, engine, fresh, context_needed(u->o), &a, e);
+	if (r == 0 && c->kind == BENCH_FIRST_TOKEN)
+		r = evaluate(fresh, u->n_vocab[engine], c->n, 0, "last", &a, e);
+	*value = now_s() - t;
+	client_close(fresh);
+	return r;
+}
+
+static int sample_warm(struct run *u, int engine, const struct bench_case *c, double *value,
+		       struct err *e)
+{
+	struct client *k = u->clients[engine];
+	struct answer a = {0};
+	int n_vocab = u->n_vocab[engine], depth = c->depth ? c->depth : 1, r;
+
+	if (c->kind == BENCH_DECODE)
+		r = evaluate(k, n_vocab, depth, c->n + 1, "none", &a, e); /* the first is prefill's */
+	else
+		r = evaluate(k, n_vocab, c->n, 0, c->kind == BENCH_LOGITS ? "all" : "last", &a, e);
+	if (r < 0)
+		return r;
+	u->r->peak_kib[engine] = a.peak_kib;
+	if (c->kind == BENCH_DECODE && (a.tokens < 1 || a.prefill_us <= 0))
+		return err_set(e, EXIT_INFERENCE, "engine %s decoded %lld tokens, expected %d",
+			       u->o->engines[engine].name, (long long)a.tokens, c->n);
+	if (c->kind == BENCH_LOGITS && a.logits_frames != c->n)
+		return err_set(e, EXIT_INFERENCE, "engine %s sent logits of %lld positions, expected %d",
+			       u->o->engines[engine].name, (long long)a.logits_frames, c->n);
+	if (c->kind == BENCH_DECODE)
+		*value = (double)a.tokens * 1e6 / (double)(a.eval_us - a.prefill_us);
+	else
+		*value = (double)c->n * 1e6 / (double)a.eval_us;
+	return 0;
+}
+
+static int sample(struct run *u, int engine, const struct bench_case *c, double *value,
+		  struct err *e)
+{
+	int r = bench_in_seconds(c->kind) ? sample_fresh(u, engine, c, value, e)
+					  : sample_warm(u, engine, c, value, e);
+
+	if (r < 0)
+		err_prefix(e, "%s, engine %s", c->name, u->o->engines[engine].name);
+	return r;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------ */
+
+static int run_case(struct run *u, int k, struct err *e)
+{
+	const struct bench_options *o = u->o;
+	const struct bench_case *c = &o->cases[k];
+	char line[160];
+
+	for (int rep = -o->warmup; rep < o->reps; rep++) {
+		for (int i = 0; i < o->n_engines; i++) {
+			/* A B … then … B A: what drifts, drifts for all */
+			int engine = rep & 1 ? o->n_engines - 1 - i : i;
+			struct bench_series *s = &u->r->series[k][engine];
+			double value = 0;
+			int r = sample(u, engine, c, &value, e);
+
+			if (r < 0)
+				return r;
+			if (rep < 0)
+				continue;
+			s->samples[s->n++] = value;
+			snprintf(line, sizeof(line), "%s %d/%d  %s  %.2f %s", c->name, rep + 1, o->reps,
+				 o->engines[engine].name, value,
+				 bench_in_seconds(c->kind) ? "s" : "tokens/s");
+			if (o->progress)
+				o->progress(line);
+		}
+	}
+	for (int i = 0; i < o->n_engines; i++) {
+		struct bench_series *s = &u->r->series[k][i], *first = &u->r->series[k][0];
+
+		s->stats = stats_of(s->samples, s->n);
+		s->ratio = bench_in_seconds(c->kind)
+				   ? stats_paired_ratio(s->samples, first->samples, s->n)
+				   : stats_paired_ratio(first->samples, s->samples, s->n);
+	}
+	return 0;
+}
+
+static int measure_machine(struct run *u, struct err *e)
+{
+	struct client_options co = {.engine = "native", .deadline_ms = DEADLINE_MS};
+	struct client *c = NULL;
+	int r = client_open(&c, &co, e);
+
+	for (int i = 0; i < 2 && r == 0; i++) {
+		struct wire_builder b = {0};
+		struct answer a = {0};
+
+		wire_begin(&b, WIRE_MEASURE);
+		wire_put(&b, "threads", "%d", i ? u->o->n_threads : 1);
+		r = call(c, &b, &a, e);
+		u->r->read_gb_s[i] = a.read_gb_s;
+		u->r->int8_gmac_s[i] = a.int8_gmac_s;
+		u->r->huge_pages = a.huge_pages;
+	}
+	client_close(c);
+	return r;
+}
+
+/* What a token needs: every matrix read once (the tied embedding as the head), and the products
+ * of the layers' matrices. Embedding rows looked up are nothing beside it. */
+static int model_needs(const char *path, struct bench_result *out, struct err *e)
+{
+	struct gguf g;
+	int r = gguf_open(&g, path, e);
+	bool tied;
+
+	if (r < 0)
+		return r;
+	tied = !gguf_tensor(&g, "output.weight");
+	for (uint64_t i = 0; i < g.n_tensors; i++) {
+		const struct gguf_tensor *t = &g.tensors[i];
+		bool embedding = t->name.n == 17 && memcmp(t->name.s, "token_embd.weight", 17) == 0;
+		bool layer = t->name.n > 4 && memcmp(t->name.s, "blk.", 4) == 0;
+
+		if (t->n_dims < 2)
+			continue;
+		if (!embedding || tied)
+			out->decode_gb += (double)t->bytes * 1e-9;
+		if (layer)
+			out->prefill_gmac += (double)t->ne[0] * (double)t->ne[1] * 1e-9;
+	}
+	gguf_close(&g);
+	return 0;
+}
+
+int bench_run(const struct bench_options *o, struct bench_result *out, struct err *e)
+{
+	struct bench_result result = {.n_threads = o->n_threads};
+	struct run u = {.o = o, .r = &result};
+	int r = model_needs(o->model, &result, e);
+
+	if (r == 0)
+		r = measure_machine(&u, e);
+	for (int k = 0; k < o->n_cases; k++)
+		for (int i = 0; i < o->n_engines; i++) {
+			result.series[k][i].samples = calloc((size_t)o->reps, sizeof(double));
+			assert(result.series[k][i].samples);
+		}
+	for (int i = 0; i < o->n_engines && r == 0; i++) {
+		struct answer a = {0};
+
+		r = start(&u, i, &u.clients[i], &a, e);
+		if (r < 0)
+			break;
+		u.n_vocab[i] = a.n_vocab;
+		memcpy(result.isa[i], a.isa, sizeof(a.isa));
+		memcpy(result.profile[i], a.profile, sizeof(a.profile));
+		client_hello(u.clients[i], "build", result.build[i], sizeof(result.build[i]));
+	}
+	for (int k = 0; k < o->n_cases && r == 0; k++)
+		r = run_case(&u, k, e);
+	for (int i = 0; i < o->n_engines; i++)
+		client_close(u.clients[i]);
+	if (r == 0)
+		*out = result;
+	else
+		bench_free(&result);
+	return r;
+}
+
+void bench_free(struct bench_result *r)
+{
+	for (int k = 0; k < BENCH_CASES_MAX; k++)
+		for (int i = 0; i < BENCH_ENGINES_MAX; i++)
+			free(r->series[k][i].samples);
+	*r = (struct bench_result){0};
+}

@@ -1,0 +1,147 @@
+#include "roofline.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+enum { THREADS_MAX = 256, PASSES = 5 };
+
+struct job {
+	pthread_t thread;
+	const uint8_t *p;
+	size_t n;
+	roofline_read_fn *read;
+	roofline_int8_fn *int8;
+	int64_t rounds, macs;
+	uint64_t sum;
+};
+
+static double now_s(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+uint64_t roofline_read_c(const uint8_t *p, size_t n)
+{
+	uint64_t sum = 0, x;
+
+	for (size_t i = 0; i < n; i += 8) {
+		memcpy(&x, p + i, 8);
+		sum += x;
+	}
+	return sum;
+}
+
+static void *work(void *arg)
+{
+	struct job *j = arg;
+
+	if (j->p)
+		j->sum = j->read(j->p, j->n);
+	else
+		j->sum = (uint64_t)j->int8(j->rounds, &j->macs);
+	return NULL;
+}
+
+/* Seconds for all jobs side by side; negative when a thread could not be had. */
+static double run(struct job *jobs, int n)
+{
+	double start = now_s();
+
+	for (int i = 1; i < n; i++)
+		if (pthread_create(&jobs[i].thread, NULL, work, &jobs[i]) != 0) {
+			while (--i > 0)
+				pthread_join(jobs[i].thread, NULL);
+			return -1;
+		}
+	work(&jobs[0]);
+	for (int i = 1; i < n; i++)
+		pthread_join(jobs[i].thread, NULL);
+	return now_s() - start;
+}
+
+static void choose(const struct cpu_flags *cpu, roofline_read_fn **read, roofline_int8_fn **int8)
+{
+	*read = roofline_read_c;
+	*int8 = NULL;
+#if defined(__x86_64__)
+	if (cpu->avx512f && cpu->avx512bw && cpu->avx512vl && cpu->avx512_vnni) {
+		*read = roofline_read_avx512vnni;
+		*int8 = roofline_int8_avx512vnni;
+	} else if (cpu->avx2 && cpu->fma) {
+		*read = roofline_read_avx2;
+		*int8 = roofline_int8_avx2;
+	}
+#else
+	(void)cpu;
+#endif
+}
+
+static int measure_read(roofline_read_fn *read, struct job *jobs, struct roofline *l, struct err *e)
+{
+	const size_t bytes = (size_t)ROOFLINE_BUFFER_MIB << 20;
+	size_t part = bytes / (size_t)l->n_threads & ~(size_t)4095;
+	uint8_t *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return err_set(e, EXIT_INFERENCE, "no %d MiB of memory to measure reading with",
+			       ROOFLINE_BUFFER_MIB);
+	l->huge_pages = madvise(p, bytes, MADV_HUGEPAGE) == 0;
+	memset(p, 1, bytes);
+	for (int k = 0; k < PASSES; k++) {
+		double s;
+
+		for (int i = 0; i < l->n_threads; i++)
+			jobs[i] = (struct job){.p = p + part * (size_t)i, .n = part, .read = read};
+		s = run(jobs, l->n_threads);
+		if (s > 0 && (double)part * l->n_threads / s * 1e-9 > l->read_gb_s)
+			l->read_gb_s = (double)part * l->n_threads / s * 1e-9;
+	}
+	munmap(p, bytes);
+	return 0;
+}
+
+static void measure_int8(roofline_int8_fn *int8, struct job *jobs, struct roofline *l)
+{
+	int64_t rounds = 1 << 16;
+	double s = 0;
+
+	while (s < ROOFLINE_MS * 1e-3 && rounds < (int64_t)1 << 40) {
+		double macs = 0;
+
+		rounds *= 2;
+		for (int i = 0; i < l->n_threads; i++)
+			jobs[i] = (struct job){.int8 = int8, .rounds = rounds};
+		s = run(jobs, l->n_threads);
+		if (s <= 0)
+			return;
+		for (int i = 0; i < l->n_threads; i++)
+			macs += (double)jobs[i].macs;
+		l->int8_gmac_s = macs / s * 1e-9;
+	}
+}
+
+int roofline_measure(const struct cpu_flags *cpu, int n_threads, struct roofline *out, struct err *e)
+{
+	struct roofline l = {.n_threads = n_threads};
+	struct job jobs[THREADS_MAX];
+	roofline_read_fn *read;
+	roofline_int8_fn *int8;
+	int r;
+
+	if (n_threads < 1 || n_threads > THREADS_MAX)
+		return err_set(e, EXIT_USAGE, "%d threads: expected 1 to %d", n_threads, THREADS_MAX);
+	choose(cpu, &read, &int8);
+	r = measure_read(read, jobs, &l, e);
+	if (r < 0)
+		return r;
+	if (int8)
+		measure_int8(int8, jobs, &l);
+	*out = l;
+	return 0;
+}

@@ -1,0 +1,44 @@
+#include "roofline.h"
+
+#include <immintrin.h>
+
+enum { AHEAD = 4096 };
+
+uint64_t roofline_read_avx2(const uint8_t *p, size_t n)
+{
+	__m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
+	uint64_t lanes[4];
+
+	for (size_t i = 0; i < n; i += 128) {
+		_mm_prefetch((const char *)p + i + AHEAD, _MM_HINT_T0);
+		_mm_prefetch((const char *)p + i + AHEAD + 64, _MM_HINT_T0);
+		s0 = _mm256_add_epi64(s0, _mm256_loadu_si256((const __m256i *)(p + i)));
+		s1 = _mm256_add_epi64(s1, _mm256_loadu_si256((const __m256i *)(p + i + 32)));
+		s2 = _mm256_add_epi64(s2, _mm256_loadu_si256((const __m256i *)(p + i + 64)));
+		s3 = _mm256_add_epi64(s3, _mm256_loadu_si256((const __m256i *)(p + i + 96)));
+	}
+	s0 = _mm256_add_epi64(_mm256_add_epi64(s0, s1), _mm256_add_epi64(s2, s3));
+	_mm256_storeu_si256((__m256i *)lanes, s0);
+	return lanes[0] + lanes[1] + lanes[2] + lanes[3];
+}
+
+/* vpmaddubsw, vpmaddwd, vpaddd: what an AVX2 integer dot product costs; 8 chains. */
+int32_t roofline_int8_avx2(int64_t rounds, int64_t *macs)
+{
+	__m256i a[8], x = _mm256_set1_epi8(1), y = _mm256_set1_epi8(2), one = _mm256_set1_epi16(1);
+	int32_t lanes[8];
+
+	for (int k = 0; k < 8; k++)
+		a[k] = _mm256_setzero_si256();
+	for (int64_t i = 0; i < rounds; i++) {
+		__asm__ volatile("" : "+x"(x), "+x"(y));
+		for (int k = 0; k < 8; k++)
+			a[k] = _mm256_add_epi32(a[k], _mm256_madd_epi16(
+				_mm256_maddubs_epi16(x, _mm256_xor_si256(y, a[k])), one));
+	}
+	for (int k = 1; k < 8; k++)
+		a[0] = _mm256_add_epi32(a[0], a[k]);
+	_mm256_storeu_si256((__m256i *)lanes, a[0]);
+	*macs = rounds * 8 * 32;
+	return lanes[0];
+}
