@@ -82,9 +82,6 @@ static int send_opened(struct session *s, int64_t start_us, struct err *e)
 	wire_put(b, "weights", "%s", i->weights);
 	wire_put(b, "note", "%s", i->note);
 	wire_put(b, "open_us", "%lld", (long long)(serve_now_us() - start_us));
-	if (s->prefill_us)
-		wire_put(b, "prefill_us", "%lld", (long long)s->prefill_us);
-	s->prefill_us = 0;
 	wire_put(b, "peak_kib", "%ld", peak_kib());
 	return channel_send(&s->ch, e);
 }
@@ -223,6 +220,9 @@ int serve_done(struct session *s, int64_t n_pos, int64_t start_us, struct err *e
 	wire_begin(b, WIRE_DONE);
 	wire_put(b, "n_pos", "%lld", (long long)n_pos);
 	wire_put(b, "eval_us", "%lld", (long long)(serve_now_us() - start_us));
+	if (s->prefill_us)
+		wire_put(b, "prefill_us", "%lld", (long long)s->prefill_us);
+	s->prefill_us = 0;
 	wire_put(b, "peak_kib", "%ld", peak_kib());
 	for (int i = 0; i < now.n; i++) {
 		const struct counter *c = &now.items[i];
