@@ -1,5 +1,7 @@
 # assay: make run · make test · make bench · make fuzz · make lint · make install · make clean
 #
+# Lists end in an empty line, every name in a backslash, so that two additions merge.
+#
 # SAN=address,undefined or SAN=thread builds into a folder of its own.
 # CC=clang works as well. Object lists are explicit: a file that is not named here is not built.
 
@@ -30,7 +32,7 @@ COMMON_OBJS = \
 	workers/common/sha256.o \
 	workers/common/threads.o \
 	workers/common/trace.o \
-	workers/common/wire.o
+	workers/common/wire.o \
 
 # ---- the worker program -------------------------------------------------------------------
 KERNEL_OBJS = \
@@ -42,7 +44,7 @@ KERNEL_OBJS = \
 	workers/kernels/roofline.o \
 	workers/kernels/math.o \
 	workers/kernels/profile.o \
-	workers/kernels/weight_type.o
+	workers/kernels/weight_type.o \
 
 MACHINE := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 ifeq ($(MACHINE),x86_64)
@@ -51,10 +53,10 @@ KERNEL_OBJS += \
 	workers/kernels/base_avx512.o \
 	workers/kernels/float_avx2.o \
 	workers/kernels/float_avx512.o \
-	workers/kernels/i2s_avx512vnni.o
 	workers/kernels/i2s_avx512vnni.o \
 	workers/kernels/roofline_avx2.o \
-	workers/kernels/roofline_avx512vnni.o
+	workers/kernels/roofline_avx512vnni.o \
+
 endif
 
 MODEL_OBJS = \
@@ -92,7 +94,7 @@ MODEL_OBJS = \
 	workers/model/tokenizer_vocab.o \
 	workers/model/unicode.o \
 	workers/model/unicode_table.o \
-	workers/model/weights.o
+	workers/model/weights.o \
 
 ENGINE_OBJS = \
 	workers/engines/llama_stages.o \
@@ -110,7 +112,7 @@ ENGINE_OBJS = \
 WORKER_MAIN = \
 	workers/engines/measure.o \
 	workers/engines/table.o \
-	workers/main.o
+	workers/main.o \
 
 # ---- the orchestrator ---------------------------------------------------------------------
 CLI_OBJS = \
@@ -138,7 +140,7 @@ CLI_OBJS = \
 	orchestrator/cli/sweep.o \
 	orchestrator/cli/term.o \
 	orchestrator/cli/verify.o \
-	orchestrator/cli/version.o
+	orchestrator/cli/version.o \
 
 PROVISION_OBJS = \
 	gen/embedded.o \
@@ -181,7 +183,7 @@ PROVISION_OBJS = \
 	orchestrator/provision/store.o \
 	orchestrator/provision/toolchain.o \
 	orchestrator/provision/unpack.o \
-	orchestrator/provision/unpack_source.o
+	orchestrator/provision/unpack_source.o \
 
 # files of this tree that the program carries with it; read with orchestrator/provision/embed.h
 EMBED = \
@@ -212,7 +214,7 @@ EMBED = \
 	workers/serve/machine.h \
 	workers/serve/serve.c \
 	workers/serve/serve.h \
-	workers/serve/serve_evaluate.c
+	workers/serve/serve_evaluate.c \
 
 SWEEP_OBJS = \
 	orchestrator/sweep/bench.o \
@@ -226,19 +228,20 @@ SWEEP_OBJS = \
 	orchestrator/sweep/scenario.o \
 	orchestrator/sweep/scenario_line.o \
 	orchestrator/sweep/sweep.o \
-	orchestrator/sweep/token_gate.o
+	orchestrator/sweep/token_gate.o \
 
 VERDICT_OBJS = \
 	orchestrator/verdict/compare.o \
 	orchestrator/verdict/metrics.o \
 	orchestrator/verdict/metrics_base.o \
 	orchestrator/verdict/stats.o \
-	orchestrator/verdict/thresholds.o
+	orchestrator/verdict/thresholds.o \
 
 ifeq ($(MACHINE),x86_64)
 VERDICT_OBJS += \
 	orchestrator/verdict/metrics_avx2.o \
-	orchestrator/verdict/metrics_avx512.o
+	orchestrator/verdict/metrics_avx512.o \
+
 endif
 
 REPORT_OBJS = \
@@ -246,7 +249,7 @@ REPORT_OBJS = \
 	orchestrator/report/receipt.o \
 	orchestrator/report/receipt_text.o \
 	orchestrator/report/sign.o \
-	orchestrator/report/summary.o
+	orchestrator/report/summary.o \
 
 ASSAY_MAIN = orchestrator/main.o
 
@@ -280,19 +283,19 @@ UNIT_TESTS = \
 
 # programs that tests start
 TEST_PROGRAMS = \
-	fake_worker
+	fake_worker \
 
 # shell tests: tests/NAME.sh, same output lines
 SHELL_TESTS = \
 	logits \
 	models \
 	sweep \
-	fetch_models
+	fetch_models \
 
 # tests/fuzz/NAME.c
 FUZZERS = \
 	gguf \
-	wire
+	wire \
 
 include tests/rules.mk
 
