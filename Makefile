@@ -70,12 +70,12 @@ MODEL_OBJS = \
 	workers/model/gguf_parse.o \
 	workers/model/gguf_write.o \
 	workers/model/hparams.o \
+	workers/model/inspect.o \
 	workers/model/jinja.o \
 	workers/model/jinja_builtin.o \
 	workers/model/jinja_lex.o \
 	workers/model/jinja_parse.o \
 	workers/model/jinja_value.o \
-	workers/model/inspect.o \
 	workers/model/model.o \
 	workers/model/ops.o \
 	workers/model/pretok.o \
@@ -121,24 +121,26 @@ CLI_OBJS = \
 	orchestrator/cli/cli.o \
 	orchestrator/cli/commands.o \
 	orchestrator/cli/compare_opts.o \
-	orchestrator/cli/crossval.o \
-	orchestrator/cli/one_scenario.o \
-	orchestrator/cli/per_token.o \
 	orchestrator/cli/completion.o \
+	orchestrator/cli/crossval.o \
 	orchestrator/cli/engine_call.o \
 	orchestrator/cli/fetch_cpp.o \
+	orchestrator/cli/fetch_models.o \
 	orchestrator/cli/gen_fixtures.o \
 	orchestrator/cli/gen_mini_gguf.o \
-	orchestrator/cli/fetch_models.o \
 	orchestrator/cli/help.o \
 	orchestrator/cli/hidden.o \
+	orchestrator/cli/infer.o \
 	orchestrator/cli/logits.o \
 	orchestrator/cli/model_events.o \
+	orchestrator/cli/one_scenario.o \
+	orchestrator/cli/per_token.o \
 	orchestrator/cli/receipt.o \
 	orchestrator/cli/reference_show.o \
 	orchestrator/cli/suggest.o \
 	orchestrator/cli/sweep.o \
 	orchestrator/cli/term.o \
+	orchestrator/cli/trace.o \
 	orchestrator/cli/verify.o \
 	orchestrator/cli/version.o \
 
@@ -287,10 +289,13 @@ TEST_PROGRAMS = \
 
 # shell tests: tests/NAME.sh, same output lines
 SHELL_TESTS = \
+	fetch_models \
+	infer \
 	logits \
 	models \
 	sweep \
 	fetch_models \
+	sweep
 
 # tests/fuzz/NAME.c
 FUZZERS = \

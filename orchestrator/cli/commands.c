@@ -10,9 +10,11 @@ extern const struct command cmd_fetch_cpp;
 extern const struct command cmd_crossval;
 extern const struct command cmd_gen_fixtures;
 extern const struct command cmd_gen_mini_gguf;
+extern const struct command cmd_infer;
 extern const struct command cmd_logits;
 extern const struct command cmd_per_token;
 extern const struct command cmd_receipt;
+extern const struct command cmd_trace;
 extern const struct command cmd_verify;
 extern const struct command cmd_sweep;
 
@@ -26,8 +28,10 @@ const struct command *const commands[] = {
 	&cmd_per_token,
 	&cmd_gen_fixtures,
 	&cmd_gen_mini_gguf,
+	&cmd_infer,
 	&cmd_logits,
 	&cmd_receipt,
+	&cmd_trace,
 	&cmd_verify,
 	&cmd_sweep,
 	NULL,

@@ -162,6 +162,23 @@ struct templated {
 	bool add_bos, parse_special;
 };
 
+/* A stop text as TEMPLATED spells it. */
+static char *unescape(const char *text)
+{
+	char *out = malloc(strlen(text) + 1), *to = out;
+	while (out && *text) {
+		if (*text == '\\' && text[1]) {
+			*to++ = text[1] == 'n' ? '\n' : text[1] == 'r' ? '\r' : text[1];
+			text += 2;
+		} else {
+			*to++ = *text++;
+		}
+	}
+	if (out)
+		*to = 0;
+	return out;
+}
+
 static int on_templated(void *ctx, const struct wire_frame *f, struct err *e)
 {
 	struct templated *t = ctx;
@@ -181,7 +198,7 @@ static int on_templated(void *ctx, const struct wire_frame *f, struct err *e)
 	term_detail("template %s: %s", t->g->template_name, why);
 	while (t->g->n_stops < ENGINE_CALL_STOPS_MAX &&
 	       wire_get(f, "stop", t->g->n_stops, stop, sizeof(stop))) {
-		char *copy = strdup(stop);
+		char *copy = unescape(stop);
 		if (!copy)
 			return err_set(e, EXIT_INTERNAL, "no memory for a stop text");
 		t->g->stops[t->g->n_stops++] = copy;
@@ -321,46 +338,48 @@ int engine_call_run(struct engine_call *g, client_frame_fn *fn, void *ctx, struc
 
 /* ---- pieces ------------------------------------------------------------------------------- */
 
-struct pieces {
-	char *text;
-	size_t bytes;
-};
-
 static int on_pieces(void *ctx, const struct wire_frame *f, struct err *e)
 {
-	struct pieces *p = ctx;
+	struct engine_pieces *p = ctx;
 	if (f->type != WIRE_PIECES)
 		return 0;
 	p->text = malloc(f->body_bytes + 1);
-	if (!p->text)
-		return err_set(e, EXIT_INTERNAL, "no memory for text");
-	for (size_t at = 0; at + 4 <= f->body_bytes;) {
+	p->at = calloc((size_t)p->n + 1, sizeof(*p->at));
+	if (!p->text || !p->at)
+		return err_set(e, EXIT_INTERNAL, "no memory for the vocabulary's texts");
+	int i = 0;
+	for (size_t at = 0; at + 4 <= f->body_bytes && i < p->n; i++) {
 		uint32_t n;
 		memcpy(&n, f->body + at, 4);
 		at += 4;
 		if (n > f->body_bytes - at)
 			return err_set(e, EXIT_WORKER, "a PIECES answer is cut off");
-		memcpy(p->text + p->bytes, f->body + at, n);
-		p->bytes += n;
+		memcpy(p->text + p->at[i], f->body + at, n);
+		p->at[i + 1] = p->at[i] + n;
 		at += n;
 	}
-	return 0;
+	return i == p->n ? 0 : err_set(e, EXIT_WORKER, "%d of %d pieces came", i, p->n);
 }
 
-int engine_call_pieces(struct engine_call *g, const int32_t *ids, int n, char **text, size_t *bytes,
+int engine_call_pieces(struct engine_call *g, const int32_t *ids, int n, struct engine_pieces *out,
 		       struct err *e)
 {
-	struct pieces p = {0};
+	struct engine_pieces p = {.n = n};
 	wire_begin(&g->request, WIRE_DETOKENIZE);
 	wire_body(&g->request, ids, (size_t)n * sizeof(*ids));
 	int rc = call(g, on_pieces, &p, e);
-	if (rc != 0) {
-		free(p.text);
-		return rc;
-	}
-	if (p.text)
-		p.text[p.bytes] = 0;
-	*text = p.text;
-	*bytes = p.bytes;
-	return 0;
+	if (rc == 0 && !p.at)
+		rc = err_set(e, EXIT_WORKER, "engine %s answered DETOKENIZE without pieces", g->engine);
+	if (rc != 0)
+		engine_pieces_free(&p);
+	else
+		*out = p;
+	return rc;
+}
+
+void engine_pieces_free(struct engine_pieces *p)
+{
+	free(p->text);
+	free(p->at);
+	*p = (struct engine_pieces){0};
 }

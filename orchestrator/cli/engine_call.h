@@ -75,9 +75,15 @@ void engine_call_close(struct engine_call *g);		/* accepts zeroed */
 void engine_call_begin(struct engine_call *g);
 int engine_call_run(struct engine_call *g, client_frame_fn *fn, void *ctx, struct err *e);
 
-/* Text of ids, one after the other; *text is allocated. */
-int engine_call_pieces(struct engine_call *g, const int32_t *ids, int n, char **text, size_t *bytes,
+/* Texts of ids: piece i is text[at[i]] to text[at[i + 1]]. Owns both; pieces may cut UTF-8. */
+struct engine_pieces {
+	char *text;
+	size_t *at;		/* [n + 1] */
+	int n;
+};
+int engine_call_pieces(struct engine_call *g, const int32_t *ids, int n, struct engine_pieces *out,
 		       struct err *e);
+void engine_pieces_free(struct engine_pieces *p);	/* accepts zeroed */
 
 /* Ids from text: separated by anything that is not a digit; *ids is allocated. */
 int engine_call_parse_ids(const char *text, int32_t **ids, int *n, struct err *e);

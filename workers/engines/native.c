@@ -5,8 +5,8 @@
 #include "engine.h"
 #include "forward.h"
 #include "replay.h"
-#include "sha256.h"
 #include "tokenizer.h"
+#include "weights.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -169,53 +169,11 @@ static int native_replay(struct engine *g, const struct engine_replay *q, struct
 	return rc != 0 ? rc : replay_run(&g->session, q, e);
 }
 
-static int one_weight(const struct gguf_tensor *t, bool values, engine_weight_fn *fn, void *ctx,
-		      struct err *e)
-{
-	const struct weight_type *type = weight_type_by_id(t->type);
-	char name[256], hex[65];
-	snprintf(name, sizeof(name), "%.*s", (int)(t->name.n > 255 ? 255 : t->name.n), t->name.s);
-	if (!type || !type->dequantize)
-		return err_set(e, EXIT_MODEL_LOAD, "tensor %s has a weight type (%u) that cannot be read",
-			       name, t->type);
-	const int64_t rows = t->ne[1] * t->ne[2] * t->ne[3], n = t->ne[0];
-	const size_t row_bytes = (size_t)(n / type->block_elems) * type->block_bytes;
-	const uint8_t *tail = type->tail_bytes ? t->data + row_bytes * (size_t)rows : NULL;
-	float *row = malloc((size_t)(values ? n * rows : n) * sizeof(float));
-	struct sha256 *hash = row ? sha256_new() : NULL;
-	if (!hash) {
-		free(row);
-		return err_set(e, EXIT_INFERENCE, "no memory to dequantise tensor %s", name);
-	}
-	for (int64_t r = 0; r < rows; r++) {
-		float *to = values ? row + r * n : row;
-		type->dequantize(t->data + (size_t)r * row_bytes, tail, to, n);
-		sha256_add(hash, to, (size_t)n * sizeof(float));
-	}
-	sha256_end(hash, hex);
-	int64_t shape[GGUF_DIMS_MAX];
-	for (int i = 0; i < t->n_dims; i++)
-		shape[i] = t->ne[t->n_dims - 1 - i];
-	int rc = fn(ctx, name, type->name, t->n_dims, shape, hex, values ? row : NULL);
-	free(row);
-	return rc;
-}
-
 static int native_weights(struct engine *g, const char *name, bool values, engine_weight_fn *fn,
 			  void *ctx, struct err *e)
 {
 	int rc = need_model(g, e);
-	if (rc != 0)
-		return rc;
-	const struct gguf *f = &g->model.gguf;
-	if (name) {
-		const struct gguf_tensor *t = gguf_tensor(f, name);
-		return t ? one_weight(t, values, fn, ctx, e)
-			 : err_set(e, EXIT_USAGE, "the model has no tensor %s", name);
-	}
-	for (uint64_t i = 0; i < f->n_tensors && rc == 0; i++)
-		rc = one_weight(&f->tensors[i], values, fn, ctx, e);
-	return rc;
+	return rc != 0 ? rc : weights_each(&g->model.gguf, name, values, fn, ctx, e);
 }
 
 static void native_counters(struct engine *g, engine_counter_fn *fn, void *ctx)
