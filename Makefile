@@ -32,8 +32,7 @@ COMMON_OBJS = \
 	workers/common/sha256.o \
 	workers/common/threads.o \
 	workers/common/trace.o \
-	workers/common/wire.o \
-
+	workers/common/wire.o
 # ---- the worker program -------------------------------------------------------------------
 KERNEL_OBJS = \
 	workers/kernels/base_c.o \
@@ -89,13 +88,14 @@ MODEL_OBJS = \
 	workers/model/template.o \
 	workers/model/tokenizer.o \
 	workers/model/tokenizer_gguf.o \
+	workers/model/tokenizer_json.o \
 	workers/model/tokenizer_merge.o \
 	workers/model/tokenizer_special.o \
+	workers/model/tokenizer_unigram.o \
 	workers/model/tokenizer_vocab.o \
 	workers/model/unicode.o \
 	workers/model/unicode_table.o \
-	workers/model/weights.o \
-
+	workers/model/weights.o
 ENGINE_OBJS = \
 	workers/engines/llama_stages.o \
 	workers/engines/native.o \
@@ -116,8 +116,8 @@ WORKER_MAIN = \
 
 # ---- the orchestrator ---------------------------------------------------------------------
 CLI_OBJS = \
-	orchestrator/cli/cache.o \
 	orchestrator/cli/bench.o \
+	orchestrator/cli/cache.o \
 	orchestrator/cli/cli.o \
 	orchestrator/cli/commands.o \
 	orchestrator/cli/compare_opts.o \
@@ -140,10 +140,10 @@ CLI_OBJS = \
 	orchestrator/cli/suggest.o \
 	orchestrator/cli/sweep.o \
 	orchestrator/cli/term.o \
+	orchestrator/cli/tokenize.o \
 	orchestrator/cli/trace.o \
 	orchestrator/cli/verify.o \
-	orchestrator/cli/version.o \
-
+	orchestrator/cli/version.o
 PROVISION_OBJS = \
 	gen/embedded.o \
 	orchestrator/provision/adopt.o \
@@ -258,7 +258,6 @@ ASSAY_MAIN = orchestrator/main.o
 # ---- tests --------------------------------------------------------------------------------
 # tests/unit/NAME_test.c, each a program of its own; prints lines "ok - …", "not ok - …", "skip - …"
 UNIT_TESTS = \
-	stats \
 	cli \
 	client \
 	embed \
@@ -276,10 +275,13 @@ UNIT_TESTS = \
 	scenario \
 	serve \
 	sign \
+	stats \
 	template \
 	threads \
 	tokenizer \
+	tokenizer_json \
 	trace \
+	unicode \
 	wire \
 	worker
 
@@ -294,8 +296,7 @@ SHELL_TESTS = \
 	logits \
 	models \
 	sweep \
-	fetch_models \
-	sweep
+	tokenize
 
 # tests/fuzz/NAME.c
 FUZZERS = \

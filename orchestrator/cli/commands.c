@@ -17,6 +17,7 @@ extern const struct command cmd_receipt;
 extern const struct command cmd_trace;
 extern const struct command cmd_verify;
 extern const struct command cmd_sweep;
+extern const struct command cmd_tokenize;
 
 const struct command *const commands[] = {
 	&cmd_cache,
@@ -34,5 +35,6 @@ const struct command *const commands[] = {
 	&cmd_trace,
 	&cmd_verify,
 	&cmd_sweep,
+	&cmd_tokenize,
 	NULL,
 };

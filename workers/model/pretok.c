@@ -49,9 +49,13 @@ static const struct pretok table[] = {
 	ROW("laguna", LINES, WORDS_QWEN2),
 	ROW("seed-coder", WORDS_NO_TAIL),
 	ROW("ufakzeka", WORDS_PLAIN),
-	ROW("deepseek-llm", NEWLINE, DS_LETTERS, DS_PUNCT, TAIL_WHITE, DS_CJK, DIGITS),
-	ROW("deepseek-coder", NEWLINE, SPACE_LETTERS, SPACE_PUNCT, DS_CJK, DIGIT),
-	DEEPSEEK3("deepseek-v3"), DEEPSEEK3("hunyuan-dense"), DEEPSEEK3("joyai-llm"),
+	{.name = "deepseek-llm", .regex = "[\r\n]", .n_splits = 5,
+	 .stages = {NEWLINE, DS_LETTERS, DS_PUNCT, TAIL_WHITE, DS_CJK, DIGITS}},
+	{.name = "deepseek-coder", .regex = "[\r\n]", .n_splits = 4,
+	 .stages = {NEWLINE, SPACE_LETTERS, SPACE_PUNCT, DS_CJK, DIGIT}},
+	{.name = "deepseek-v3", .regex = "\\p{N}{1,3}", .n_splits = 3,
+	 .stages = {DIGITS_3, DS3_CJK, WORDS_DEEPSEEK3}},
+	 DEEPSEEK3("hunyuan-dense"), DEEPSEEK3("joyai-llm"),
 	DEEPSEEK3("hy_v4"),
 	ROW("falcon", PUNCT_RUN_TICK, WORDS_GPT2, ASCII_DIGITS_3),
 	DIGIT_GPT2("starcoder"), DIGIT_GPT2("refact"), DIGIT_GPT2("command-r"),
@@ -85,10 +89,11 @@ void pretok_names(char *out, size_t size)
 		at += (size_t)snprintf(out + at, size - at, "%s%s", i ? ", " : "", table[i].name);
 }
 
-const struct pretok *pretok_by_regex(const char *regex, bool digits_first)
+const struct pretok *pretok_by_regex(const char *regex, int n_splits)
 {
-	for (int i = 0; i < N_TABLE && !digits_first; i++)
-		if (table[i].regex && strcmp(table[i].regex, regex) == 0)
+	for (int i = 0; i < N_TABLE; i++)
+		if (table[i].regex && strcmp(table[i].regex, regex) == 0 &&
+		    n_splits == (table[i].n_splits ? table[i].n_splits : 1))
 			return &table[i];
 	return NULL;
 }

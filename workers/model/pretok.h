@@ -17,15 +17,16 @@ struct pretok {
 	bool ignore_merges;	/* a word that is a token is taken whole */
 	bool add_bos;		/* the rule where the file has no add_bos_token */
 	bool no_bos;		/* no default BOS id */
-	const char *regex;	/* as in tokenizer.json's Split, NULL where another row has it */
+	const char *regex;	/* of tokenizer.json's first Split, NULL where another row has it */
+	int n_splits;		/* how many Splits go with it; 0 is one */
 };
 
 /* By name; NULL or "" is "default" as in llama.cpp. NULL when unknown. */
 const struct pretok *pretok_find(const char *name);
 /* The known names, "llama-bpe, gpt-2, …", cut at size. */
 void pretok_names(char *out, size_t size);
-/* By the regular expression of a tokenizer.json; NULL when none has it. */
-const struct pretok *pretok_by_regex(const char *regex, bool digits_first);
+/* By the first of n_splits regular expressions of a tokenizer.json; NULL when none has it. */
+const struct pretok *pretok_by_regex(const char *regex, int n_splits);
 
 /* One stretch of text while it is cut. Positions are code points. */
 struct pretok_text {

@@ -17,6 +17,9 @@ static int encode_fragments(struct encoding *o, const char *text, const struct f
 			encoding_add(o, f[i].id, f[i].at);
 		else if (o->t->kind == TOKENIZER_BPE)
 			encode_bpe(o, text + f[i].at, f[i].n, f[i].at);
+		else if (o->t->kind == TOKENIZER_UNIGRAM)
+			r = encode_unigram(o, text + f[i].at, f[i].n, f[i].at,
+					   o->t->space_prefix && after_special, e);
 		else
 			r = encode_spm(o, text + f[i].at, f[i].n, f[i].at,
 				       o->t->space_prefix && after_special, e);

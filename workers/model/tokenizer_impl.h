@@ -12,6 +12,7 @@ enum {
 	TOKENIZER_VOCAB_MAX = 1 << 22,		/* tokens */
 	TOKENIZER_MERGES_MAX = 1 << 23,
 	TOKENIZER_TOKEN_BYTES_MAX = 1 << 16,
+	TOKENIZER_UNIGRAM_BYTES_MAX = 256,	/* of one token that Unigram tries at every place */
 	TOKENIZER_TEXT_BYTES_MAX = 1 << 26,	/* of one text to encode, of a whole vocabulary */
 };
 
@@ -45,6 +46,7 @@ struct tokenizer {
 	enum tokenizer_kind kind;
 	const struct pretok *pre;	/* BPE */
 	bool ignore_merges;
+	bool by_rank;			/* SPM from tokenizer.json: merges as listed, not by score */
 	bool space_prefix;		/* SPM: a space before text that follows nothing or a special */
 
 	char *text;			/* bytes of all symbols */
@@ -96,9 +98,24 @@ struct encoding {
 void encoding_add(struct encoding *o, int32_t id, size_t offset);
 /* Text without special tokens; base is its offset in the whole text. */
 void encode_bpe(struct encoding *o, const char *s, size_t n, size_t base);
+
+/* SentencePiece's form of a text: every space is ▁. */
+struct blanked {
+	char *text;		/* [n] */
+	uint32_t *source;	/* [n] offset in the text of each byte */
+	size_t n;
+};
+void blank_text(struct blanked *b, const char *s, size_t n, bool prefix);
+void blanked_free(struct blanked *b);
+/* A token, or its bytes' tokens, or one unknown token per byte. */
+int encode_piece(struct encoding *o, const struct blanked *b, uint32_t at, uint32_t n,
+		 size_t base, struct err *e);
 /* prefix: put a space in front. Fails where a byte has no token and there is no unknown token. */
 int encode_spm(struct encoding *o, const char *s, size_t n, size_t base, bool prefix,
 	       struct err *e);
+/* The most likely cut by token scores (Viterbi), same conventions. */
+int encode_unigram(struct encoding *o, const char *s, size_t n, size_t base, bool prefix,
+		   struct err *e);
 
 /* ---- tokenizer_special.c ------------------------------------------------------------------ */
 

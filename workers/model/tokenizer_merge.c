@@ -98,7 +98,7 @@ static void consider(struct work *w, int32_t left, int32_t right)
 		return;
 	l = &w->pieces[left];
 	r = &w->pieces[right];
-	if (t->kind == TOKENIZER_BPE) {
+	if (t->kind == TOKENIZER_BPE || t->by_rank) {
 		const struct merge *m = tokenizer_merge(t, l->symbol, r->symbol);
 
 		if (!m)
@@ -281,59 +281,73 @@ void encode_bpe(struct encoding *o, const char *s, size_t n, size_t base)
 
 /* ---- SentencePiece ------------------------------------------------------------------------ */
 
-static int add_spm_piece(struct encoding *o, const struct work *w, const struct piece *p,
-			 const uint32_t *source, size_t base, struct err *e)
+int encode_piece(struct encoding *o, const struct blanked *b, uint32_t at, uint32_t n,
+		 size_t base, struct err *e)
 {
 	const struct tokenizer *t = o->t;
-	int32_t k = p->symbol >= 0 ? p->symbol : tokenizer_symbol(t, w->text + p->at, p->n);
+	int32_t k = tokenizer_symbol(t, b->text + at, n);
 
 	if (k >= 0 && t->symbols[k].token >= 0) {
-		encoding_add(o, t->symbols[k].token, base + source[p->at]);
+		encoding_add(o, t->symbols[k].token, base + b->source[at]);
 		return 0;
 	}
-	for (uint32_t i = 0; i < p->n; i++) {
-		uint8_t byte = (uint8_t)w->text[p->at + i];
+	for (uint32_t i = at; i < at + n; i++) {
+		uint8_t byte = (uint8_t)b->text[i];
 		int32_t id = t->byte_token[byte] >= 0 ? t->byte_token[byte] : t->info.unk;
 
 		if (id < 0)
 			return err_set(e, EXIT_MODEL_INVALID, "the vocabulary has no token for byte "
 				       "0x%02X and no unknown token", byte);
-		encoding_add(o, id, base + source[p->at + i]);
+		encoding_add(o, id, base + b->source[i]);
 	}
 	return 0;
+}
+
+void blank_text(struct blanked *b, const char *s, size_t n, bool prefix)
+{
+	static const char blank[] = "\xE2\x96\x81";	/* ▁ stands for a space */
+
+	b->text = tokenizer_alloc(NULL, n * 3 + 3, 1);
+	b->source = tokenizer_alloc(NULL, n * 3 + 3, sizeof(*b->source));
+	b->n = 0;
+	for (size_t i = 0; i < n + prefix; i++) {
+		size_t from = i - (prefix && i > 0);
+		bool space = (prefix && i == 0) || s[from] == ' ';
+
+		memcpy(b->text + b->n, space ? blank : s + from, space ? 3 : 1);
+		for (int k = 0; k < (space ? 3 : 1); k++)
+			b->source[b->n++] = (uint32_t)from;
+	}
+}
+
+void blanked_free(struct blanked *b)
+{
+	free(b->text);
+	free(b->source);
 }
 
 int encode_spm(struct encoding *o, const char *s, size_t n, size_t base, bool prefix,
 	       struct err *e)
 {
-	static const char blank[] = "\xE2\x96\x81";	/* ▁ stands for a space */
-	char *text = tokenizer_alloc(NULL, n * 3 + 3, 1);
-	uint32_t *source = tokenizer_alloc(NULL, n * 3 + 3, sizeof(*source));
-	struct work w = {.t = o->t, .text = text};
-	size_t at = 0;
+	struct work w = {.t = o->t};
+	struct blanked b;
 	int r = 0;
 
-	for (size_t i = 0; i < n + prefix; i++) {
-		size_t from = i - (prefix && i > 0);
-		bool space = (prefix && i == 0) || s[from] == ' ';
+	blank_text(&b, s, n, prefix);
+	w.text = b.text;
+	for (size_t i = 0; i < b.n;) {
+		size_t len = (size_t)unicode_length(b.text[i]);
 
-		memcpy(text + at, space ? blank : s + from, space ? 3 : 1);
-		for (int k = 0; k < (space ? 3 : 1); k++)
-			source[at++] = (uint32_t)from;
-	}
-	for (size_t i = 0; i < at;) {
-		size_t len = (size_t)unicode_length(text[i]);
-
-		if (len > at - i)
-			len = at - i;
-		add_piece(&w, (uint32_t)i, (uint32_t)len, -1);
+		if (len > b.n - i)
+			len = b.n - i;
+		add_piece(&w, (uint32_t)i, (uint32_t)len,
+			  o->t->by_rank ? tokenizer_symbol(o->t, b.text + i, len) : -1);
 		i += len;
 	}
 	merge_all(&w);
 	for (int32_t i = w.n_pieces ? 0 : -1; i >= 0 && r == 0; i = w.pieces[i].next)
-		r = add_spm_piece(o, &w, &w.pieces[i], source, base, e);
-	free(text);
-	free(source);
+		r = encode_piece(o, &b, w.pieces[i].at, w.pieces[i].n, base, e);
+	blanked_free(&b);
 	free(w.pieces);
 	free(w.heap);
 	return r;
