@@ -121,6 +121,11 @@ CLI_OBJS = \
 	orchestrator/cli/cli.o \
 	orchestrator/cli/commands.o \
 	orchestrator/cli/compare_opts.o \
+	orchestrator/cli/crossval.o \
+	orchestrator/cli/doctor.o \
+	orchestrator/cli/env.o \
+	orchestrator/cli/one_scenario.o \
+	orchestrator/cli/per_token.o \
 	orchestrator/cli/completion.o \
 	orchestrator/cli/crossval.o \
 	orchestrator/cli/engine_call.o \
@@ -137,6 +142,7 @@ CLI_OBJS = \
 	orchestrator/cli/per_token.o \
 	orchestrator/cli/receipt.o \
 	orchestrator/cli/reference_show.o \
+	orchestrator/cli/setup.o \
 	orchestrator/cli/suggest.o \
 	orchestrator/cli/sweep.o \
 	orchestrator/cli/term.o \
@@ -158,7 +164,9 @@ PROVISION_OBJS = \
 	orchestrator/provision/clone_url.o \
 	orchestrator/provision/digest.o \
 	orchestrator/provision/digest_git.o \
+	orchestrator/provision/doctor.o \
 	orchestrator/provision/embed.o \
+	orchestrator/provision/environment.o \
 	orchestrator/provision/fetch.o \
 	orchestrator/provision/fetch_conn.o \
 	orchestrator/provision/fetch_disk.o \
@@ -181,6 +189,7 @@ PROVISION_OBJS = \
 	orchestrator/provision/references_lock.o \
 	orchestrator/provision/sandbox.o \
 	orchestrator/provision/self_check.o \
+	orchestrator/provision/setup.o \
 	orchestrator/provision/source.o \
 	orchestrator/provision/store.o \
 	orchestrator/provision/toolchain.o \

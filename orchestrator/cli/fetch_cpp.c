@@ -69,7 +69,7 @@ static int run(struct cli *c, struct err *e)
 
 const struct command cmd_fetch_cpp = {
 	.name = "fetch-cpp",
-	.group = "Set up",
+	.group = "Provisioning",
 	.summary = "clone, build and check a C++ reference",
 	.positional = "[NAME]",
 	.examples = "assay fetch-cpp llama\n"

@@ -60,6 +60,7 @@ int build_run(const struct build_plan *plan, struct build_result *out, struct er
 struct build_worker {
 	const char *cc;			/* C compiler */
 	const char *name, *build_id;	/* of the reference */
+	bool speed;			/* the engine's own settings at run time too */
 	const char *include_dirs;	/* absolute, ':'-separated */
 	const char *lib_dir, *library;	/* -L -l */
 	const char *work;		/* folder to compile in; ours */

@@ -10,7 +10,7 @@ const struct build_signature build_signatures[] = {
 	 "`No space left on device`, `final write failed`",
 	 {"No space left on device", "Disk quota exceeded", "File too large", "ENOSPC"},
 	 "the disk of the cache folder is full",
-	 "free some space (`assay cache gc`), or put the cache elsewhere: `ASSAY_CACHE=/big/disk`",
+	 "free some space (`assay cache prune --yes`), or put the cache elsewhere: `ASSAY_CACHE=/big/disk`",
 	 EXIT_NO_SPACE},
 	{"compiler-killed",
 	 "`Killed signal terminated program cc1plus`, a compiler ended by signal 9",

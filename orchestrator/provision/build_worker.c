@@ -188,6 +188,8 @@ static int make_args(struct args *a, const struct build_worker *w, struct err *e
 	add(a, text, "");
 	snprintf(text, sizeof(text), "-DASSAY_REFERENCE=\"%s\"", w->name);
 	add(a, text, "");
+	if (w->speed)
+		add(a, "-DASSAY_SPEED=1", "");
 	for (int i = 0; probes[i].macro; i++) {
 		r = probe(w, i, &there, e);
 		if (r < 0)

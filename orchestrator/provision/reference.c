@@ -49,6 +49,7 @@ static void read_manifest(struct reference *r, json_t *m)
 	take(r->cpu_features, sizeof(r->cpu_features), m, "cpu_features");
 	take(r->self_check, sizeof(r->self_check), m, "self_check");
 	take(r->capabilities, sizeof(r->capabilities), m, "capabilities");
+	take(r->libraries, sizeof(r->libraries), m, "lib_dir");
 	r->pinned = json_is_true(json_object_get(m, "pinned"));
 }
 

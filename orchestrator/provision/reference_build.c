@@ -208,7 +208,8 @@ static int make_worker(struct job *j)
 {
 	char bin[PATH_MAX], src[PATH_MAX], out[PATH_MAX], log[PATH_MAX];
 	struct build_worker w = {.cc = j->tools.cc, .name = j->entry->name,
-				 .build_id = j->key, .include_dirs = j->include_dirs, .lib_dir = j->lib_dir,
+				 .build_id = j->key, .speed = j->o->speed,
+				 .include_dirs = j->include_dirs, .lib_dir = j->lib_dir,
 				 .library = j->entry->library, .work = src, .out = out, .log = log};
 	int r;
 
@@ -400,8 +401,8 @@ static bool nothing_to_do(struct job *j)
 {
 	const struct reference_build_options *o = j->o;
 
-	return !o->rebuild && !o->check_again && !o->own_build && !o->source.rev && !o->source.repo &&
-	       !o->source.archive && j->out->reference.pinned &&
+	return !o->rebuild && !o->check_again && !o->own_build && !o->source.rev &&
+	       j->out->reference.pinned &&
 	       (j->out->reference.state == REFERENCE_READY ||
 		(j->out->reference.state == REFERENCE_FAILED && o->allow_bad));
 }

@@ -18,14 +18,14 @@ enum { N_TOKENS = 40, SEED = 20261, CASES_MAX = LOCK_OPTIONS_MAX };
 
 /*
  * How far from float64 a right engine may be on these models. Rounding activations to int8 costs
- * ternary and quantised types NMSE 1e-3 … 1e-2 (measured on both references); a wrong activation
+ * ternary and quantised types NMSE 4e-4 … 1e-3 (measured on both references); a wrong activation
  * costs 0.2 and more, a missing kernel 1.
  */
 static double nmse_limit(const char *weights)
 {
 	if (strcmp(weights, "f32") == 0 || strcmp(weights, "f16") == 0 || strcmp(weights, "bf16") == 0)
 		return 1e-4;
-	return 5e-2;
+	return 1e-2;
 }
 
 static const double stage_limit = 5e-2;

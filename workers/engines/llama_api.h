@@ -113,10 +113,16 @@ static inline void api_clear(struct llama_context *c)
 #endif
 }
 
-/* The parity configuration, whatever the tree's own defaults are. */
+/*
+ * The parity configuration, whatever the tree's own defaults are; those of a build for speed
+ * (ASSAY_SPEED) stay as the engine has them.
+ */
 static inline void api_parity_model(struct llama_model_params *p)
 {
 	p->n_gpu_layers = 0;
+#ifdef ASSAY_SPEED
+	return;
+#endif
 #ifdef HAVE_LLAMA_USE_MMAP
 	p->use_mmap = true;
 #endif
@@ -131,6 +137,9 @@ static inline void api_parity_model(struct llama_model_params *p)
 static inline void api_parity_context(struct llama_context_params *p)
 {
 	p->offload_kqv = false;
+#ifdef ASSAY_SPEED
+	return;
+#endif
 #ifdef HAVE_LLAMA_FLASH_TYPE
 	p->flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
 #endif

@@ -1,0 +1,169 @@
+#include "setup.h"
+
+#include "environment.h"
+#include "models_lock.h"
+#include "paths.h"
+#include "process.h"
+#include "store.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct job {
+	const struct setup_options *o;
+	struct setup_result *out;
+	struct err first;		/* code 0 while all is well */
+};
+
+static long now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void note(struct job *j, const char *line)
+{
+	if (j->o->build.source.note)
+		j->o->build.source.note(j->o->build.source.ctx, line);
+}
+
+static void failed(struct job *j, const struct err *e)
+{
+	if (!j->first.code)
+		j->first = *e;
+}
+
+static void on_line(void *ctx, const char *line, bool from_stderr)
+{
+	if (from_stderr)
+		note(ctx, line);
+}
+
+static int count_models(const char *tier, int *have, int *all, struct err *e)
+{
+	struct models_lock lock = {0};
+	char path[STORE_PATH_MAX];
+	struct err ignored;
+	int r = models_lock_open(&lock, NULL, e);
+
+	*have = *all = 0;
+	for (int i = 0; r == 0 && i < lock.n; i++) {
+		if (strcmp(lock.models[i].tier, tier) != 0)
+			continue;
+		++*all;
+		*have += store_find(lock.models[i].id, path, &ignored) == 0;
+	}
+	models_lock_free(&lock);
+	return r;
+}
+
+/* The command fetch-models knows how; it runs as a child of ours, in its own time. */
+static int fetch_models(struct job *j, struct err *e)
+{
+	char self[4096], last[ERR_MSG_MAX] = "";
+	const char *argv[] = {self, "fetch-models", "--tier", j->o->tier, "--no-color", NULL};
+	struct process_options p = {.argv = argv, .line = on_line, .ctx = j, .die_with_us = true};
+	struct process_result done;
+	int r = process_self(self, sizeof(self), e);
+
+	if (r == 0)
+		r = process_run(&p, &done, e);
+	(void)last;
+	if (r < 0)
+		return r;
+	if (done.status > 0)
+		return err_set(e, (enum exit_code)done.status,
+			       "fetching the models of tier %s failed; what it said is above", j->o->tier);
+	return done.status == 0 ? 0
+				: err_set(e, EXIT_INTERNAL, "fetch-models ended with signal %d", done.signal);
+}
+
+static void get_models(struct job *j)
+{
+	struct err e = ERR_NONE;
+	int have, all, r = count_models(j->o->tier, &have, &all, &e);
+
+	if (r == 0 && all == 0)
+		r = err_set(&e, EXIT_USAGE, "the models lockfile has no tier \"%s\"", j->o->tier);
+	if (r == 0 && have < all)
+		r = fetch_models(j, &e);
+	if (r == 0)
+		r = count_models(j->o->tier, &have, &all, &e);
+	if (r < 0) {
+		snprintf(j->out->models, sizeof(j->out->models), "tier %s: %.900s", j->o->tier, e.msg);
+		failed(j, &e);
+		return;
+	}
+	snprintf(j->out->models, sizeof(j->out->models), "tier %s: %d of %d here", j->o->tier, have, all);
+}
+
+static void get_reference(struct job *j, const char *name)
+{
+	struct reference_build_options o = j->o->build;
+	struct reference_build_result *b = calloc(1, sizeof(*b));
+	int at = j->out->n_references++;
+	struct err e = ERR_NONE;
+
+	assert(b);
+	o.name = name;
+	snprintf(j->out->references[at].name, sizeof(j->out->references[at].name), "%s", name);
+	if (reference_build(&o, b, &e) < 0) {
+		snprintf(j->out->references[at].line, sizeof(j->out->references[at].line), "%.590s", e.msg);
+		if (e.code == EXIT_INTERRUPTED || !j->o->allow_cpp_fail)
+			failed(j, &e);
+	} else {
+		j->out->references[at].ready = true;
+		j->out->references[at].already = b->already;
+		snprintf(j->out->references[at].line, sizeof(j->out->references[at].line),
+			 "ready%s, profile %s, right: %.400s", b->already ? " already" : "",
+			 b->reference.profile[0] ? b->reference.profile : "none of native's",
+			 b->reference.capabilities);
+	}
+	free(b);
+}
+
+static int write_environment(struct job *j, struct err *e)
+{
+	struct environment *v = calloc(1, sizeof(*v));
+	char root[4096], *text = malloc(ENVIRONMENT_TEXT_MAX), *old = NULL;
+	struct err ignored;
+	int r = paths_cache(root, sizeof(root), e);
+
+	assert(v && text);
+	if (r == 0)
+		r = paths_mkdir(root, e);
+	if (r == 0)
+		r = paths_format(j->out->env_file, sizeof(j->out->env_file), e, "%s/env.sh", root);
+	if (r == 0)
+		r = environment_collect(v, e);
+	if (r == 0)
+		r = environment_print(v, "sh", text, ENVIRONMENT_TEXT_MAX, e);
+	if (r == 0 && (paths_read(&old, NULL, j->out->env_file, ENVIRONMENT_TEXT_MAX, &ignored) < 0 ||
+		       strcmp(old, text) != 0))
+		r = paths_write(j->out->env_file, text, strlen(text), e);
+	free(old);
+	free(text);
+	free(v);
+	return r;
+}
+
+int setup_run(const struct setup_options *o, struct setup_result *out, struct err *e)
+{
+	struct job j = {.o = o, .out = out};
+	struct err late = ERR_NONE;
+	long start = now_ms();
+
+	memset(out, 0, sizeof(*out));
+	get_models(&j);
+	for (int i = 0; i < o->n_backends && j.first.code != EXIT_INTERRUPTED; i++)
+		get_reference(&j, o->backends[i]);
+	if (write_environment(&j, &late) < 0)
+		failed(&j, &late);
+	out->total_ms = now_ms() - start;
+	return j.first.code ? err_set(e, (enum exit_code)j.first.code, "%s", j.first.msg) : 0;
+}

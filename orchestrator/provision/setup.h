@@ -1,0 +1,35 @@
+/*
+ * Everything a comparison needs, from one call: models, references, environment. What is there is
+ * left alone, what is missing or broken is made; a second call only looks.
+ */
+#ifndef ASSAY_SETUP_H
+#define ASSAY_SETUP_H
+
+#include "err.h"
+#include "reference_build.h"
+
+enum { SETUP_BACKENDS_MAX = 8 };
+
+struct setup_options {
+	const char *tier;			/* of the models lockfile */
+	const char *backends[SETUP_BACKENDS_MAX];	/* names of the references lockfile */
+	int n_backends;
+	bool allow_cpp_fail;			/* a reference that cannot be had is told, not an error */
+	struct reference_build_options build;	/* repo, progress, …; name is set here */
+};
+
+struct setup_result {
+	char models[1024];		/* one line: what of the tier is here */
+	struct {
+		char name[64], line[600];
+		bool ready, already;
+	} references[SETUP_BACKENDS_MAX];
+	int n_references;
+	char env_file[4096];		/* exports written here */
+	long total_ms;
+};
+
+/* Goes through all steps even when one fails; the first failure is returned. */
+int setup_run(const struct setup_options *o, struct setup_result *out, struct err *e);
+
+#endif
