@@ -280,6 +280,7 @@ UNIT_TESTS = \
 	metrics \
 	models_lock \
 	oracle \
+	oracle_golden \
 	replay \
 	scenario \
 	serve \

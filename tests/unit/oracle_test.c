@@ -235,7 +235,7 @@ static double farthest(struct check *c, const float *native, int64_t n)
 
 static bool check_open(struct check *c, const char *path, struct err *e)
 {
-	struct engine_options o = { .model_path = path, .n_threads = 1, .n_ctx = 64 };
+	struct engine_options o = { .model_path = path, .n_threads = 2, .n_ctx = 64 };
 
 	*c = (struct check){ .answer = malloc(VALUES_MAX * sizeof(float)),
 			     .bound = malloc(VALUES_MAX * sizeof(double)) };

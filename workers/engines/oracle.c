@@ -33,8 +33,7 @@ static int open_tokenizer(struct engine *g, const struct engine_options *o, stru
 		return tokenizer_from_gguf(&g->tokenizer, &g->model.gguf, o->overrides, o->n_overrides, e);
 	}
 	if (ends_with(o->tokenizer_path, ".json"))
-		return err_set(e, EXIT_USAGE, "%s: a tokenizer.json cannot be read yet; give a GGUF file",
-			       o->tokenizer_path);
+		return tokenizer_from_json(&g->tokenizer, o->tokenizer_path, e);
 	int rc = gguf_open(&other, o->tokenizer_path, e);
 
 	if (rc == 0)
