@@ -121,14 +121,11 @@ CLI_OBJS = \
 	orchestrator/cli/cli.o \
 	orchestrator/cli/commands.o \
 	orchestrator/cli/compare_opts.o \
-	orchestrator/cli/crossval.o \
-	orchestrator/cli/doctor.o \
-	orchestrator/cli/env.o \
-	orchestrator/cli/one_scenario.o \
-	orchestrator/cli/per_token.o \
 	orchestrator/cli/completion.o \
 	orchestrator/cli/crossval.o \
+	orchestrator/cli/doctor.o \
 	orchestrator/cli/engine_call.o \
+	orchestrator/cli/env.o \
 	orchestrator/cli/fetch_cpp.o \
 	orchestrator/cli/fetch_models.o \
 	orchestrator/cli/gen_fixtures.o \
@@ -271,6 +268,7 @@ UNIT_TESTS = \
 	client \
 	embed \
 	fixtures \
+	forward \
 	gguf \
 	golden \
 	golden_ops \
@@ -278,6 +276,7 @@ UNIT_TESTS = \
 	llama_stages \
 	math \
 	metrics \
+	model \
 	models_lock \
 	oracle \
 	oracle_golden \

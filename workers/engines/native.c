@@ -42,8 +42,7 @@ static int open_tokenizer(struct engine *g, const struct gguf *file,
 		return tokenizer_from_gguf(&g->tokenizer, file, o->overrides, o->n_overrides, e);
 	size_t n = strlen(o->tokenizer_path);
 	if (n > 5 && strcmp(o->tokenizer_path + n - 5, ".json") == 0)
-		return err_set(e, EXIT_USAGE, "%s: a tokenizer.json cannot be read yet; give a GGUF file",
-			       o->tokenizer_path);
+		return tokenizer_from_json(&g->tokenizer, o->tokenizer_path, e);
 	struct gguf other = {0};
 	int rc = gguf_open(&other, o->tokenizer_path, e);
 	if (rc == 0)
