@@ -198,3 +198,21 @@ check "… shows both lists" has "$T/out" "reference 2 [11] 2 13"
 check "… and a likely cause" has "$T/out" "likely cause: "
 check "one side alone is reported, not passed" exits 0 one per-token --backend native --format json
 check "… NOT_RUN" has "$T/out" '"verdict": "NOT_RUN"'
+
+# ---- memory: what is kept per position are metrics, never logits -----------------------------
+vocab=../shared/vocab/ggml-vocab-llama-bpe.gguf
+if [ -f $vocab ]; then
+	"$A" gen-fixtures --preset tiny-bitnet --layers 1 --vocab $vocab --out "$T/v.gguf" >"$T/out"
+	for n in 16 256; do
+		ids=$(seq -s, $n)
+		echo "[{\"id\": \"t\", \"tokens\": [$ids]}]" >"$T/n.json"
+		check "$n positions of 128256 logits" exits 0 "$A" sweep --model "$T/v.gguf" \
+			--reference native --scenarios "$T/n.json" --out "$T/mem$n"
+	done
+	peak() { sed -n 's/.*"orchestrator_peak_rss_bytes": \([0-9]*\).*/\1/p' "$T/mem$1/summary.json"; }
+	# the logits of both sides would be 246 MB
+	check "240 positions more cost less than 4 MiB ($(peak 16) to $(peak 256) bytes)" \
+		test $(($(peak 256) - $(peak 16))) -lt $((4 << 20))
+else
+	echo "skip - memory with a real vocabulary # no ../shared here"
+fi

@@ -168,6 +168,7 @@ char *summary_json(const struct summary *s)
 	canonical_set(o, "scenarios", rows);
 	canonical_set(o, "n_planned", json_integer(s->n_planned));
 	canonical_set(o, "n_done", json_integer(s->n));
+	canonical_set(o, "orchestrator_peak_rss_bytes", json_integer(s->peak_rss));
 	canonical_set(o, "interrupted", json_boolean(s->interrupted));
 	canonical_set(o, "exit_code", json_integer(code));
 	canonical_set(o, "exit_name", json_string(err_code_name(code)));

@@ -31,6 +31,7 @@ struct summary {
 	int n, cap;
 	char model[512], model_sha256[65], tokenizer[512];
 	char generated[32];		/* RFC 3339, UTC; set by the caller */
+	int64_t peak_rss;			/* of this program, bytes; 0 unknown */
 	bool interrupted;
 	int n_planned;
 };

@@ -416,6 +416,21 @@ static void ask_evaluate(struct exchange *x, struct lane *l)
 	wire_builder_free(&b);
 }
 
+static void hash_logits(struct exchange_side *s, const float *values)
+{
+	digest_update(&s->logits, values, (size_t)s->n_vocab * sizeof(*values));
+}
+
+/* As long as all bits were the same, so are the digests: one side's is enough. */
+static void hash_both(struct exchange *x, const float *ours, const float *ref, bool same)
+{
+	hash_logits(&x->sides[0], ours);
+	if (same && x->comparison.n_bits_equal == x->comparison.n)
+		x->sides[1].logits = x->sides[0].logits;
+	else
+		hash_logits(&x->sides[1], ref);
+}
+
 static void compare_position(struct exchange *x, const float *ours, const float *ref, int pos,
 			     int step, int32_t token_ours, int32_t token_ref)
 {
@@ -424,11 +439,7 @@ static void compare_position(struct exchange *x, const float *ours, const float 
 
 	metrics_compare(&m, ours, ref, x->sides[0].n_vocab);
 	compare_add(&x->comparison, pos, step, &m, more ? token_ours : -1, more ? token_ref : -1);
-}
-
-static void hash_logits(struct exchange_side *s, const float *values)
-{
-	digest_update(&s->logits, values, (size_t)s->n_vocab * sizeof(*values));
+	hash_both(x, ours, ref, m.bits_equal);
 }
 
 static void hold(struct exchange_side *s, const float *values, int step, int32_t token)
@@ -499,6 +510,10 @@ static void meet(struct exchange *x, struct lane *l, int side, const float *valu
 	else
 		compare_position(x, o->held[0].values, values, pos, step, o->held[0].token, token);
 	drop_first(o);
+	if (x->comparison.flip_step < 0)
+		return;
+	for (; o->n_held > 0; drop_first(o))	/* these have no counterpart any more */
+		hash_logits(o, o->held[0].values);
 }
 
 static void take_logits(struct exchange *x, struct lane *l, int side, const struct wire_frame *f)
@@ -515,7 +530,8 @@ static void take_logits(struct exchange *x, struct lane *l, int side, const stru
 	if (exchange_first_position(x) + s->n_positions + 1 < s->n_ids)
 		token = -1;
 	s->n_positions++;
-	hash_logits(s, values);
+	if (x->n_sides == 1 || flipped)
+		hash_logits(s, values);
 	if (token >= 0 && x->scenario->max_new_tokens > 0)
 		keep_greedy(s, (int32_t)token);
 	if (x->n_sides == 2 && !flipped)

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -452,6 +453,13 @@ static int write_summary(struct sweep *w, struct err *e)
 	return r;
 }
 
+static int64_t own_peak_rss(void)
+{
+	struct rusage u;
+
+	return getrusage(RUSAGE_SELF, &u) == 0 ? (int64_t)u.ru_maxrss * 1024 : 0;
+}
+
 static int prepare(struct sweep *w, struct err *e)
 {
 	const struct sweep_options *o = w->o;
@@ -518,6 +526,7 @@ int sweep_run(const struct sweep_options *o, struct summary *s, struct err *e)
 		r = run_pool(&w, e);
 		s->interrupted = r == -EXIT_INTERRUPTED;
 		s->n_planned = w.n;
+		s->peak_rss = own_peak_rss();
 		facts_time(s->generated);
 	}
 	if (o->out && (r == 0 || s->interrupted)) {

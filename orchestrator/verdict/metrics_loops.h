@@ -28,6 +28,10 @@ typedef void metrics_block_fn(struct metrics_sums *s, const float *a, const floa
 typedef void metrics_exp_fn(struct metrics_exps *x, const float *a, const float *b, int n,
 			    double max_a, double max_b);
 
+/* Maximum and non-finite count alone: max_b of this block; nonfinite is added to. */
+typedef void metrics_max_fn(struct metrics_sums *s, const float *b, int n);
+
+metrics_max_fn metrics_max_base, metrics_max_avx2, metrics_max_avx512;
 metrics_block_fn metrics_block_base, metrics_block_avx2, metrics_block_avx512;
 metrics_exp_fn metrics_exp_base, metrics_exp_avx2, metrics_exp_avx512;
 
