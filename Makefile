@@ -121,6 +121,10 @@ CLI_OBJS = \
 	orchestrator/cli/cli.o \
 	orchestrator/cli/commands.o \
 	orchestrator/cli/compare_opts.o \
+	orchestrator/cli/crossval.o \
+	orchestrator/cli/merge.o \
+	orchestrator/cli/one_scenario.o \
+	orchestrator/cli/per_token.o \
 	orchestrator/cli/completion.o \
 	orchestrator/cli/crossval.o \
 	orchestrator/cli/doctor.o \

@@ -199,6 +199,16 @@ check "… and a likely cause" has "$T/out" "likely cause: "
 check "one side alone is reported, not passed" exits 0 one per-token --backend native --format json
 check "… NOT_RUN" has "$T/out" '"verdict": "NOT_RUN"'
 
+# ---- receipts read back ---------------------------------------------------------------------
+check "merge of two runs: exit 0" exits 0 "$A" merge "$T/real" "$T/int" --out "$T/all"
+check "… has all rows" test "$(grep -c '"id"' "$T/all/summary.json")" -eq 6
+check "the worst counts: exit 1" exits 1 "$A" merge "$T/int" "$T/shifted/scenario1"
+check "report writes the summary anew" exits 0 "$A" report "$T/real"
+sed 's/"WITHIN_NOISE"/"IDENTICAL"/' "$T/real/scenario1/receipt.json" >"$T/forged.json"
+check "a changed receipt: exit 20" exits 20 "$A" merge "$T/forged.json"
+check "… says so" has "$T/err" "the receipt was changed"
+check "a folder without receipts: exit 7" exits 7 "$A" merge "$T/all"
+
 # ---- memory: what is kept per position are metrics, never logits -----------------------------
 vocab=../shared/vocab/ggml-vocab-llama-bpe.gguf
 if [ -f $vocab ]; then

@@ -11,17 +11,22 @@ extern const struct command cmd_env;
 extern const struct command cmd_fetch_cpp;
 extern const struct command cmd_fetch_models;
 extern const struct command cmd_full_crossval;
+extern const struct command cmd_per_token;
+extern const struct command cmd_fetch_cpp;
+extern const struct command cmd_fetch_models;
 extern const struct command cmd_gen_fixtures;
 extern const struct command cmd_gen_mini_gguf;
 extern const struct command cmd_infer;
 extern const struct command cmd_logits;
-extern const struct command cmd_per_token;
+extern const struct command cmd_merge;
 extern const struct command cmd_receipt;
 extern const struct command cmd_trace;
 extern const struct command cmd_verify;
 extern const struct command cmd_sweep;
 extern const struct command cmd_tokenize;
 extern const struct command cmd_setup;
+extern const struct command cmd_sweep;
+extern const struct command cmd_report;
 extern const struct command cmd_sweep;
 extern const struct command cmd_verify;
 
@@ -35,6 +40,9 @@ const struct command *const commands[] = {
 	&cmd_fetch_cpp,
 	&cmd_fetch_models,
 	&cmd_full_crossval,
+	&cmd_per_token,
+	&cmd_fetch_cpp,
+	&cmd_fetch_models,
 	&cmd_gen_fixtures,
 	&cmd_gen_mini_gguf,
 	&cmd_infer,
@@ -46,6 +54,10 @@ const struct command *const commands[] = {
 	&cmd_sweep,
 	&cmd_tokenize,
 	&cmd_setup,
+	&cmd_sweep,
+	&cmd_merge,
+	&cmd_receipt,
+	&cmd_report,
 	&cmd_sweep,
 	&cmd_verify,
 	NULL,
