@@ -2,63 +2,51 @@
 
 #include <stddef.h>
 
-extern const struct command cmd_cache;
 extern const struct command cmd_bench;
+extern const struct command cmd_cache;
 extern const struct command cmd_completion;
 extern const struct command cmd_crossval;
+extern const struct command cmd_per_token;
 extern const struct command cmd_doctor;
 extern const struct command cmd_env;
 extern const struct command cmd_fetch_cpp;
 extern const struct command cmd_fetch_models;
 extern const struct command cmd_full_crossval;
-extern const struct command cmd_per_token;
-extern const struct command cmd_fetch_cpp;
-extern const struct command cmd_fetch_models;
 extern const struct command cmd_gen_fixtures;
 extern const struct command cmd_gen_mini_gguf;
 extern const struct command cmd_infer;
 extern const struct command cmd_logits;
 extern const struct command cmd_merge;
 extern const struct command cmd_receipt;
-extern const struct command cmd_trace;
-extern const struct command cmd_verify;
-extern const struct command cmd_sweep;
-extern const struct command cmd_tokenize;
+extern const struct command cmd_report;
 extern const struct command cmd_setup;
 extern const struct command cmd_sweep;
-extern const struct command cmd_report;
-extern const struct command cmd_sweep;
+extern const struct command cmd_tokenize;
+extern const struct command cmd_trace;
 extern const struct command cmd_verify;
 
 const struct command *const commands[] = {
-	&cmd_cache,
 	&cmd_bench,
+	&cmd_cache,
 	&cmd_completion,
 	&cmd_crossval,
+	&cmd_per_token,
 	&cmd_doctor,
 	&cmd_env,
 	&cmd_fetch_cpp,
 	&cmd_fetch_models,
 	&cmd_full_crossval,
-	&cmd_per_token,
-	&cmd_fetch_cpp,
-	&cmd_fetch_models,
 	&cmd_gen_fixtures,
 	&cmd_gen_mini_gguf,
 	&cmd_infer,
 	&cmd_logits,
-	&cmd_per_token,
-	&cmd_receipt,
-	&cmd_trace,
-	&cmd_verify,
-	&cmd_sweep,
-	&cmd_tokenize,
-	&cmd_setup,
-	&cmd_sweep,
 	&cmd_merge,
 	&cmd_receipt,
 	&cmd_report,
+	&cmd_setup,
 	&cmd_sweep,
+	&cmd_tokenize,
+	&cmd_trace,
 	&cmd_verify,
 	NULL,
 };
