@@ -281,6 +281,7 @@ UNIT_TESTS = \
 	math \
 	metrics \
 	model \
+	fetch_parts \
 	models_lock \
 	oracle \
 	oracle_golden \

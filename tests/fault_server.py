@@ -34,7 +34,8 @@ class World:
         self.etag = '"v1"'
         self.need_token = None
         self.block = 16384
-        self.in_flight = {}
+        self.proxied = 0
+        self.origins = 0                # requests of the origin
 
     def next_fault(self, origin):
         with self.lock:
@@ -85,10 +86,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def answer(self):
+        if self.path.startswith("http://"):     # asked as a proxy
+            self.path = "/" + self.path.split("/", 3)[3]
+            self.proxied = True
         parts = self.path.split("?")[0].strip("/").split("/")
-        world = WORLDS.get(parts[1] if parts[0] == "cdn" else parts[0])
+        world = WORLDS.get(parts[1] if parts[0] in ("cdn", "direct") else parts[0])
         if not world:
             return self.refuse(404)
+        world.proxied += getattr(self, "proxied", False)
+        if parts[0] == "direct":        # a plain mirror: /direct/WORLD/FILE
+            return self.cdn(world)
         if parts[0] == "cdn":
             return self.cdn(world)
         return self.origin(world)
@@ -97,6 +104,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def origin(self, w):
         token = self.headers.get("Authorization")
         w.authorized += token is not None
+        w.origins += 1
         fault, arg = w.next_fault(True)
         if w.need_token and token != "Bearer " + w.need_token:
             return self.refuse(401, X_Error_Message="Access to model is restricted.")

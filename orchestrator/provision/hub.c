@@ -117,9 +117,10 @@ bool hub_origin(const char *url, char *out, size_t bytes)
 
 	if (!tls && strncasecmp(url, "http://", 7) != 0)
 		return false;
-	n = strcspn(host, "/?#\\");
-	if (memchr(host, '@', n))
-		return false;
+	n = strcspn(host, "/?#");
+	for (size_t i = 0; i < n; i++)	/* what parsers disagree on is no host */
+		if (!isalnum((unsigned char)host[i]) && !strchr("-._~:[]%", host[i]))
+			return false;
 	port = *host == '[' ? strchr(host, ']') : host;
 	if (!port)
 		return false;

@@ -1,0 +1,579 @@
+"""
+fetch-models and cache as users meet them, one situation after the other.
+
+usage: model_scenarios.py ASSAY FAIL_IO.so [NAME]
+"""
+import fcntl
+import hashlib
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+import zipfile
+
+import fault_server as fs
+
+ASSAY, FAIL_IO = (os.path.abspath(p) for p in sys.argv[1:3])
+ONLY = sys.argv[3] if len(sys.argv) > 3 else ""
+TOP = tempfile.mkdtemp(prefix="assay-scenes-")
+SERVER, PORT = fs.start()
+MIB = 1 << 20
+TUNE = "backoff_ms=4,tick_ms=4,stall_ms=300,commit_bytes=65536,range_bytes=131072,wait_max_ms=5000"
+
+
+class Scene:
+    """One cache, one world, one lockfile."""
+    counter = 0
+
+    def __init__(self, size=400000, file="f.gguf", data=None, **entry):
+        Scene.counter += 1
+        self.folder = "%s/%d" % (TOP, Scene.counter)
+        os.mkdir(self.folder)
+        self.data = data if data is not None else random.Random(Scene.counter).randbytes(size)
+        self.sha256 = hashlib.sha256(self.data).hexdigest()
+        self.world = fs.World("s%d" % Scene.counter, self.data, self.sha256)
+        fs.WORLDS[self.world.name] = self.world
+        self.entry = {"id": "m", "tier": "integration", "repository": self.world.name + "/x",
+                      "file": file, "size": len(self.data), "sha256": self.sha256, "licence": "MIT"}
+        self.entry.update(entry)
+        self.entry = {k: v for k, v in self.entry.items() if v is not None}
+        self.others = []
+        self.env = {k: v for k, v in os.environ.items()
+                    if not k.startswith(("HF_", "ASSAY_", "XDG_")) and not k.lower().endswith("_proxy")}
+        self.env.update(ASSAY_CACHE=self.folder + "/cache", HOME=self.folder, ASSAY_FETCH_TUNE=TUNE,
+                        HF_ENDPOINT="http://127.0.0.1:%d" % PORT)
+        self.lock = self.folder + "/lock.json"
+        name = "model.gguf" if file.endswith(".gguf") else file
+        self.dir = "%s/cache/models/%s" % (self.folder, self.sha256)
+        self.path = "%s/%s" % (self.dir, name)
+
+    def direct(self, host="127.0.0.1"):
+        return "http://%s:%d/direct/%s/f.gguf" % (host, PORT, self.world.name)
+
+    def write_lock(self):
+        with open(self.lock, "w") as f:
+            json.dump({"schema_version": 1, "models": [self.entry] + self.others}, f, indent=1)
+
+    def start(self, *args, command="fetch-models", lock=True, **env):
+        self.write_lock()
+        words = [ASSAY, command] + (["--lock", self.lock] if lock else []) + list(args)
+        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                env={**self.env, **env}, cwd=self.folder)
+
+    def run(self, *args, **more):
+        p = self.start(*args, **more)
+        self.out, self.err = (b.decode(errors="replace") for b in p.communicate(timeout=60))
+        return p.returncode
+
+    def right(self):
+        try:
+            with open(self.path, "rb") as f:
+                return hashlib.sha256(f.read()).hexdigest() == self.sha256
+        except OSError:
+            return False
+
+    def json(self):
+        return json.loads(self.out)["models"][0]
+
+
+failures = 0
+
+
+def check(right, name, *details):
+    global failures
+    if not right:
+        failures += 1
+    print(("ok - " if right else "not ok - ") + name, flush=True)
+    if not right:
+        for d in details:
+            print("#   " + str(d)[-600:])
+
+
+def expect(s, want, name, *args, says=(), file=None, **more):
+    code = s.run(*args, **more)
+    file = want == 0 if file is None else file
+    right = code == want and s.right() == file and all(t in s.err for t in says)
+    check(right, name, "exit %d, file %s" % (code, s.right()), s.err, s.out)
+    return right
+
+
+# ---- the hub ----------------------------------------------------------------------------------
+
+def hub_shapes():
+    s = Scene()
+    expect(s, 0, "resolve, 302, CDN with a signature", HF_TOKEN="t0ken")
+    check(s.out.strip() == s.path, "standard output is the path", s.out)
+    check(s.world.authorized == 1 and not s.world.leaked, "the token is seen by the hub alone")
+    n, origins = len(s.world.requests), s.world.origins
+    begin = time.time()
+    expect(s, 0, "a second call", "--format", "json")
+    check(len(s.world.requests) == n and s.world.origins == origins and
+          s.json()["how"] == "cached", "transfers nothing")
+    check(time.time() - begin < 2, "and returns at once")
+    s = Scene()
+    s.world.at_bytes = [(100000, lambda: setattr(s.world, "signature", 9))]
+    expect(s, 0, "a signature that expires in mid-file is renewed")
+    check(s.world.origins > 1, "at the origin")
+    os.makedirs(s.folder + "/hf")
+    with open(s.folder + "/hf/token", "w") as f:
+        f.write("filed\n")
+    s = Scene()
+    s.world.need_token = "filed"
+    os.makedirs(s.folder + "/hf")
+    with open(s.folder + "/hf/token", "w") as f:
+        f.write("filed\n")
+    expect(s, 0, "the token of HF_HOME/token", HF_HOME=s.folder + "/hf")
+
+
+def gated():
+    s = Scene()
+    s.world.need_token = "right"
+    page = "http://127.0.0.1:%d/%s/x" % (PORT, s.world.name)
+    expect(s, 11, "gated (401) without a token", says=(page, "HF_TOKEN", "restricted"))
+    expect(s, 11, "with a wrong one", HF_TOKEN="wrong", says=(page, "account"))
+    s.world.origin_script = [("status", (403, {}))]
+    expect(s, 11, "gated (403)", HF_TOKEN="right", says=(page,))
+    expect(s, 0, "with the right one", HF_TOKEN="right")
+
+
+def contradictions():
+    for name, linked in (("hash", {"X_Linked_ETag": '"%s"' % ("a" * 64)}),
+                         ("size", {"X_Linked_Size": "5"}), ("commit", {"X_Repo_Commit": "1" * 40})):
+        s = Scene(revision="0" * 40)
+        s.world.origin_script = [("linked", linked)]
+        expect(s, 13, "the hub announces another %s" % name, says=("nothing was downloaded",))
+        check(s.world.sent == 0 and not s.world.requests, "nothing is transferred then")
+        expect(s, 0, "and all is well when it does not")
+    s = Scene()
+    s.world.permanent = ("total", 77)
+    expect(s, 13, "a range of a file of another size", says=("77",))
+
+
+def redirects():
+    s = Scene()
+    s.world.origin_script = [("loop", None)] * 40
+    expect(s, 14, "a circle of redirects", says=("circle",))
+    for where in ("file:///etc/passwd", "ftp://127.0.0.1/x", "http://", "gopher://x/"):
+        s = Scene()
+        s.world.origin_script = [("to", where)] * 9
+        expect(s, 14, "a redirect to %s" % where, says=("no usable address",))
+    s = Scene()
+    other = Scene()
+    s.world.origin_script = [("to", other.direct("127.0.0.3"))] * 9
+    other.world.permanent = None
+    expect(s, 13, "a redirect to a foreign host with another file", HF_TOKEN="t0ken", file=False)
+    check(not other.world.leaked, "which never sees the token")
+
+
+def tls():
+    pem = TOP + "/self.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", pem, "-out",
+                    pem + ".crt", "-days", "2", "-subj", "/CN=wrong.test"], check=True,
+                   stderr=subprocess.DEVNULL)
+    with open(pem + ".crt") as f, open(pem, "a") as out:
+        out.write(f.read())
+    _, port = fs.start(pem)
+    s = Scene(repository=None)
+    url = "https://127.0.0.1:%d/direct/%s/f.gguf" % (port, s.world.name)
+    s.entry["mirrors"] = [url]
+    expect(s, 14, "a wrong certificate", says=("certificate",))
+    check(s.world.sent == 0, "and nothing was asked of it")
+    s.entry["mirrors"] = [url, s.direct()]
+    expect(s, 0, "the next mirror serves")
+
+
+# ---- waiting ----------------------------------------------------------------------------------
+
+def limits():
+    s = Scene()
+    s.world.permanent = ("status", (429, {"Retry_After": "0"}))
+    expect(s, 12, "429 for ever", "--retries", "2", says=("429",))
+    s = Scene()
+    s.world.permanent = ("status", (429, {"Retry_After": "3600"}))
+    begin = time.time()
+    expect(s, 12, "429 with an hour to wait", says=("3600",))
+    check(time.time() - begin < 5, "is not waited for")
+    s = Scene()
+    s.world.script = [("status", (429, {"Retry_After": fs.http_date(2)}))]
+    begin = time.time()
+    expect(s, 0, "429 with a date")
+    check(time.time() - begin >= 0.9, "is waited for", time.time() - begin)
+    s = Scene()
+    s.world.permanent = ("status", (500, {}))
+    expect(s, 14, "500 for ever", "--retries", "2", says=("500",))
+    s = Scene()
+    s.world.permanent = ("status", (429, {"Retry_After": "4"}))
+    other = Scene(data=s.data)
+    s.entry["mirrors"] = [other.direct()]
+    begin = time.time()
+    expect(s, 0, "another mirror serves while the first asks for patience")
+    check(time.time() - begin < 3.5, "at once", time.time() - begin)
+
+
+def stalls():
+    s = Scene(size=2 * MIB)
+    s.world.script = [("stall", 40000)]
+    begin = time.time()
+    expect(s, 0, "one range of several stalls")
+    check(s.world.sent < 2 * MIB + 600000, "it reconnects alone", s.world.sent)
+
+
+# ---- wrong bodies -----------------------------------------------------------------------------
+
+def bodies():
+    s = Scene()
+    s.world.permanent = ("html", None)
+    expect(s, 14, "a web page instead of the file", says=("web page",))
+    s = Scene()
+    s.world.permanent = ("endless", None)
+    expect(s, 0, "a range without end is cut at its end")
+    s = Scene()
+    s.entry["size"] = len(s.data)
+    s.world.permanent = ("whole-chunked", None)
+    expect(s, 0, "no ranges and no length")
+    s = Scene()
+    s.world.permanent = ("whole", None)
+    expect(s, 0, "no ranges")
+    s = Scene()
+    s.world.permanent = ("corrupt", 5)
+    expect(s, 13, "damaged every time", says=("SHA-256",))
+    check(not os.path.exists(s.path + ".part"), "nothing of it is kept", os.listdir(TOP))
+    s = Scene()
+    s.world.script = [("corrupt", 5)]
+    expect(s, 0, "damaged once")
+    s = Scene()
+    s.world.permanent = ("range", 3)
+    expect(s, 14, "always another range than asked", "--retries", "2", says=("another range",))
+    s = Scene(size=20 * MIB)
+    s.entry["chunk_sha256"] = [hashlib.sha256(s.data[i:i + 8 * MIB]).hexdigest()
+                               for i in range(0, len(s.data), 8 * MIB)]
+    s.world.script = [(None, None)] * 3 + [("corrupt", 9)]
+    expect(s, 0, "damaged once, with chunk hashes", "--format", "json", says=("damaged",))
+    check(s.json()["transferred"] <= len(s.data) + 8 * MIB + 200000, "only the chunk comes again", s.out)
+
+
+def sizes_unknown():
+    for fault in (None, "whole", "whole-chunked"):
+        s = Scene(file="tokenizer.json", size=300000)
+        del s.entry["size"]
+        s.world.permanent = (fault, None)
+        s.world.origin_script = [("linked", {"X_Linked_Size": ""})] * 20
+        expect(s, 0, "a size that only the server knows (%s)" % (fault or "ranges"))
+    s = Scene(file="tokenizer.json", size=300000)
+    del s.entry["size"]
+    s.world.permanent = ("corrupt", 9)
+    expect(s, 13, "and a wrong file then")
+
+
+def mirrors():
+    s = Scene(size=2 * MIB)
+    other = Scene(data=s.data)
+    s.entry["mirrors"] = [other.direct()]
+    s.world.script = [(None, None)] * 6
+    s.world.permanent = ("drop", 0)
+    expect(s, 0, "the source dies in mid-file", "--retries", "2", says=("going on from",))
+    asked = sum(b - a for a, b in other.world.requests)
+    check(0 < asked < 2 * MIB, "the mirror gives the rest only", asked)
+    s = Scene()
+    other = Scene(data=s.data)
+    s.entry["mirrors"] = [other.direct()]
+    s.world.need_token = "none"
+    expect(s, 0, "a gated source with an open mirror")
+    s = Scene()
+    s.entry["mirrors"] = ["http://127.0.0.1:1/nobody", s.direct().replace("direct/s", "direct/none")]
+    s.world.need_token = "none"
+    expect(s, 11, "no source at all", "--retries", "1", says=("none of 3 sources",))
+
+
+# ---- people and other processes ---------------------------------------------------------------
+
+def interrupted():
+    s = Scene(size=2 * MIB)
+    s.world.permanent = ("slow", 0.02)
+    p = s.start("--events", "jsonl")
+    while s.world.sent < MIB:
+        time.sleep(0.01)
+    p.send_signal(signal.SIGINT)
+    _, err = p.communicate(timeout=20)
+    check(p.returncode == 130 and b"kept" in err, "Ctrl-C ends with 130", p.returncode, err)
+    check(os.path.exists(s.path + ".part") and not os.path.exists(s.path), "and keeps the part")
+    events = [json.loads(l) for l in err.decode().splitlines() if l.startswith("{")]
+    check([e["event"] for e in events][0] == "fetch.started" and events[-1]["event"] == "fetch.failed"
+          and events[-1]["exit_code"] == 130, "events are JSON lines", err)
+    s.world.permanent = None
+    before = s.world.sent
+    expect(s, 0, "the same command goes on", "--format", "json")
+    check(s.json()["resumed"] > MIB / 2 and s.world.sent - before < 1.5 * MIB, "where it was", s.out)
+
+
+def together():
+    s = Scene(size=MIB)
+    s.world.permanent = ("slow", 0.005)
+    processes = [s.start("--format", "json") for _ in range(3)]
+    ends = [(p.communicate(timeout=60)[0], p.returncode) for p in processes]
+    moved = [json.loads(out)["models"][0]["transferred"] for out, _ in ends]
+    check([c for _, c in ends] == [0, 0, 0] and s.right() and sorted(moved)[:2] == [0, 0],
+          "of three fetchers one transfers", moved, ends)
+    s = Scene(size=MIB)
+    s.world.permanent = ("slow", 0.05)
+    first = s.start()
+    while s.world.sent < MIB / 3:
+        time.sleep(0.005)
+    second = s.start("--format", "json")
+    time.sleep(0.2)
+    first.kill()
+    first.communicate()
+    out, _ = second.communicate(timeout=60)
+    check(second.returncode == 0 and s.right() and json.loads(out)["models"][0]["resumed"] > 0,
+          "when the one is killed, the waiting one goes on from there", out)
+
+
+def offline_and_proxy():
+    s = Scene()
+    expect(s, 14, "HF_HUB_OFFLINE", HF_HUB_OFFLINE="1", says=("HF_HUB_OFFLINE",))
+    check(s.world.origins == 0, "asks nobody")
+    expect(s, 0, "through a proxy", HF_ENDPOINT="http://hub.test", HF_TOKEN="t0ken",
+           http_proxy="http://127.0.0.1:%d" % PORT)
+    check(s.world.proxied > 1 and s.world.authorized == 0,
+          "the token does not travel over plain http to another machine", s.world.proxied)
+    s = Scene()
+    expect(s, 14, "nobody listens", "--retries", "1", HF_ENDPOINT="http://127.0.0.1:1")
+
+
+def space():
+    s = Scene(size=1000)
+    s.entry["size"] = 1 << 42
+    expect(s, 18, "no room for 4 TiB", says=("GB", "ASSAY_CACHE"))
+    check(s.world.origins == 0, "is known before the first byte")
+    s = Scene()
+    expect(s, 18, "no room when it is allocated", LD_PRELOAD=FAIL_IO, FAIL_IO="fallocate:1:28")
+    s = Scene(size=4 * MIB)
+    expect(s, 18, "no room in the middle", says=("make room",), LD_PRELOAD=FAIL_IO,
+           FAIL_IO="write:150:28:always")
+    check(os.path.exists(s.path + ".part"), "the part is kept")
+    expect(s, 0, "and gone on from", "--format", "json")
+    check(s.json()["resumed"] > 0, "where it was", s.out)
+    s = Scene()
+    expect(s, 0, "a file system that cannot allocate", LD_PRELOAD=FAIL_IO, FAIL_IO="fallocate:1:95")
+
+
+# ---- the cache --------------------------------------------------------------------------------
+
+def adoption():
+    s = Scene(size=MIB)
+    blob = "%s/.cache/huggingface/hub/models--o--x/blobs/%s" % (s.folder, s.sha256)
+    os.makedirs(os.path.dirname(blob))
+    with open(blob, "wb") as f:
+        f.write(s.data[:-1] + bytes([s.data[-1] ^ 1]))
+    expect(s, 0, "a damaged file in a Hugging Face cache is passed over")
+    check(s.world.sent >= MIB, "and fetched")
+    shutil.rmtree(s.folder + "/cache")
+    with open(blob, "wb") as f:
+        f.write(s.data)
+    os.chmod(blob, 0o640)
+    s.world.sent = 0
+    expect(s, 0, "a right one is adopted", says=("taken from",))
+    check(s.world.sent == 0, "without a transfer")
+    check(os.stat(blob).st_mode & 0o777 == 0o640, "the other's file stays as it is")
+    s = Scene(size=1000, file="tokenizer.json")
+    snapshot = "%s/hub/models--%s--x/snapshots/abc" % (s.folder, s.world.name)
+    os.makedirs(snapshot)
+    with open(snapshot + "/tokenizer.json", "wb") as f:
+        f.write(s.data)
+    expect(s, 0, "a small file is found in a snapshot", HF_HUB_CACHE=s.folder + "/hub")
+    check(s.world.origins == 0, "without a request")
+
+
+def damage():
+    s = Scene(size=20 * MIB)
+    s.entry["chunk_sha256"] = [hashlib.sha256(s.data[i:i + 8 * MIB]).hexdigest()
+                               for i in range(0, len(s.data), 8 * MIB)]
+    expect(s, 0, "20 MiB")
+    times = os.stat(s.path)
+    os.chmod(s.path, 0o644)
+    with open(s.path, "r+b") as f:
+        f.seek(9 * MIB)
+        f.write(b"\0\0\0\0")
+    os.utime(s.path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    check(s.run("verify", command="cache") == 13 and "damaged" in s.out, "cache verify finds the damage",
+          s.out, s.err)
+    s.world.sent, s.world.requests = 0, []
+    code = s.run("verify", "--repair", command="cache")
+    check(code == 0 and s.right(), "cache verify --repair repairs it", code, s.out, s.err)
+    # and what lies in the sockets of connections whose rest another one has taken over
+    check(s.world.sent <= 8 * MIB + 8 * 320 * 1024, "and fetches one chunk", s.world.sent)
+    os.chmod(s.path, 0o644)
+    with open(s.path, "r+b") as f:
+        f.write(b"\1\2\3\4")
+    expect(s, 0, "fetch-models notices a changed file", says=("not what the lockfile says",))
+
+
+def clean_up():
+    s = Scene(size=MIB)
+    expect(s, 0, "a model")
+    check(open(s.folder + "/cache/CACHEDIR.TAG").read().startswith(
+        "Signature: 8a477f597d28d172789f06886806bc55"), "the cache is tagged")
+    code = s.run("ls", "--format", "json", command="cache")
+    item = json.loads(s.out)["items"][0]
+    check(code == 0 and item["id"] == "m" and item["state"] == "ready" and item["bytes"] >= MIB,
+          "cache ls", s.out)
+    check(s.run("clean", command="cache") == 64, "clean wants to know what")
+    check(s.run("clean", "--all", command="cache") == 0 and s.right() and "--yes" in s.err,
+          "clean deletes nothing without --yes", s.out, s.err)
+    with open(s.dir + "/lease", "a") as lease:
+        fcntl.flock(lease, fcntl.LOCK_SH)
+        check(s.run("clean", "--all", "--yes", command="cache") == 0 and s.right() and
+              "in use" in s.out, "a lease keeps a model", s.out)
+    with open(s.dir + "/mine.txt", "w") as f:
+        f.write("mine")
+    check(s.run("clean", "m", "--yes", command="cache") == 0 and not os.path.exists(s.path) and
+          os.path.exists(s.dir + "/mine.txt"), "clean deletes the model, not a user's file", s.out, s.err)
+    s = Scene(size=MIB)
+    s.world.permanent = ("drop", 60000)
+    s.run("--retries", "0")
+    check(os.path.exists(s.path + ".part"), "an unfinished part", s.err)
+    check(s.run("prune", "--yes", command="cache") == 0 and not os.path.exists(s.dir),
+          "prune deletes it", s.out, s.err)
+    expect(s, 14, "download-model fails alike", "--retries", "0", command="download-model",
+           says=("failed",))
+    s.world.permanent = None
+    expect(s, 0, "download-model", command="download-model")
+    check(s.run("--all", "--yes", command="clean-cache") == 0 and not s.right(), "clean-cache", s.out)
+
+
+def placing():
+    s = Scene()
+    expect(s, 0, "--out NAME", "--out", s.folder + "/here.gguf")
+    check(open(s.folder + "/here.gguf", "rb").read() == s.data, "places the file")
+    expect(s, 0, "--out FOLDER/", "--out", s.folder + "/sub/")
+    check(open(s.folder + "/sub/f.gguf", "rb").read() == s.data, "places it there")
+    os.remove(s.folder + "/here.gguf")
+    with open(s.folder + "/here.gguf", "w") as f:
+        f.write("precious")
+    expect(s, 64, "another file is not replaced", "--out", s.folder + "/here.gguf", file=True)
+    check(open(s.folder + "/here.gguf").read() == "precious", "it is as it was")
+    expect(s, 0, "but with --force", "--out", s.folder + "/here.gguf", "--force")
+
+
+def lockfile():
+    s = Scene()
+    expect(s, 0, "--lock-check", "--lock-check", file=False)
+    s.entry["sha256"] = "xyz"
+    check(s.run() == 64 and "models/0/sha256" in s.err and "lock.json:" in s.err,
+          "a bad lockfile is refused with its line", s.err)
+    s = Scene(file="new.gguf")
+    lock = s.folder + "/own.json"
+    url = "%s/%s/x/resolve/main/new.gguf" % (s.env["HF_ENDPOINT"], s.world.name)
+    code = s.run("--lock", lock, "--lock-add", url, lock=False)
+    check(code == 0 and s.right() and "trusted on first use" in s.err, "--lock-add", code, s.out, s.err)
+    entry = json.load(open(lock))["models"][0]
+    check(entry["sha256"] == s.sha256 and entry["repository"] == s.world.name + "/x" and
+          entry["revision"] == "0" * 40 and entry["file"] == "new.gguf" and
+          entry["size"] == len(s.data), "writes repository, commit, size and hash", entry)
+    s.world.sent = 0
+    check(s.run("--lock", lock, "--id", "new.gguf", lock=False) == 0 and s.world.sent == 0,
+          "and the entry is found in the cache", s.err)
+    check(s.run("--lock-add", url, lock=False) == 64, "--lock-add needs --lock", s.err)
+    check(s.run("--id", "nonsense") == 64 and "there are: m" in s.err, "an unknown id", s.err)
+
+
+def generated():
+    s = Scene()
+    code = s.run("--tier", "ci-light", "--format", "json", lock=False)
+    item = json.loads(s.out)["models"][0] if s.out else {}
+    check(code == 0 and item["how"] == "generated", "the ci-light model is generated", code, s.err)
+    check(hashlib.sha256(open(item["path"], "rb").read()).hexdigest() == item["sha256"],
+          "and is what the lockfile pins")
+    code = s.run("--tier", "ci-light", "--format", "json", lock=False)
+    check(code == 0 and json.loads(s.out)["models"][0]["how"] == "cached", "once")
+
+
+def archives():
+    def tar(entries):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w:gz") as t:
+            for name, data, kind in entries:
+                info = tarfile.TarInfo(name)
+                info.type, info.size = kind, len(data) if kind == tarfile.REGTYPE else 0
+                info.linkname = data.decode() if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE) else ""
+                t.addfile(info, io.BytesIO(data))
+        return out.getvalue()
+
+    reg, sym, hard = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+    s = Scene(file="m.tar.gz", data=tar([("a/b.gguf", b"model", reg), ("c.json", b"{}", reg)]))
+    expect(s, 0, "an archive", says=("2 entries",))
+    check(open(s.dir + "/files/a/b.gguf").read() == "model", "is unpacked")
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as z:
+        z.writestr("x.gguf", "zipped")
+    s = Scene(file="m.zip", data=out.getvalue())
+    expect(s, 0, "a zip")
+    check(open(s.dir + "/files/x.gguf").read() == "zipped", "is unpacked")
+    for name, entries in (("out of the folder", [("../evil", b"x", reg)]),
+                          ("to an absolute path", [("/tmp/assay-evil", b"x", reg)]),
+                          ("through a link", [("l", b"/tmp", sym), ("l/assay-evil", b"x", reg)]),
+                          ("by a hard link", [("h", b"/etc/passwd", hard)]),
+                          ("with a bomb", [("big", bytes(64 * MIB), reg)]),
+                          ("without entries", [])):
+        s = Scene(file="m.tar.gz", data=tar(entries))
+        code = s.run()
+        check(code == 15 and not os.path.exists(s.dir + "/files") and
+              not os.path.exists("/tmp/assay-evil") and os.listdir(s.dir).count("files") == 0,
+              "an archive that reaches %s is refused" % name, code, s.err)
+    s = Scene(file="m.tar.gz", size=5000)
+    expect(s, 15, "an archive that is none", file=True)
+
+
+def failing_io():
+    """Each n-th failing call leaves a cache that the next run repairs."""
+    for call, errno_ in (("write", 5), ("write", 28), ("fsync", 5), ("rename", 5), ("ftruncate", 5),
+                         ("open", 24), ("open", 13), ("fallocate", 5)):
+        n, broken, wrong = 0, 0, []
+        while True:
+            n += 1
+            s = Scene(size=300000)
+            code = s.run(LD_PRELOAD=FAIL_IO, FAIL_IO="%s:%d:%d" % (call, n, errno_))
+            if code == 0:
+                if not s.right():
+                    wrong.append((n, "exit 0 without the file"))
+                again = s.run()
+                if again != 0 or not s.right():
+                    wrong.append((n, again, s.err))
+                shutil.rmtree(s.folder)
+                # nothing failed any more, a few times over: every call has been tried
+                broken += 1
+                if broken > 3:
+                    break
+                continue
+            broken = 0
+            if os.path.exists(s.path) and not s.right():
+                wrong.append((n, "a wrong file under the final name"))
+            if code not in (18, 70) or not s.err.strip():
+                wrong.append((n, code, s.err))
+            if s.run() != 0 or not s.right():
+                wrong.append((n, "not repaired", s.err))
+            shutil.rmtree(s.folder)
+        check(not wrong and n > 4 - (call == "fallocate"), "each of %d failing %s (errno %d) is survived" %
+              (n - 4, call, errno_), *wrong[:3])
+
+
+def main():
+    scenes = [hub_shapes, gated, contradictions, redirects, tls, limits, stalls, bodies, sizes_unknown,
+              mirrors, interrupted, together, offline_and_proxy, space, adoption, damage, clean_up,
+              placing, lockfile, generated, archives, failing_io]
+    for scene in scenes:
+        if ONLY in scene.__name__:
+            scene()
+    shutil.rmtree(TOP, ignore_errors=True)
+    return 1 if failures else 0
+
+
+sys.exit(main())
