@@ -121,10 +121,6 @@ CLI_OBJS = \
 	orchestrator/cli/cli.o \
 	orchestrator/cli/commands.o \
 	orchestrator/cli/compare_opts.o \
-	orchestrator/cli/crossval.o \
-	orchestrator/cli/merge.o \
-	orchestrator/cli/one_scenario.o \
-	orchestrator/cli/per_token.o \
 	orchestrator/cli/completion.o \
 	orchestrator/cli/crossval.o \
 	orchestrator/cli/doctor.o \
@@ -138,6 +134,7 @@ CLI_OBJS = \
 	orchestrator/cli/hidden.o \
 	orchestrator/cli/infer.o \
 	orchestrator/cli/logits.o \
+	orchestrator/cli/merge.o \
 	orchestrator/cli/model_events.o \
 	orchestrator/cli/one_scenario.o \
 	orchestrator/cli/per_token.o \
@@ -271,6 +268,7 @@ UNIT_TESTS = \
 	cli \
 	client \
 	embed \
+	fetch_parts \
 	fixtures \
 	forward \
 	gguf \
@@ -281,7 +279,6 @@ UNIT_TESTS = \
 	math \
 	metrics \
 	model \
-	fetch_parts \
 	models_lock \
 	oracle \
 	oracle_golden \
@@ -315,8 +312,10 @@ SHELL_TESTS = \
 # tests/fuzz/NAME.c
 FUZZERS = \
 	gguf \
-	wire \
-
+	template \
+	tokenizer \
+	tokenizer_json \
+	wire
 include tests/rules.mk
 
 # ---- rules --------------------------------------------------------------------------------

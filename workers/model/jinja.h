@@ -17,7 +17,7 @@
 enum {
 	JINJA_SOURCE_BYTES_MAX = 256 << 10,
 	JINJA_OUTPUT_BYTES_MAX = 16 << 20,
-	JINJA_MEMORY_BYTES_MAX = 64 << 20,
+	JINJA_MEMORY_BYTES_MAX = 128 << 20,
 	JINJA_STEPS_MAX = 1 << 20,
 	JINJA_DEPTH_MAX = 100,		/* nesting of blocks, parentheses and macro calls */
 	JINJA_LIST_MAX = 1 << 16,
