@@ -125,6 +125,10 @@ CLI_OBJS = \
 	orchestrator/cli/crossval.o \
 	orchestrator/cli/doctor.o \
 	orchestrator/cli/engine_call.o \
+	orchestrator/cli/engine_check.o \
+	orchestrator/cli/engine_check_basic.o \
+	orchestrator/cli/engine_check_evaluate.o \
+	orchestrator/cli/engine_check_trace.o \
 	orchestrator/cli/env.o \
 	orchestrator/cli/fetch_cpp.o \
 	orchestrator/cli/fetch_models.o \
@@ -148,6 +152,7 @@ CLI_OBJS = \
 	orchestrator/cli/trace.o \
 	orchestrator/cli/verify.o \
 	orchestrator/cli/version.o
+
 PROVISION_OBJS = \
 	gen/embedded.o \
 	orchestrator/provision/adopt.o \
@@ -234,10 +239,11 @@ SWEEP_OBJS = \
 	orchestrator/sweep/facts.o \
 	orchestrator/sweep/journal.o \
 	orchestrator/sweep/pool.o \
+	orchestrator/sweep/probe.o \
 	orchestrator/sweep/scenario.o \
 	orchestrator/sweep/scenario_line.o \
 	orchestrator/sweep/sweep.o \
-	orchestrator/sweep/token_gate.o \
+	orchestrator/sweep/token_gate.o
 
 VERDICT_OBJS = \
 	orchestrator/verdict/compare.o \
@@ -298,10 +304,11 @@ UNIT_TESTS = \
 
 # programs that tests start
 TEST_PROGRAMS = \
-	fake_worker \
+	fake_worker
 
 # shell tests: tests/NAME.sh, same output lines
 SHELL_TESTS = \
+	engine_check \
 	fetch_models \
 	infer \
 	logits \

@@ -5,6 +5,9 @@
 extern const struct command cmd_bench;
 extern const struct command cmd_cache;
 extern const struct command cmd_completion;
+extern const struct command cmd_engine_check;
+extern const struct command cmd_fetch_models;
+extern const struct command cmd_fetch_cpp;
 extern const struct command cmd_crossval;
 extern const struct command cmd_per_token;
 extern const struct command cmd_doctor;
@@ -29,6 +32,9 @@ const struct command *const commands[] = {
 	&cmd_bench,
 	&cmd_cache,
 	&cmd_completion,
+	&cmd_engine_check,
+	&cmd_fetch_models,
+	&cmd_fetch_cpp,
 	&cmd_crossval,
 	&cmd_per_token,
 	&cmd_doctor,

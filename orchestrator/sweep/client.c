@@ -23,6 +23,7 @@ struct client {
 	struct err *e;
 	int result;
 	bool waiting, ended;
+	enum wire_type stray;		/* came when nothing was asked; 0 = none */
 };
 
 static int worker_failed(const struct wire_frame *f, struct err *e)
@@ -61,8 +62,12 @@ static void on_frame(void *ctx, const struct wire_frame *f)
 		take_hello(c, f);
 		return;
 	}
-	if (!c->waiting || f->type == WIRE_NOTE)
+	if (f->type == WIRE_NOTE)
 		return;
+	if (!c->waiting) {
+		c->stray = f->type;
+		return;
+	}
 	if (c->result == 0 && c->fn)
 		c->result = c->fn(c->ctx, f, c->e);
 	if (f->type == WIRE_FAIL && c->result == 0)
@@ -134,6 +139,9 @@ int client_call(struct client *c, const struct wire_builder *request, client_fra
 {
 	if (c->ended)
 		return err_set(e, EXIT_WORKER, "engine %s has ended", c->engine);
+	if (c->stray)
+		return err_set(e, EXIT_WORKER, "engine %s sent %s when nothing was asked", c->engine,
+			       wire_type_name(c->stray));
 	c->fn = fn;
 	c->ctx = ctx;
 	c->e = e;

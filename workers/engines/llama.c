@@ -174,8 +174,10 @@ static int open_model(struct engine *g, const struct engine_options *o, struct e
 				       "this reference takes",
 				       o->overrides[i]);
 	if (access(o->model_path, R_OK) != 0)
-		return err_set(e, EXIT_MODEL_LOAD, "cannot read %s: %s", o->model_path,
-			       strerror(errno));
+		return err_set(e, EXIT_MODEL_LOAD,
+			       "cannot read model %s: %s; `assay fetch-models` fetches models and "
+			       "prints their paths",
+			       o->model_path, strerror(errno));
 	api_parity_model(&p);
 	p.vocab_only = o->vocab_only;
 	p.kv_overrides = o->n_overrides ? kv : NULL;
