@@ -29,7 +29,7 @@ allowed() { # room of the includer, room of the included, its path
 	'workers/engines>workers/kernels' | 'workers/engines>workers/model') true ;;
 	# the format and text parts of workers/model serve commands too, never its arithmetic
 	'orchestrator/'*'>workers/model') case $3 in
-		*/gguf*.h | */tokenizer*.h | */template*.h | */fixtures.h | */verify.h) true ;; *) false ;; esac ;;
+		*/gguf*.h | */tokenizer*.h | */template*.h | */fixtures.h | */inspect.h | */weights.h) true ;; *) false ;; esac ;;
 	'orchestrator/'*'>workers/kernels') case $3 in */weight_type.h) true ;; *) false ;; esac ;;
 	'orchestrator/report>orchestrator/verdict') true ;;
 	'orchestrator/report>orchestrator/provision') case $3 in */digest.h) true ;; *) false ;; esac ;;

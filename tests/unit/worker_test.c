@@ -106,7 +106,8 @@ static void test_session(const char *engine)
 	CHECK(failed_with(EXIT_MODEL_LOAD, "fetch-models"), "%s: a missing model is code 10 with a hint",
 	      engine);
 	ask(WIRE_OPEN, "model", worker, NULL, 0);
-	CHECK(failed_with(EXIT_MODEL_INVALID, "GGUF"), "%s: a file that is no model is code 15", engine);
+	CHECK(failed_with(EXIT_MODEL_LOAD, "fetch-models"), "%s: a file that is no model is code 10 too",
+	      engine);
 	ask((enum wire_type)99, NULL, NULL, NULL, 0);
 	CHECK(failed_with(EXIT_USAGE, "99"), "%s: an unknown request is code 64", engine);
 	ask(WIRE_OPEN, "model", model, NULL, 0);

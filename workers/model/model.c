@@ -190,9 +190,12 @@ int model_open(struct model *m, const char *path, const struct overrides *o, str
 	o = o ? o : &none;
 	int rc = overrides_check(o, e);
 	if (rc == 0)
-		rc = gguf_open(&m->gguf, path, e);
+		rc = gguf_open(&m->gguf, path, &first);
+	if (first.code == EXIT_MODEL_INVALID)	/* to `verify` a verdict, to who wants to run it no model */
+		return err_set(e, EXIT_MODEL_LOAD,
+			       "%s; `assay fetch-models` fetches whole, checked files", first.msg);
 	if (rc != 0)
-		return rc;
+		return first.code ? err_set(e, (enum exit_code)first.code, "%s", first.msg) : rc;
 	bool bitnet_types = has_bitnet_types(&m->gguf);
 	rc = hparams_read(&m->hp, &m->gguf, o, bitnet_types, &first);
 	if (rc == 0) {

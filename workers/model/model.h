@@ -41,7 +41,8 @@ struct model {
 	char weights[256];		/* "i2_s:210 f16:1 f32:121" */
 };
 
-/* EXIT_MODEL_LOAD or EXIT_MODEL_INVALID with a sentence that names the tensor or key. */
+/* EXIT_MODEL_LOAD with a sentence that names the tensor or key; a missing or broken file also with
+ * the command that fetches models. */
 int model_open(struct model *m, const char *path, const struct overrides *o, struct err *e);
 void model_close(struct model *m);	/* accepts zeroed */
 
