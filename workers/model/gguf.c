@@ -22,6 +22,37 @@ static int open_failed(struct err *e, const char *path, int why)
 	return err_set(e, EXIT_MODEL_LOAD, "cannot read model file %s: %s", path, strerror(why));
 }
 
+/*
+ * Aligned to huge pages and advised so: where the page cache holds or may read large folios (ext4
+ * and XFS of newer kernels), weights are then mapped by 2 MiB entries and stream faster.
+ */
+static void *map_file(int fd, size_t size)
+{
+	const size_t huge = (size_t)2 << 20;
+	uint8_t *reserved = MAP_FAILED, *at = NULL;
+
+	if (size >= huge)
+		reserved = mmap(NULL, size + huge, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+				0);
+	if (reserved == MAP_FAILED)
+		return mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	at = (uint8_t *)(((uintptr_t)reserved + huge - 1) & ~(uintptr_t)(huge - 1));
+
+	void *map = mmap(at, size, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0);
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE), end = (size + page - 1) / page * page;
+
+	if (map == MAP_FAILED) {
+		munmap(reserved, size + huge);
+		return map;
+	}
+	if (at > reserved)
+		munmap(reserved, (size_t)(at - reserved));
+	if (at + end < reserved + size + huge)
+		munmap(at + end, (size_t)(reserved + size + huge - (at + end)));
+	madvise(map, size, MADV_HUGEPAGE);
+	return map;
+}
+
 int gguf_open(struct gguf *g, const char *path, struct err *e)
 {
 	struct stat st;
@@ -52,7 +83,7 @@ int gguf_open(struct gguf *g, const char *path, struct err *e)
 		return err_set(e, EXIT_MODEL_INVALID, "%s: the file is empty", path);
 	}
 
-	void *map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	void *map = map_file(fd, (size_t)st.st_size);
 	if (map == MAP_FAILED) {
 		int why = errno;
 

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ALIGNMENT = 32, COUNTS_AT = 8, LEGACY_OFFSET_AT = 28, BUFFER = 1 << 20 };
+enum { ALIGNMENT = 32, COUNTS_AT = 8, LEGACY_OFFSET_AT = 28, BUFFER = 2 << 20 /* whole huge pages of the page cache */ };
 
 static void fail(struct gguf_writer *w, const char *what)
 {
@@ -80,7 +80,9 @@ int gguf_write_open(struct gguf_writer *w, const char *path, uint32_t version, s
 		return err_set(e, why == ENOSPC ? EXIT_NO_SPACE : EXIT_MODEL_LOAD, "cannot create %s: %s",
 			       path, strerror(why));
 	}
-	setvbuf(w->f, NULL, _IOFBF, BUFFER);
+	w->buffer = malloc(BUFFER);	/* glibc would ignore the size without one */
+	if (w->buffer)
+		setvbuf(w->f, w->buffer, _IOFBF, BUFFER);
 	put(w, "GGUF", 4);
 	put_u32(w, version);
 	put_u64(w, 0);
@@ -265,6 +267,7 @@ void gguf_write_abort(struct gguf_writer *w)
 		fclose(w->f);
 	if (w->temporary)
 		unlink(w->temporary);
+	free(w->buffer);
 	free(w->temporary);
 	free(w->path);
 	free(w->ends);

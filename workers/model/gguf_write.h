@@ -21,6 +21,7 @@
 
 struct gguf_writer {
 	FILE *f;
+	char *buffer;			/* of f, owned; NULL = f's own */
 	char *path, *temporary;		/* owned */
 	uint64_t n_kv, n_tensors;
 	uint64_t at;			/* bytes written */
