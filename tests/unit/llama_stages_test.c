@@ -40,7 +40,7 @@ static void test_names(void)
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		int layer, stage = llama_stage(cases[i].name, cases[i].op, &layer);
+		int layer, stage = llama_stage(cases[i].name, cases[i].op, NULL, &layer);
 
 		CHECK(stage == cases[i].stage && layer == cases[i].layer, "\"%s\" %s is %s of layer %d",
 		      cases[i].name, cases[i].op,
@@ -58,6 +58,18 @@ static int count_bits(uint64_t x)
 	for (; x; x &= x - 1)
 		n++;
 	return n;
+}
+
+static void test_products(void)
+{
+	int layer, stage = llama_stage("node_17", "MUL_MAT", "blk.3.attn_output.weight", &layer);
+
+	CHECK(stage == STAGE_ATTN_O && layer == 3, "a product without a name is known by its weight");
+	CHECK(llama_stage("node_17", "MUL_MAT", "blk.3.ssm_in.weight", &layer) == LLAMA_UNKNOWN,
+	      "a weight that no stage has");
+	CHECK(llama_stage("node_17", "MUL_MAT", NULL, &layer) == LLAMA_UNKNOWN, "no source");
+	CHECK(llama_stage("Qcur-1", "MUL_MAT", "blk.2.attn_q.weight", &layer) == STAGE_Q && layer == 1,
+	      "a name wins");
 }
 
 static void test_expected(void)
@@ -79,13 +91,18 @@ static int check_file(const char *path)
 	if (!f)
 		return 0;
 	while (fgets(line, sizeof(line), f)) {
-		char *rest = line, *name = strsep(&rest, "\t"), *op = strsep(&rest, "\t");
+		char *field[7] = {0}, *rest = line, *name, *op;
 		int layer, stage;
 
+		line[strcspn(line, "\n")] = 0;
+		for (int i = 0; i < 7; i++)
+			field[i] = strsep(&rest, "\t");
+		name = field[0];
+		op = field[1];
 		if (!op)
 			continue;
 		n++;
-		stage = llama_stage(name, op, &layer);
+		stage = llama_stage(name, op, field[5], &layer);
 		if (stage == LLAMA_UNKNOWN && unknown++ == 0)
 			snprintf(first_bad, sizeof(first_bad), "%s %s", name, op);
 		if (stage >= 0 && layer < 7)
@@ -105,6 +122,7 @@ int main(void)
 	glob_t g;
 
 	test_names();
+	test_products();
 	test_expected();
 	if (glob("../shared/golden/*/tensors.tsv", 0, NULL, &g) == 0) {
 		glob("../shared/golden/avx2/*/tensors.tsv", GLOB_APPEND, NULL, &g);

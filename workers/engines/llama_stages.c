@@ -1,5 +1,6 @@
 #include "llama_stages.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,9 +73,19 @@ static const struct {
 	{"l_out", "ADD", STAGE_LAYER_OUT},
 	/* after the layers */
 	{"result_output", "MUL_MAT", STAGE_LOGITS},
-	/* without a name of their own: rows that are asked for; a product before its scale or bias */
+	/* without a name of its own: the rows that are asked for */
 	{"node", "GET_ROWS", LLAMA_INTERMEDIATE},
-	{"node", "MUL_MAT", LLAMA_INTERMEDIATE},
+};
+
+/* Products without a name of their own, by their weight. */
+static const struct {
+	const char *weight;
+	int stage;
+} products[] = {
+	{"attn_q.weight", STAGE_Q},	      {"attn_k.weight", STAGE_K},
+	{"attn_v.weight", STAGE_V},	      {"attn_output.weight", STAGE_ATTN_O},
+	{"ffn_gate.weight", STAGE_FFN_GATE},  {"ffn_up.weight", STAGE_FFN_UP},
+	{"ffn_down.weight", STAGE_FFN_DOWN},
 };
 
 /* Operations that move data and compute nothing; CONT does too, but it is where heads merge. */
@@ -108,11 +119,28 @@ static bool outside_layers(int stage)
 	return stage == STAGE_EMBEDDINGS || stage == STAGE_OUTPUT_NORM || stage == STAGE_LOGITS;
 }
 
-int llama_stage(const char *name, const char *op, int *layer)
+/* "blk.3.attn_output.weight" → ATTN_O of layer 3. */
+static int product_of(const char *source, int *layer)
+{
+	int n = 0, at;
+
+	if (!source || sscanf(source, "blk.%d.%n", &at, &n) < 1 || n == 0)
+		return LLAMA_UNKNOWN;
+	for (size_t i = 0; i < sizeof(products) / sizeof(products[0]); i++)
+		if (strcmp(source + n, products[i].weight) == 0) {
+			*layer = at;
+			return products[i].stage;
+		}
+	return LLAMA_UNKNOWN;
+}
+
+int llama_stage(const char *name, const char *op, const char *source, int *layer)
 {
 	char base[BASE_MAX];
 
 	split(name, base, layer);
+	if (strcmp(base, "node") == 0 && strcmp(op, "MUL_MAT") == 0)
+		return product_of(source, layer);
 	for (size_t i = 0; i < sizeof(moves) / sizeof(moves[0]); i++)
 		if (strcmp(op, moves[i]) == 0)
 			return LLAMA_INTERMEDIATE;

@@ -178,6 +178,11 @@ static int put(struct llama_watch *w, struct llama_overwrite *o, struct ggml_ten
 
 /* ---- the callback --------------------------------------------------------------------------- */
 
+static int stage_of(const struct ggml_tensor *t, int *layer)
+{
+	return llama_stage(t->name, ggml_op_desc(t), t->src[0] ? t->src[0]->name : NULL, layer);
+}
+
 static bool wanted(const struct llama_watch *w, int stage, int layer)
 {
 	return stage >= 0 && w->stages >> stage & 1 &&
@@ -221,7 +226,7 @@ static bool ask_for(struct engine *g, const struct ggml_tensor *t)
 	count(g, t);
 	if (!w->stages && !w->n_over)
 		return false;
-	stage = llama_stage(t->name, ggml_op_desc(t), &layer);
+	stage = stage_of(t, &layer);
 	if (stage == LLAMA_UNKNOWN && w->stages && !w->err.code)
 		err_set(&w->err, EXIT_INFERENCE,
 			"tensor \"%s\" (%s) of this reference belongs to no known stage", t->name,
@@ -242,7 +247,7 @@ bool llama_watch_eval(struct ggml_tensor *t, bool ask, void *user_data)
 		return ask_for(g, t);
 	if (w->err.code || w->rc)
 		return false;
-	stage = llama_stage(t->name, ggml_op_desc(t), &layer);
+	stage = stage_of(t, &layer);
 	o = overwrite_of(w, stage, layer);
 	if (o && put(w, o, t) < 0)
 		return false;
