@@ -56,6 +56,7 @@ KERNEL_OBJS += \
 	workers/kernels/roofline_avx2.o \
 	workers/kernels/roofline_avx512vnni.o \
 
+	workers/kernels/quant_avx2.o
 endif
 
 MODEL_OBJS = \

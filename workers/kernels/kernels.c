@@ -29,6 +29,15 @@ static enum isa widest(const struct cpu_flags *cpu)
 	return best;
 }
 
+#if defined(__x86_64__)
+static void fill_quantised(struct kernels *k, matmul_variant *variant)
+{
+	for (const struct weight_type *t = weight_types; t->name; t++)
+		if (t->act == ACT_Q8_0 || t->act == ACT_Q8_1 || t->act == ACT_Q8_K)
+			k->by_type[t->id] = variant;
+}
+#endif
+
 static void fill(struct kernels *k)
 {
 	kernels_fill_base_c(k);
@@ -41,6 +50,8 @@ static void fill(struct kernels *k)
 		kernels_fill_base_avx512(k);
 		kernels_fill_float_avx512(k);
 	}
+	if (k->isa != ISA_C)
+		fill_quantised(k, quant_matmul_avx2);
 	if (k->isa == ISA_AVX512_VNNI)
 		k->by_type[TYPE_I2_S] = i2s_matmul_avx512vnni;
 #endif

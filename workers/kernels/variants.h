@@ -24,6 +24,7 @@ void kernels_fill_base_avx512(struct kernels *k);	/* and AVX-512 F, BW, DQ, VL *
 void kernels_fill_float_avx2(struct kernels *k);	/* F16, BF16, F32 products; attention */
 void kernels_fill_float_avx512(struct kernels *k);
 
+matmul_variant quant_matmul_avx2;	/* every block type of 32 and 256 */
 matmul_variant i2s_matmul_avx512vnni;
 #endif
 
