@@ -57,6 +57,8 @@ KERNEL_OBJS += \
 	workers/kernels/roofline_avx512vnni.o \
 
 	workers/kernels/quant_avx2.o
+	workers/kernels/quant_avx2.o \
+	workers/kernels/quant_avx512vnni.o
 endif
 
 MODEL_OBJS = \

@@ -1,7 +1,6 @@
+#include "avx512vnni.h"
 #include "variants.h"
 
-#include <immintrin.h>
-#include <string.h>
 
 /*
  * One matrix row against one token: the codes stay where the file packs them. Masked in place they
@@ -23,15 +22,6 @@ enum {
 	PANEL_N = 512,			/* columns unpacked at once: 24 KiB */
 	PANEL_TOKENS = 256,		/* tokens whose sums are kept: 48 KiB */
 };
-
-/*
- * *acc += codes · activations, groups of four bytes. As assembly because gcc 12 moves accumulators
- * of the intrinsic from register to register and spills them.
- */
-static inline __attribute__((always_inline)) void dot4(__m512i *acc, __m512i codes, __m512i q)
-{
-	__asm__("vpdpbusd %2, %1, %0" : "+v"(*acc) : "v"(codes), "v"(q));
-}
 
 /* ---- few tokens ---------------------------------------------------------------------------- */
 
@@ -135,35 +125,6 @@ static void gemv(const struct weight *w, int64_t r0, int64_t r1, const uint8_t *
 
 /* ---- many tokens --------------------------------------------------------------------------- */
 
-/* Sixteen rows of 64 bytes -> sixteen registers, register d = dword d of every row. */
-static void transpose16(__m512i *v)
-{
-	__m512i t[16];
-
-	for (int i = 0; i < 16; i += 4) {
-		__m512i a = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-		__m512i b = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-		__m512i c = _mm512_unpacklo_epi32(v[i + 2], v[i + 3]);
-		__m512i d = _mm512_unpackhi_epi32(v[i + 2], v[i + 3]);
-
-		t[i] = _mm512_unpacklo_epi64(a, c);
-		t[i + 1] = _mm512_unpackhi_epi64(a, c);
-		t[i + 2] = _mm512_unpacklo_epi64(b, d);
-		t[i + 3] = _mm512_unpackhi_epi64(b, d);
-	}
-	for (int i = 0; i < 4; i++) {
-		__m512i a = _mm512_shuffle_i32x4(t[i], t[i + 4], 0x88);
-		__m512i b = _mm512_shuffle_i32x4(t[i], t[i + 4], 0xdd);
-		__m512i c = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0x88);
-		__m512i d = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0xdd);
-
-		v[i] = _mm512_shuffle_i32x4(a, c, 0x88);
-		v[i + 8] = _mm512_shuffle_i32x4(a, c, 0xdd);
-		v[i + 4] = _mm512_shuffle_i32x4(b, d, 0x88);
-		v[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
-	}
-}
-
 /*
  * Columns [c0, c0 + n) of sixteen rows (fewer: `rows`, the others become zero) to
  * panel[(column / 4) · GROUPS], four codes a lane.
@@ -193,14 +154,6 @@ static void unpack_group(const uint8_t *w, size_t row_bytes, int64_t rows, int64
 	}
 }
 
-static inline int32_t four_at(const int8_t *p)
-{
-	int32_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return v;
-}
-
 /* sums[t][g] += panel · activations, n columns, `tokens` rows of q. */
 static inline __attribute__((always_inline)) void
 tile(const __m512i *panel, const int8_t *q, size_t act_bytes, int64_t n, int tokens, int groups,
@@ -218,7 +171,7 @@ tile(const __m512i *panel, const int8_t *q, size_t act_bytes, int64_t n, int tok
 
 #pragma GCC unroll 8
 		for (int t = 0; t < tokens; t++) {
-			__m512i a = _mm512_set1_epi32(four_at(q + (size_t)t * act_bytes + i));
+			__m512i a = four_at(q + (size_t)t * act_bytes + i);
 
 			dot4(&acc[t][0], w0, a);
 			if (groups > 1)

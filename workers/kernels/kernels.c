@@ -52,8 +52,10 @@ static void fill(struct kernels *k)
 	}
 	if (k->isa != ISA_C)
 		fill_quantised(k, quant_matmul_avx2);
-	if (k->isa == ISA_AVX512_VNNI)
+	if (k->isa == ISA_AVX512_VNNI) {
+		fill_quantised(k, quant_matmul_avx512vnni);
 		k->by_type[TYPE_I2_S] = i2s_matmul_avx512vnni;
+	}
 #endif
 }
 

@@ -25,6 +25,7 @@ void kernels_fill_float_avx2(struct kernels *k);	/* F16, BF16, F32 products; att
 void kernels_fill_float_avx512(struct kernels *k);
 
 matmul_variant quant_matmul_avx2;	/* every block type of 32 and 256 */
+matmul_variant quant_matmul_avx512vnni;
 matmul_variant i2s_matmul_avx512vnni;
 #endif
 
