@@ -1,5 +1,5 @@
 #include "avx512vnni.h"
-#include "base_quant.h"
+#include "codes_avx2.h"
 #include "variants.h"
 
 /*
@@ -18,8 +18,6 @@ enum {
 	TOKENS_MAX = 64,		/* sums kept at once */
 	BLOCKS32_MAX = 5120,		/* packed token blocks: 360 KiB */
 };
-
-#define ALWAYS static inline __attribute__((always_inline))
 
 ALWAYS __m512 fold_lanes(const __m512 *v)
 {
@@ -60,16 +58,6 @@ struct panel32 {
 
 struct sums32 { __m512 acc[8], minima; };
 
-ALWAYS int code_shift(uint32_t type)
-{
-	return type == TYPE_Q8_0 ? 128 : type == TYPE_Q5_0 ? 16 : type == TYPE_Q4_0 ? 8 : 0;
-}
-
-ALWAYS bool has_minimum(uint32_t type)
-{
-	return type == TYPE_Q4_1 || type == TYPE_Q5_1;
-}
-
 static void pack_token32(uint32_t type, const uint8_t *act, int64_t n, struct token32 *t)
 {
 	bool q8_1 = has_minimum(type);
@@ -100,11 +88,14 @@ ALWAYS void fill_panel32(uint32_t type, const struct weight *w, int64_t r0, int6
 			continue;
 		}
 		for (int64_t i = 0; i < blocks; i++, b += w->type->block_bytes) {
-			int8_t c[32];
+			__m256i c = block32_codes(type, b);
 
-			codes32(type, b, c, &d[i][r], &m[i][r]);
-			for (int j = 0; j < 32; j++)
-				bytes[r][32 * i + j] = (uint8_t)(c[j] + code_shift(type));
+			if (type == TYPE_Q8_0)
+				c = _mm256_xor_si256(c, _mm256_set1_epi8((char)0x80));
+			_mm256_store_si256((void *)(bytes[r] + 32 * i), c);
+			d[i][r] = half_at(b);
+			if (has_minimum(type))
+				m[i][r] = half_at(b + 2);
 		}
 		if (blocks % 2)
 			memset(bytes[r] + 32 * blocks, 0, 32);
@@ -221,6 +212,18 @@ ALWAYS bool is_ternary(uint32_t type)
 	return type == TYPE_TQ1_0 || type == TYPE_TQ2_0;
 }
 
+ALWAYS void row_codes256(uint32_t type, const uint8_t *b, uint8_t *dst)
+{
+	__m256i g[8];
+
+	if (type == TYPE_TQ1_0)
+		ternary_groups(b, g);
+#pragma GCC unroll 8
+	for (int i = 0; i < 8; i++)
+		_mm256_store_si256((void *)(dst + 32 * i),
+				   type == TYPE_TQ1_0 ? g[i] : group_codes(type, b, i));
+}
+
 ALWAYS void fill_panel256(uint32_t type, const struct weight *w, int64_t r0, int64_t rows, int64_t b0,
 			  int64_t blocks, struct panel256 *p)
 {
@@ -238,17 +241,19 @@ ALWAYS void fill_panel256(uint32_t type, const struct weight *w, int64_t r0, int
 			continue;
 		}
 		for (int64_t i = 0; i < blocks; i++, b += w->type->block_bytes) {
-			struct codes c = {0};
+			struct scales256 c = {0};
 
-			codes_of(type, b, &c);
-			for (int j = 0; j < 256; j++)
-				bytes[r][256 * i + j] = (uint8_t)(c.q[j] + (type == TYPE_Q3_K ? 4 : 0));
+			row_codes256(type, b, bytes[r] + 256 * i);
+			scales_of(type, b, &c);
 			for (int j = 0; j < 16; j++) {
-				scale[16 * i + j][r] = c.scale[j] & 0xffff;
+				bool k4 = type == TYPE_Q4_K || type == TYPE_Q5_K;
+
+				scale[16 * i + j][r] = c.scale[k4 ? j / 2 : j] & 0xffff;
 				pair[8 * i + j / 2][r][j % 2] = type == TYPE_Q6_K ? c.scale[j] : c.min[j];
 			}
-			d[i][r] = c.d;
-			dmin[i][r] = c.dmin;
+			d[i][r] = block_scale(type, b);
+			if (type == TYPE_Q2_K || type == TYPE_Q4_K || type == TYPE_Q5_K)
+				dmin[i][r] = half_at(b + (type == TYPE_Q2_K ? 82 : 2));
 		}
 	}
 	to_panel((const uint8_t (*)[CHUNK])bytes, blocks * 256, p->codes);
