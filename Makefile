@@ -43,7 +43,7 @@ KERNEL_OBJS = \
 	workers/kernels/roofline.o \
 	workers/kernels/math.o \
 	workers/kernels/profile.o \
-	workers/kernels/weight_type.o \
+	workers/kernels/weight_type.o
 
 MACHINE := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 ifeq ($(MACHINE),x86_64)
@@ -55,8 +55,6 @@ KERNEL_OBJS += \
 	workers/kernels/i2s_avx512vnni.o \
 	workers/kernels/roofline_avx2.o \
 	workers/kernels/roofline_avx512vnni.o \
-
-	workers/kernels/quant_avx2.o
 	workers/kernels/quant_avx2.o \
 	workers/kernels/quant_avx512vnni.o
 endif
