@@ -117,6 +117,8 @@ WORKER_MAIN = \
 
 # ---- the orchestrator ---------------------------------------------------------------------
 CLI_OBJS = \
+	orchestrator/cli/gate.o \
+	orchestrator/cli/gate_rerun.o \
 	orchestrator/cli/bench.o \
 	orchestrator/cli/cache.o \
 	orchestrator/cli/cli.o \
@@ -202,6 +204,7 @@ PROVISION_OBJS = \
 
 # files of this tree that the program carries with it; read with orchestrator/provision/embed.h
 EMBED = \
+	docs/schema/receipt-1.0.0.schema.json \
 	include/engine.h \
 	include/err.h \
 	include/trace.h \
@@ -247,6 +250,10 @@ SWEEP_OBJS = \
 	orchestrator/sweep/token_gate.o
 
 VERDICT_OBJS = \
+	orchestrator/verdict/gate.o \
+	orchestrator/verdict/gate_counters.o \
+	orchestrator/verdict/gate_metrics.o \
+	orchestrator/verdict/schema.o \
 	orchestrator/verdict/compare.o \
 	orchestrator/verdict/metrics.o \
 	orchestrator/verdict/metrics_base.o \
@@ -310,6 +317,12 @@ TEST_PROGRAMS = \
 # shell tests: tests/NAME.sh, same output lines
 SHELL_TESTS = \
 	engine_check \
+	seal \
+	fake_worker \
+
+# shell tests: tests/NAME.sh, same output lines
+SHELL_TESTS = \
+	gate \
 	fetch_models \
 	infer \
 	logits \

@@ -2,6 +2,7 @@
 
 #include <stddef.h>
 
+extern const struct command cmd_gate;
 extern const struct command cmd_bench;
 extern const struct command cmd_cache;
 extern const struct command cmd_completion;
@@ -29,6 +30,7 @@ extern const struct command cmd_trace;
 extern const struct command cmd_verify;
 
 const struct command *const commands[] = {
+	&cmd_gate,
 	&cmd_bench,
 	&cmd_cache,
 	&cmd_completion,

@@ -137,13 +137,18 @@ static void real_series(json_t *o, const char *key, const struct comparison *c, 
 static json_t *positions_object(const struct comparison *c)
 {
 	json_t *o = json_object(), *top1 = json_array(), *bits = json_array();
+	json_t *top5 = json_array(), *ulp = json_array();
 
 	for (int i = 0; i < c->n; i++) {
 		json_array_append_new(top1, json_boolean(c->rows[i].top1_ours == c->rows[i].top1_ref));
 		json_array_append_new(bits, json_boolean(c->rows[i].bits_equal));
+		json_array_append_new(top5, canonical_real(c->rows[i].top5_agree));
+		json_array_append_new(ulp, json_integer(c->rows[i].max_ulp));
 	}
 	canonical_set(o, "top1_agree", top1);
 	canonical_set(o, "bits_equal", bits);
+	canonical_set(o, "top5_agree", top5);
+	canonical_set(o, "max_ulp", ulp);
 	real_series(o, "nmse", c, offsetof(struct compare_row, nmse));
 	real_series(o, "kl", c, offsetof(struct compare_row, kl));
 	real_series(o, "max_abs_diff", c, offsetof(struct compare_row, max_abs));

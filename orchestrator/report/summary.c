@@ -162,7 +162,7 @@ char *summary_json(const struct summary *s)
 	canonical_set(model, "sha256", canonical_text(s->model_sha256));
 	canonical_set(model, "tokenizer", canonical_text(s->tokenizer));
 	canonical_set(o, "schema_version", json_string(RECEIPT_SCHEMA_VERSION));
-	canonical_set(o, "kind", json_string("summary"));
+	canonical_set(o, "kind", json_string("sweep"));
 	canonical_set(o, "generated", canonical_text(s->generated));
 	canonical_set(o, "model", model);
 	canonical_set(o, "scenarios", rows);

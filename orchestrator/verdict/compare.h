@@ -37,7 +37,8 @@ struct compare_row {		/* one position */
 	int32_t pos, step;	/* step 0 = prefill */
 	int32_t top1_ours, top1_ref;
 	double cosine, nmse, max_abs, l2, kl, margin_ref, kendall;
-	float top5_agree;
+	double top5_agree;
+	uint32_t max_ulp;
 	bool bits_equal, inside_limit, inside_noise;
 };
 

@@ -1,0 +1,65 @@
+/*
+ * Ten gates that a receipt has to pass: each can fail on its own, with its own name and message.
+ * Everything is recomputed from the receipt; what needs more (the model file, a second run) is
+ * given by the caller, and a gate that lacks it says "unchecked" for that part, never "passed".
+ *
+ *	schema		form (docs/schema/), content hash, length of every series
+ *	compute-path	counters of operations really executed fit positions, layers and heads
+ *	kernels		1–10 000 ids of 1–128 characters, from the registry, no mock
+ *	weights		kernels of exactly the weight types that the model has, on the right side
+ *	model		SHA-256 equals the file's or a lockfile entry's
+ *	tokens		tokenizer and template identity; digests and counts of ids agree
+ *	metrics		summary and verdict recomputed from the series and the thresholds
+ *	determinism	threads, seed and digests are there; a rerun gives the same digests
+ *	reference	identity of the other side, with a self-check that passed
+ *	performance	rates follow from counts and times, inside what any machine can do
+ */
+#ifndef ASSAY_GATE_H
+#define ASSAY_GATE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+enum gate_id {
+	GATE_SCHEMA, GATE_COMPUTE_PATH, GATE_KERNELS, GATE_WEIGHTS, GATE_MODEL, GATE_TOKENS,
+	GATE_METRICS, GATE_DETERMINISM, GATE_REFERENCE, GATE_PERFORMANCE, GATE_COUNT,
+};
+
+enum { GATE_MESSAGES_MAX = 16, GATE_MESSAGE_MAX = 300 };
+
+/* Digests of one side, evaluated once more. */
+struct gate_rerun {
+	const char *side;		/* "ours" or "reference" */
+	char tokens_sha256[65], logits_sha256[65];
+};
+
+struct gate_context {
+	const json_t *schema;
+	bool sealed;			/* content_sha256 fits (report/canonical.h) */
+	const char *thresholds;		/* text of the program's own sets, or NULL */
+	const char *model_sha256;	/* of the file as it is now, or NULL: not at hand */
+	const char *const *locked;	/* SHA-256s of the models lockfile, NULL at the end; or NULL */
+	const struct gate_rerun *reruns;	/* [n_reruns] */
+	int n_reruns;
+};
+
+struct gate_result {
+	bool failed, unchecked;
+	int n_messages;			/* failures and, where unchecked, why */
+	char messages[GATE_MESSAGES_MAX][GATE_MESSAGE_MAX];
+};
+
+struct gate_report {
+	struct gate_result gates[GATE_COUNT];
+	bool passed;			/* no gate failed */
+};
+
+const char *gate_name(enum gate_id g);		/* "schema", … */
+const char *gate_purpose(enum gate_id g);	/* one line */
+
+void gate_run(const json_t *receipt, const struct gate_context *ctx, struct gate_report *out);
+
+/* Whether a kernel id is one that our engines or a ggml reference can count. */
+bool gate_kernel_known(const char *id);
+
+#endif

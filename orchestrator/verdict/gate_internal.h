@@ -1,0 +1,33 @@
+/* What the files of the gates share: reading a receipt and noting what is wrong with it. */
+#ifndef ASSAY_GATE_INTERNAL_H
+#define ASSAY_GATE_INTERNAL_H
+
+#include "gate.h"
+
+#include <stdint.h>
+
+struct gating {
+	const json_t *r;		/* the receipt */
+	const struct gate_context *ctx;
+	struct gate_report *out;
+	enum gate_id id;		/* of the gate that runs */
+};
+
+void gate_fail(struct gating *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void gate_unchecked(struct gating *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* "a.b.c" from an object; NULL when absent. */
+const json_t *gate_at(const json_t *o, const char *path);
+const char *gate_text(const json_t *o, const char *path);	/* "" when absent */
+int64_t gate_int(const json_t *o, const char *path);		/* 0 when absent */
+double gate_real(const json_t *o, const char *path);		/* strings "NaN", "Infinity" too */
+
+/* Every side that evaluated: name "ours" or "reference". */
+const json_t *gate_side(const struct gating *g, const char *name);
+
+void gate_metrics(struct gating *g);
+void gate_compute_path(struct gating *g);
+void gate_kernels(struct gating *g);
+void gate_weights(struct gating *g);
+
+#endif

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# The gates on real receipts: of a run that passes, of edited ones, of another directory; the schema
+# by an independent validator (ajv) where one is installed.
+set -u
+B=${B:-build/cc}
+t=$(mktemp -d)
+trap 'rm -rf "$t"' EXIT
+bad=0
+check() { # name, expected status, command…
+	local name=$1 want=$2 got
+	shift 2
+	"$@" >"$t/log" 2>&1
+	got=$?
+	if [ $got -eq "$want" ]; then echo "ok - $name"; else
+		echo "not ok - $name (exit $got, expected $want)"; tail -n 30 "$t/log" | sed 's/^/# /'; bad=1
+	fi
+}
+check "a model" 0 "$B/assay" gen-fixtures --preset tiny-bitnet --out "$t/m.gguf"
+check "a run with receipts" 0 "$B/assay" sweep --model "$t/m.gguf" --engine native --reference oracle --out "$t/run" --threads 2
+check "all receipts pass" 0 "$B/assay" gate "$t/run"
+check "with the model at hand and run again twice" 0 "$B/assay" gate "$t/run/scenario3/receipt.json" --model "$t/m.gguf" --rerun 2 --require
+cp -r "$t/run/scenario3" "$t/elsewhere"
+check "from another directory" 0 "$B/assay" gate "$t/elsewhere/receipt.json"
+check "another seed's model is another model" 0 "$B/assay" gen-fixtures --preset tiny-bitnet --seed 5 --out "$t/other.gguf"
+check "a wrong model is refused" 20 "$B/assay" gate "$t/elsewhere/receipt.json" --model "$t/other.gguf"
+grep -q "the model's file has SHA-256" "$t/log" && echo "ok - and said so" || { echo "not ok - no word about the hash"; bad=1; }
+check "with what cannot be checked here required" 20 "$B/assay" gate "$t/elsewhere/receipt.json" --require
+mkdir "$t/empty"
+check "an empty folder is not a pass" 7 "$B/assay" gate "$t/empty"
+check "mapper knows every tensor" 0 "$B/assay" gate mapper --model "$t/m.gguf"
+
+python3 tests/gate.py "$B/assay" "$t/run/scenario3/receipt.json" "$B/tests/seal" "$t/m.gguf" || bad=1
+
+"$B/assay" receipt keygen "$t/key" >/dev/null
+check "a receipt is signed" 0 "$B/assay" receipt sign "$t/run/scenario3/receipt.json" --key "$t/key"
+check "and verified" 0 "$B/assay" receipt verify "$t/run/scenario3/receipt.json.dsse.json" --pub "$t/key.pub" --receipt "$t/run/scenario3/receipt.json"
+check "another receipt is not the signed one" 20 "$B/assay" receipt verify "$t/run/scenario3/receipt.json.dsse.json" --pub "$t/key.pub" --receipt "$t/run/scenario1/receipt.json"
+
+ajv() { # the independent validator: npm ajv, kept beside the build
+	local dir=build/ajv
+	[ -d "$dir/node_modules/ajv" ] || (mkdir -p "$dir" && cd "$dir" && npm init -y >/dev/null 2>&1 &&
+		npm install --silent --no-fund --no-audit ajv@8 >/dev/null 2>&1)
+	[ -d "$dir/node_modules/ajv" ] || return 77
+	NODE_PATH=$dir/node_modules node -e '
+		const Ajv = require("ajv"), fs = require("fs");
+		const v = new Ajv({strict: false, allErrors: true}).compile(JSON.parse(fs.readFileSync("docs/schema/receipt-1.0.0.schema.json")));
+		for (const f of process.argv.slice(1))
+			if (!v(JSON.parse(fs.readFileSync(f)))) { console.error(f, v.errors); process.exit(1); }' "$@"
+}
+if command -v npm >/dev/null; then
+	ajv "$t"/run/scenario*/receipt.json "$t/run/summary.json" >"$t/log" 2>&1
+	case $? in
+	0) echo "ok - ajv accepts the receipts and the summary" ;;
+	77) echo "skip - ajv # the npm package could not be installed" ;;
+	*) echo "not ok - ajv refuses a receipt"; sed 's/^/# /' "$t/log" | head -30; bad=1 ;;
+	esac
+else
+	echo "skip - ajv # no npm here"
+fi
+exit $bad
