@@ -48,6 +48,8 @@ class Scene:
         self.others = []
         self.env = {k: v for k, v in os.environ.items()
                     if not k.startswith(("HF_", "ASSAY_", "XDG_")) and not k.lower().endswith("_proxy")}
+        # for builds with a sanitizer: fail_io.so is loaded before its library
+        self.env["ASAN_OPTIONS"] = "verify_asan_link_order=0:" + self.env.get("ASAN_OPTIONS", "")
         self.env.update(ASSAY_CACHE=self.folder + "/cache", HOME=self.folder, ASSAY_FETCH_TUNE=TUNE,
                         HF_ENDPOINT="http://127.0.0.1:%d" % PORT)
         self.lock = self.folder + "/lock.json"
