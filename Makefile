@@ -312,6 +312,7 @@ UNIT_TESTS = \
 
 # programs that tests start
 TEST_PROGRAMS = \
+	digest_bench \
 	fake_worker
 
 # shell tests: tests/NAME.sh, same output lines

@@ -421,6 +421,13 @@ def damage():
 def clean_up():
     s = Scene(size=MIB)
     expect(s, 0, "a model")
+    p = s.start("--model", s.path, "--engine", "exec:sleep 5", "hi", command="logits", lock=False)
+    time.sleep(0.7)
+    code = s.run("clean", "m", "--yes", command="cache")
+    check(p.poll() is None and code == 0 and s.right() and "in use" in s.out,
+          "a model that a command works with stays", p.poll(), s.out)
+    p.kill()
+    p.communicate()
     check(open(s.folder + "/cache/CACHEDIR.TAG").read().startswith(
         "Signature: 8a477f597d28d172789f06886806bc55"), "the cache is tagged")
     code = s.run("ls", "--format", "json", command="cache")
@@ -479,7 +486,7 @@ def lockfile():
     entry = json.load(open(lock))["models"][0]
     check(entry["sha256"] == s.sha256 and entry["repository"] == s.world.name + "/x" and
           entry["revision"] == "0" * 40 and entry["file"] == "new.gguf" and
-          entry["size"] == len(s.data), "writes repository, commit, size and hash", entry)
+          entry["size"] == len(s.data) and entry["chunk_sha256"] == [s.sha256], "writes repository, commit, size and hash", entry)
     s.world.sent = 0
     check(s.run("--lock", lock, "--id", "new.gguf", lock=False) == 0 and s.world.sent == 0,
           "and the entry is found in the cache", s.err)

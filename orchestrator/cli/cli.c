@@ -4,6 +4,8 @@
 #include "term.h"
 #include "version.h"
 
+#include "provision/store.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -379,6 +381,15 @@ static void print_error(const struct cli *c, const struct err *e)
 	fprintf(stderr, "assay %s: %s\n", c->invoked_as, e->msg);
 }
 
+/* A model of the cache that a command works with is not deleted under it; freed with the process. */
+static void hold_model(const struct cli *c)
+{
+	int i = opt_index(c, "model", strlen("model"));
+
+	if (i >= 0 && c->values[i].n > 0)
+		(void)store_lease(c->values[i].values[c->values[i].n - 1]);
+}
+
 static int run(struct cli *c, int argc, char **argv)
 {
 	struct err e = ERR_NONE;
@@ -393,6 +404,7 @@ static int run(struct cli *c, int argc, char **argv)
 	if (r == 0) {
 		term_setup(cli_flag(c, "no-color"), cli_flag(c, "quiet"), cli_flag(c, "verbose"),
 			   cli_str(c, "events") != NULL);
+		hold_model(c);
 		r = c->command->run(c, &e);
 	}
 	if (r < 0) {

@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -382,6 +383,29 @@ static void split_hub_url(struct run *r, char *path, struct lock_model *m, const
 	m->n_mirrors = 0;
 }
 
+/* What a later repair needs. */
+static int hash_chunks(const char *path, struct lock_model *m, struct err *e)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), rc = 0;
+
+	if (fd < 0)
+		return err_set(e, EXIT_INTERNAL, "%s: %s", path, strerror(errno));
+	m->n_chunks = (int)((m->size + MODELS_LOCK_CHUNK_BYTES - 1) / MODELS_LOCK_CHUNK_BYTES);
+	m->chunks = calloc((size_t)m->n_chunks, sizeof(*m->chunks));
+	assert(m->chunks);
+	for (int i = 0; i < m->n_chunks && rc == 0; i++) {
+		int64_t from = (int64_t)i * MODELS_LOCK_CHUNK_BYTES;
+		int64_t to = from + MODELS_LOCK_CHUNK_BYTES;
+		struct digest d;
+
+		digest_init(&d);
+		rc = digest_range(&d, fd, from, to < m->size ? to : m->size, path, NULL, NULL, e);
+		digest_final(&d, m->chunks[i]);
+	}
+	close(fd);
+	return rc;
+}
+
 static int write_entry(struct run *r, const char *url, const struct fetch_result *result,
 		       struct err *e)
 {
@@ -399,7 +423,10 @@ static int write_entry(struct run *r, const char *url, const struct fetch_result
 	m.id = cli_list(r->c, "id", &ids) > 0 ? ids[0] : id;
 	memcpy(m.sha256, result->sha256, DIGEST_BYTES);
 	digest_hex(result->sha256, m.sha256_hex);
-	rc = models_lock_add(cli_str(r->c, "lock"), &m, e);
+	rc = hash_chunks(result->path, &m, e);
+	if (rc == 0)
+		rc = models_lock_add(cli_str(r->c, "lock"), &m, e);
+	free(m.chunks);
 	if (rc == 0)
 		printf("%s %s\n", m.sha256_hex, result->path);
 	return rc;

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FILES_AT_ONCE = 4, RATE_WINDOW_MS = 2000 };
+enum { FILES_AT_ONCE = 4, RATE_WINDOW_MS = 2000, HEARTBEAT_MS = 30000 };
 
 void fetch_defaults(struct fetch_options *o)
 {
@@ -138,6 +138,16 @@ static void measure(struct job *j)
 	fetch_say(j, FETCH_PROGRESS, "%s", "");
 }
 
+static void say_waiting(struct job *j)
+{
+	uint64_t now = fetch_now(j->fetch);
+
+	if (j->rate_ms && now - j->rate_ms < HEARTBEAT_MS)
+		return;
+	j->rate_ms = now;
+	fetch_say(j, FETCH_WAITING, "another process is fetching it");
+}
+
 static void close_all(struct fetch *f)
 {
 	if (f->closing)
@@ -157,7 +167,9 @@ static void on_tick(uv_timer_t *t)
 	start_queued(f);
 	for (int i = 0; i < f->n; i++) {
 		job_pump(&f->jobs[i]);
-		if (f->jobs[i].phase == JOB_RUNNING)
+		if (f->jobs[i].phase == JOB_LOCKING)
+			say_waiting(&f->jobs[i]);
+		else if (is_active(&f->jobs[i]))
 			measure(&f->jobs[i]);
 	}
 	for (int i = 0; i < f->n; i++)

@@ -83,7 +83,6 @@ struct job {
 	int source;
 	struct conn conns[FETCH_CONNECTIONS_MAX];
 	int lock_fd, part_fd;
-	bool waiting_said;
 	struct partlog journal;
 	uint64_t partlog_source;	/* of the .part that was found, and its ETag */
 	char partlog_etag[PARTLOG_ETAG_MAX];

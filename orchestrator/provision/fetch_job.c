@@ -323,13 +323,11 @@ static void open_job(struct job *j)
 
 	if (r < 0) {
 		job_fail(j, &e, false);
-	} else if (r == 0 && !j->waiting_said) {
-		j->waiting_said = true;
-		fetch_say(j, FETCH_WAITING, "another process is fetching it");
 	} else if (r > 0 && j->phase == JOB_OVER) {
 		over(j);
 	} else if (r > 0) {
 		j->phase = JOB_RUNNING;
+		j->rate_ms = 0;
 		j->synced_ms = fetch_now(j->fetch);
 		fetch_say(j, FETCH_STARTED, "%s", "");
 	}
