@@ -162,7 +162,23 @@ check "a flipped weight: exit 1" exits 1 "$A" sweep --model "$T/flipped.gguf" \
 check "DIVERGED" verdict "$T/flip/scenario1/receipt.json" DIVERGED
 check "the first position is named" has "$T/err" "diverged first at position "
 
+# one merge of the tokenizer in one of the two files
+LC_ALL=C sed 's/Hell o/Hell e/' "$T/t.gguf" >"$T/tokenizer.gguf"
+check "the tokenizer differs in one byte" \
+	test "$(cmp -l "$T/t.gguf" "$T/tokenizer.gguf" | wc -l)" -eq 1
+check "a changed tokenizer: exit 2" exits 2 env ASSAY_WIRE_LOG="$T/tokenizer.log" "$A" crossval \
+	--model "$T/t.gguf" --reference-model "$T/tokenizer.gguf" --prompt Hello
+check "… both sides were asked for tokens" \
+	test "$(grep -c '> TOKENIZE' "$T/tokenizer.log")" -eq 2
+check "… and never for logits" lacks "$T/tokenizer.log" EVALUATE
+check "… none came" lacks "$T/tokenizer.log" LOGITS
+check "… the pieces are shown" has "$T/out" '"Hell"'
+
 check "an unknown template: exit 4" exits 4 "$A" sweep --model "$T/t.gguf" --template nonsense
+check "… the known ones are named" has "$T/err" "llama3-chat"
+check "a chat template runs on both sides: exit 0" exits 0 "$A" sweep --model "$T/t.gguf" \
+	--template llama3-chat --out "$T/chat"
+check "… and is in the receipt" has "$T/chat/scenario1/receipt.json" '"name": "llama3-chat"'
 head -c 5000 "$T/t.gguf" >"$T/cut.gguf"
 check "a cut model: exit 10" exits 10 "$A" sweep --model "$T/cut.gguf"
 check "… with the hint" has "$T/err" "assay fetch-models"
