@@ -281,6 +281,7 @@ ASSAY_MAIN = orchestrator/main.o
 UNIT_TESTS = \
 	cli \
 	client \
+	compare \
 	embed \
 	fetch_parts \
 	fixtures \

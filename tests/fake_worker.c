@@ -190,6 +190,7 @@ static void goes_wrong(void)
 		signal(SIGTERM, SIG_IGN);
 	if (is("hang") || is("hang-hard"))
 		wait_for_ever();
+	signal(SIGSEGV, SIG_DFL);	/* a sanitizer has its own */
 	if (is("die"))
 		raise(SIGSEGV);
 	if (is("die-once") && (path = getenv("FAKE_WORKER_ONCE")) && access(path, F_OK) != 0) {

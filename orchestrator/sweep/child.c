@@ -35,7 +35,7 @@ struct child {
 
 struct write {
 	uv_write_t req;
-	uv_buf_t buf;
+	char *bytes;
 };
 
 static void deliver(struct child *c);
@@ -318,23 +318,25 @@ static void on_written(uv_write_t *req, int status)
 	struct write *w = (struct write *)req;
 
 	(void)status;	/* a broken pipe is told by the exit */
-	free(w->buf.base);
+	free(w->bytes);
 	free(w);
 }
 
 void child_send(struct child *c, const struct wire_builder *b)
 {
 	struct write *w;
+	uv_buf_t buf;
 
 	if (c->closing || c->stage > SAID_BYE || !c->started)
 		return;
 	w = calloc(1, sizeof(*w));
 	assert(w);
-	w->buf = uv_buf_init(malloc(b->n), (unsigned)b->n);
-	assert(w->buf.base);
-	memcpy(w->buf.base, b->buf, b->n);
+	w->bytes = malloc(b->n);
+	assert(w->bytes);
+	memcpy(w->bytes, b->buf, b->n);
+	buf = uv_buf_init(w->bytes, (unsigned)b->n);
 	log_frame(c, '>', b->buf[6], b->n - WIRE_HEAD_BYTES - b->header_bytes);
-	if (uv_write(&w->req, (uv_stream_t *)&c->wire, &w->buf, 1, on_written) < 0)
+	if (uv_write(&w->req, (uv_stream_t *)&c->wire, &buf, 1, on_written) < 0)
 		on_written(&w->req, 0);
 }
 
