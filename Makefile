@@ -240,6 +240,7 @@ SWEEP_OBJS = \
 	orchestrator/sweep/client.o \
 	orchestrator/sweep/engines.o \
 	orchestrator/sweep/exchange.o \
+	orchestrator/sweep/exchange_logits.o \
 	orchestrator/sweep/facts.o \
 	orchestrator/sweep/journal.o \
 	orchestrator/sweep/pool.o \

@@ -1,6 +1,7 @@
 #include "exchange.h"
 
 #include "engines.h"
+#include "exchange_internal.h"
 #include "token_gate.h"
 
 #include <assert.h>
@@ -8,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static void next_step(struct exchange *x, struct lane *l);
 
@@ -51,11 +51,8 @@ static char *copy_text(const char *text)
 	return text ? strdup(text) : NULL;
 }
 
-static void end(struct exchange *x, struct lane *l, enum verdict v, int exit_code, const char *fmt,
-		...) __attribute__((format(printf, 5, 6)));
-
-static void end(struct exchange *x, struct lane *l, enum verdict v, int exit_code, const char *fmt,
-		...)
+void exchange_end(struct exchange *x, struct lane *l, enum verdict v, int exit_code,
+		  const char *fmt, ...)
 {
 	va_list ap;
 
@@ -77,10 +74,7 @@ static void end(struct exchange *x, struct lane *l, enum verdict v, int exit_cod
 	x->over(x, l);
 }
 
-static void broken(struct exchange *x, struct lane *l, int side, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
-
-static void broken(struct exchange *x, struct lane *l, int side, const char *fmt, ...)
+void exchange_broken(struct exchange *x, struct lane *l, int side, const char *fmt, ...)
 {
 	char what[500];
 	va_list ap;
@@ -88,14 +82,14 @@ static void broken(struct exchange *x, struct lane *l, int side, const char *fmt
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
-	end(x, l, VERDICT_CRASHED, EXIT_WORKER, "engine %s broke the protocol: %s",
+	exchange_end(x, l, VERDICT_CRASHED, EXIT_WORKER, "engine %s broke the protocol: %s",
 	    x->sides[side].engine, what);
 }
 
 void exchange_trouble(void *job, struct lane *l, int side, const char *sentence)
 {
 	(void)side;
-	end(job, l, VERDICT_CRASHED, EXIT_WORKER, "%s", sentence);
+	exchange_end(job, l, VERDICT_CRASHED, EXIT_WORKER, "%s", sentence);
 }
 
 void exchange_late(void *job, struct lane *l)
@@ -108,7 +102,7 @@ void exchange_late(void *job, struct lane *l)
 		late[i] = lane_owes(l, i) && !lane_paused(l, i);
 		n += late[i];
 	}
-	end(x, l, VERDICT_TIMED_OUT, EXIT_WORKER,
+	exchange_end(x, l, VERDICT_TIMED_OUT, EXIT_WORKER,
 	    "%s did not finish within the scenario's %d s and %s killed",
 	    n == 2 ? "both engines" : x->sides[late[0] || x->n_sides == 1 ? 0 : 1].engine,
 	    x->scenario->timeout_s, n == 2 ? "were" : "was");
@@ -126,21 +120,21 @@ static void failed(struct exchange *x, struct lane *l, int side, const struct wi
 	if (x->step == EXCHANGE_OPEN && code == EXIT_MODEL_INVALID)
 		code = EXIT_MODEL_LOAD;
 	if (code == EXIT_MODEL_LOAD && !strstr(said, "fetch-models"))
-		end(x, l, VERDICT_FAILED, (int)code,
+		exchange_end(x, l, VERDICT_FAILED, (int)code,
 		    "engine %s: %s; `assay fetch-models` provides verified models",
 		    x->sides[side].engine, said);
 	else
-		end(x, l, VERDICT_FAILED, (int)code, "engine %s: %s", x->sides[side].engine, said);
+		exchange_end(x, l, VERDICT_FAILED, (int)code, "engine %s: %s", x->sides[side].engine, said);
 }
 
 /* ---- requests ------------------------------------------------------------------------------- */
 
-static void ask(struct exchange *x, struct lane *l, int side, struct wire_builder *b)
+void exchange_ask(struct exchange *x, struct lane *l, int side, struct wire_builder *b)
 {
 	struct err e = ERR_NONE;
 
 	if (wire_finish(b, &e) < 0) {
-		end(x, l, VERDICT_FAILED, EXIT_INTERNAL, "%s", e.msg);
+		exchange_end(x, l, VERDICT_FAILED, EXIT_INTERNAL, "%s", e.msg);
 		return;
 	}
 	x->asked++;
@@ -193,7 +187,7 @@ static void ask_open(struct exchange *x, struct lane *l)
 		put_number(&b, "ubatch", u->ubatch);
 		for (int k = 0; k < u->n_overrides; k++)
 			wire_put(&b, "override", "%s", u->overrides[k]);
-		ask(x, l, i, &b);
+		exchange_ask(x, l, i, &b);
 	}
 	wire_builder_free(&b);
 }
@@ -226,7 +220,7 @@ static void raw_prompt(struct exchange *x, struct lane *l)
 	const char *name = wanted_template(x);
 
 	if (strcmp(name, "raw") != 0 && strcmp(name, "auto") != 0) {
-		end(x, l, VERDICT_FAILED, EXIT_TEMPLATE,
+		exchange_end(x, l, VERDICT_FAILED, EXIT_TEMPLATE,
 		    "template \"%s\": neither engine renders templates; only raw is left", name);
 		return;
 	}
@@ -257,7 +251,7 @@ static void ask_template(struct exchange *x, struct lane *l)
 		wire_put(&b, "system", "%zu", system_bytes);
 	wire_body(&b, s->system ? s->system : "", system_bytes);
 	wire_body(&b, s->prompt, strlen(s->prompt));
-	ask(x, l, side, &b);
+	exchange_ask(x, l, side, &b);
 	wire_builder_free(&b);
 }
 
@@ -287,11 +281,11 @@ static void ask_tokens(struct exchange *x, struct lane *l)
 		wire_put(&b, "add_bos", "%d", x->add_bos);
 		wire_put(&b, "parse_special", "%d", x->parse_special);
 		wire_body(&b, x->prompt, x->prompt_bytes);
-		ask(x, l, i, &b);
+		exchange_ask(x, l, i, &b);
 	}
 	wire_builder_free(&b);
 	if (x->asked == 0)
-		end(x, l, VERDICT_NOT_COMPARABLE, EXIT_NOTHING_RAN,
+		exchange_end(x, l, VERDICT_NOT_COMPARABLE, EXIT_NOTHING_RAN,
 		    "no engine here has a tokenizer; give the scenario \"tokens\" instead of a prompt");
 }
 
@@ -308,7 +302,7 @@ static void set_ids(struct exchange_side *s, const void *ids, int n)
 static void take_tokens(struct exchange *x, struct lane *l, int side, const struct wire_frame *f)
 {
 	if (f->body_bytes % sizeof(int32_t) || f->body_bytes / sizeof(int32_t) > SCENARIO_TOKENS_MAX)
-		broken(x, l, side, "TOKENS of %zu bytes", f->body_bytes);
+		exchange_broken(x, l, side, "TOKENS of %zu bytes", f->body_bytes);
 	else
 		set_ids(&x->sides[side], f->body, (int)(f->body_bytes / sizeof(int32_t)));
 }
@@ -324,7 +318,7 @@ static void ask_pieces(struct exchange *x, struct lane *l)
 			continue;
 		wire_begin(&b, WIRE_DETOKENIZE);
 		wire_body(&b, x->sides[i].ids + from, (size_t)n * sizeof(int32_t));
-		ask(x, l, i, &b);
+		exchange_ask(x, l, i, &b);
 	}
 	wire_builder_free(&b);
 }
@@ -332,246 +326,10 @@ static void ask_pieces(struct exchange *x, struct lane *l)
 static void tokens_differ(struct exchange *x, struct lane *l)
 {
 	token_gate_cause(x, lane_opened(l, 0), lane_opened(l, x->n_sides - 1));
-	end(x, l, VERDICT_TOKENS_DIFFER, EXIT_TOKENS_DIFFER,
+	exchange_end(x, l, VERDICT_TOKENS_DIFFER, EXIT_TOKENS_DIFFER,
 	    "tokens differ from index %d on (%s: %d ids, %s: %d ids); nothing was evaluated",
 	    x->first_difference, x->sides[0].engine, x->sides[0].n_ids, x->sides[1].engine,
 	    x->sides[1].n_ids);
-}
-
-/* ---- evaluation ----------------------------------------------------------------------------- */
-
-static int64_t now_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-int exchange_first_position(const struct exchange *x)
-{
-	return x->setup->only_last && x->sides[0].n_ids > 0 ? x->sides[0].n_ids - 1 : 0;
-}
-
-static int positions_wanted(const struct exchange *x)
-{
-	int more = x->scenario->max_new_tokens;
-
-	return x->sides[0].n_ids + (more > 1 ? more - 1 : 0) - exchange_first_position(x);
-}
-
-/* What the side says it computes, else what its self-check found. */
-static void profile_of(const struct exchange *x, struct lane *l, int side, char *out, size_t size)
-{
-	out[0] = '\0';
-	exchange_fact(lane_opened(l, side), "profile", out, size);
-	if (!*out)
-		engine_profile(x->sides[side].engine, out, size);
-}
-
-static bool pick_thresholds(struct exchange *x, struct lane *l)
-{
-	const struct exchange_setup *u = x->setup;
-	const char *set = *x->scenario->thresholds ? x->scenario->thresholds : u->thresholds_set;
-	struct thresholds t;
-	struct err e = ERR_NONE;
-	char weights[512] = "", ours[64] = "", ref[64] = "";
-
-	profile_of(x, l, 0, ours, sizeof(ours));
-	profile_of(x, l, x->n_sides - 1, ref, sizeof(ref));
-	set = thresholds_choose(set, ours, ref);
-	for (int i = x->n_sides - 1; i >= 0 && !*weights; i--)
-		exchange_fact(lane_opened(l, i), "weights", weights, sizeof(weights));
-	if (u->cos_tol > 0 && !*x->scenario->thresholds) {
-		thresholds_cosine(&t, u->cos_tol);
-	} else if (thresholds_load(&t, u->thresholds_text, u->thresholds_bytes, u->thresholds_path,
-				   set, weights, &e) < 0) {
-		end(x, l, VERDICT_FAILED, e.code, "%s", e.msg);
-		return false;
-	}
-	compare_init(&x->comparison, &t);
-	return true;
-}
-
-static void ask_evaluate(struct exchange *x, struct lane *l)
-{
-	struct wire_builder b = {0};
-
-	if (!pick_thresholds(x, l))
-		return;
-	for (int i = 0; i < x->n_sides; i++)
-		x->sides[i].n_vocab = (int)exchange_fact_int(lane_opened(l, i), "n_vocab", 0);
-	for (int i = 0; i < x->n_sides && x->step != EXCHANGE_OVER; i++) {
-		const struct exchange_side *s = &x->sides[i];
-
-		wire_begin(&b, WIRE_EVALUATE);
-		wire_put(&b, "logits", x->setup->only_last ? "last" : "all");
-		wire_put(&b, "greedy", "%d", x->scenario->max_new_tokens);
-		wire_put(&b, "seed", "%llu", (unsigned long long)x->scenario->seed);
-		put_number(&b, "batch", x->setup->batch);
-		wire_put(&b, "tokens", "%d", s->n_ids);
-		wire_body(&b, s->ids, (size_t)s->n_ids * sizeof(*s->ids));
-		ask(x, l, i, &b);
-	}
-	wire_builder_free(&b);
-}
-
-static void hash_logits(struct exchange_side *s, const float *values)
-{
-	digest_update(&s->logits, values, (size_t)s->n_vocab * sizeof(*values));
-}
-
-/* As long as all bits were the same, so are the digests: one side's is enough. */
-static void hash_both(struct exchange *x, const float *ours, const float *ref, bool same)
-{
-	hash_logits(&x->sides[0], ours);
-	if (same && x->comparison.n_bits_equal == x->comparison.n)
-		x->sides[1].logits = x->sides[0].logits;
-	else
-		hash_logits(&x->sides[1], ref);
-}
-
-static void compare_position(struct exchange *x, const float *ours, const float *ref, int pos,
-			     int step, int32_t token_ours, int32_t token_ref)
-{
-	bool more = x->scenario->max_new_tokens > 0;
-	struct metrics m;
-
-	metrics_compare(&m, ours, ref, x->sides[0].n_vocab);
-	compare_add(&x->comparison, pos, step, &m, more ? token_ours : -1, more ? token_ref : -1);
-	hash_both(x, ours, ref, m.bits_equal);
-}
-
-static void hold(struct exchange_side *s, const float *values, int step, int32_t token)
-{
-	struct held *h = &s->held[s->n_held++];
-
-	if (!h->values)
-		h->values = malloc((size_t)s->n_vocab * sizeof(*values));
-	assert(h->values);
-	memcpy(h->values, values, (size_t)s->n_vocab * sizeof(*values));
-	h->step = step;
-	h->token = token;
-}
-
-static void drop_first(struct exchange_side *s)
-{
-	struct held first = s->held[0];
-
-	s->n_held--;
-	for (int i = 0; i < s->n_held; i++)
-		s->held[i] = s->held[i + 1];
-	s->held[s->n_held] = first;	/* its buffer is used again */
-}
-
-static bool logits_fit(struct exchange *x, struct lane *l, int side, const struct wire_frame *f)
-{
-	const struct exchange_side *s = &x->sides[side];
-	int64_t pos = wire_get_int(f, "pos", -1), step = wire_get_int(f, "step", -1);
-	int64_t want_pos = exchange_first_position(x) + s->n_positions;
-	int64_t want_step = want_pos < s->n_ids ? 0 : want_pos - s->n_ids + 1;
-
-	if (s->n_positions >= positions_wanted(x))
-		broken(x, l, side, "more than the %d positions asked for", positions_wanted(x));
-	else if (pos != want_pos)
-		broken(x, l, side, "LOGITS of position %lld where %lld was expected", (long long)pos,
-		       (long long)want_pos);
-	else if (step != want_step)
-		broken(x, l, side, "LOGITS of position %lld say step %lld, expected %lld",
-		       (long long)pos, (long long)step, (long long)want_step);
-	else if (f->body_bytes != (size_t)s->n_vocab * sizeof(float))
-		broken(x, l, side, "LOGITS of %zu bytes where %d values were expected", f->body_bytes,
-		       s->n_vocab);
-	return x->step != EXCHANGE_OVER;
-}
-
-static void keep_greedy(struct exchange_side *s, int32_t token)
-{
-	s->greedy = realloc(s->greedy, (size_t)(s->n_greedy + 1) * sizeof(*s->greedy));
-	assert(s->greedy);
-	s->greedy[s->n_greedy++] = token;
-}
-
-/* Compares what both sides have; else holds it. May end in the other side's frames. */
-static void meet(struct exchange *x, struct lane *l, int side, const float *values, int step,
-		 int32_t token)
-{
-	struct exchange_side *s = &x->sides[side], *o = &x->sides[1 - side];
-	int pos = exchange_first_position(x) + s->n_positions - 1;
-
-	if (o->n_held == 0) {
-		hold(s, values, step, token);
-		if (s->n_held == EXCHANGE_AHEAD)
-			lane_pause(l, side);
-		return;
-	}
-	if (side == EXCHANGE_OURS)
-		compare_position(x, values, o->held[0].values, pos, step, token, o->held[0].token);
-	else
-		compare_position(x, o->held[0].values, values, pos, step, o->held[0].token, token);
-	drop_first(o);
-	if (x->comparison.flip_step < 0)
-		return;
-	for (; o->n_held > 0; drop_first(o))	/* these have no counterpart any more */
-		hash_logits(o, o->held[0].values);
-}
-
-static void take_logits(struct exchange *x, struct lane *l, int side, const struct wire_frame *f)
-{
-	struct exchange_side *s = &x->sides[side];
-	const float *values = (const float *)(const void *)f->body;
-	int64_t token, start_us;
-	bool flipped = x->comparison.flip_step >= 0;
-
-	if (!logits_fit(x, l, side, f))
-		return;
-	start_us = now_us();
-	token = wire_get_int(f, "token", -1);
-	if (exchange_first_position(x) + s->n_positions + 1 < s->n_ids)
-		token = -1;
-	s->n_positions++;
-	if (x->n_sides == 1 || flipped)
-		hash_logits(s, values);
-	if (token >= 0 && x->scenario->max_new_tokens > 0)
-		keep_greedy(s, (int32_t)token);
-	if (x->n_sides == 2 && !flipped)
-		meet(x, l, side, values, (int)wire_get_int(f, "step", 0), (int32_t)token);
-	x->compare_us += now_us() - start_us;
-	if (x->n_sides == 2 && lane_paused(l, 1 - side) &&
-	    (x->sides[1 - side].n_held < EXCHANGE_AHEAD || x->comparison.flip_step >= 0))
-		lane_resume(l, 1 - side);
-}
-
-static void take_done(struct exchange *x, struct lane *l, int side, const struct wire_frame *f)
-{
-	struct exchange_side *s = &x->sides[side];
-
-	if (s->n_positions != positions_wanted(x)) {
-		broken(x, l, side, "DONE after %d positions where %d were expected", s->n_positions,
-		       positions_wanted(x));
-		return;
-	}
-	s->finished = true;
-	s->eval_us = wire_get_int(f, "eval_us", -1);
-	s->done = malloc(f->header_bytes + 1);
-	assert(s->done);
-	memcpy(s->done, f->header, f->header_bytes);
-	s->done[f->header_bytes] = '\0';
-}
-
-static void judge(struct exchange *x, struct lane *l)
-{
-	enum verdict v;
-	char sentence[ERR_MSG_MAX];
-
-	if (x->n_sides == 1) {
-		end(x, l, VERDICT_NOT_RUN, EXIT_AGREE, "%s evaluated %d positions; nothing to compare "
-		    "with", x->sides[0].engine, x->sides[0].n_positions);
-		return;
-	}
-	v = compare_decide(&x->comparison);
-	compare_explain(&x->comparison, sentence, sizeof(sentence));
-	end(x, l, v, verdict_exit_code(v), "%s", sentence);
 }
 
 /* ---- the order of things -------------------------------------------------------------------- */
@@ -583,12 +341,12 @@ static bool comparable(struct exchange *x, struct lane *l)
 	for (int i = 0; i < x->n_sides; i++) {
 		n[i] = exchange_fact_int(lane_opened(l, i), "n_vocab", 0);
 		if (n[i] < 1 || n[i] > WIRE_PAYLOAD_MAX / 8) {
-			broken(x, l, i, "OPENED says n_vocab=%lld", (long long)n[i]);
+			exchange_broken(x, l, i, "OPENED says n_vocab=%lld", (long long)n[i]);
 			return false;
 		}
 	}
 	if (x->n_sides == 2 && n[0] != n[1]) {
-		end(x, l, VERDICT_NOT_COMPARABLE, EXIT_NOTHING_RAN,
+		exchange_end(x, l, VERDICT_NOT_COMPARABLE, EXIT_NOTHING_RAN,
 		    "%s has a vocabulary of %lld ids, %s of %lld", x->sides[0].engine,
 		    (long long)n[0], x->sides[1].engine, (long long)n[1]);
 		return false;
@@ -606,7 +364,7 @@ static bool tokens_agree(struct exchange *x, struct lane *l)
 	else if (a != b && !b->tokenized && a->tokenized)
 		set_ids(b, a->ids, a->n_ids);
 	if (a->n_ids == 0 && b->n_ids == 0) {
-		end(x, l, VERDICT_NOT_RUN, EXIT_NOTHING_RAN, "the prompt has no tokens");
+		exchange_end(x, l, VERDICT_NOT_RUN, EXIT_NOTHING_RAN, "the prompt has no tokens");
 		return false;
 	}
 	x->first_difference = token_gate_compare(a->ids, a->n_ids, b->ids, b->n_ids);
@@ -619,7 +377,7 @@ static void pass_gate(struct exchange *x, struct lane *l)
 	int max = x->setup->max_positions;
 
 	if (x->setup->only_tokens) {
-		end(x, l, VERDICT_NOT_RUN, EXIT_AGREE,
+		exchange_end(x, l, VERDICT_NOT_RUN, EXIT_AGREE,
 		    "tokens agree (%d ids); logits were not asked for", x->sides[0].n_ids);
 		return;
 	}
@@ -658,7 +416,7 @@ static void after(struct exchange *x, struct lane *l)
 		tokens_differ(x, l);
 		return;
 	case EXCHANGE_EVALUATE:
-		judge(x, l);
+		exchange_judge(x, l);
 		return;
 	case EXCHANGE_OVER:
 		return;
@@ -683,7 +441,7 @@ static void next_step(struct exchange *x, struct lane *l)
 		ask_pieces(x, l);
 		break;
 	case EXCHANGE_EVALUATE:
-		ask_evaluate(x, l);
+		exchange_ask_logits(x, l);
 		break;
 	case EXCHANGE_OVER:
 		return;
@@ -720,12 +478,12 @@ void exchange_frame(void *job, struct lane *l, int side, const struct wire_frame
 		return;
 	}
 	if (f->type != WIRE_FAIL && !expected(x, f->type)) {
-		broken(x, l, side, "%s was not the answer to what was asked",
+		exchange_broken(x, l, side, "%s was not the answer to what was asked",
 		       wire_type_name(f->type));
 		return;
 	}
 	if (f->type == WIRE_LOGITS) {
-		take_logits(x, l, side, f);
+		exchange_take_logits(x, l, side, f);
 		return;
 	}
 	if (f->type == WIRE_TEMPLATED)
@@ -735,7 +493,7 @@ void exchange_frame(void *job, struct lane *l, int side, const struct wire_frame
 	else if (f->type == WIRE_PIECES)
 		token_gate_pieces(x, side, f);
 	else if (f->type == WIRE_DONE)
-		take_done(x, l, side, f);
+		exchange_take_done(x, l, side, f);
 	if (x->step != EXCHANGE_OVER && --x->asked == 0)
 		after(x, l);
 }

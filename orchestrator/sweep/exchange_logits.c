@@ -1,0 +1,244 @@
+#include "exchange.h"
+
+#include "engines.h"
+#include "exchange_internal.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static int64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+int exchange_first_position(const struct exchange *x)
+{
+	return x->setup->only_last && x->sides[0].n_ids > 0 ? x->sides[0].n_ids - 1 : 0;
+}
+
+static int positions_wanted(const struct exchange *x)
+{
+	int more = x->scenario->max_new_tokens;
+
+	return x->sides[0].n_ids + (more > 1 ? more - 1 : 0) - exchange_first_position(x);
+}
+
+/* What the side says it computes, else what its self-check found. */
+static void profile_of(const struct exchange *x, struct lane *l, int side, char *out, size_t size)
+{
+	out[0] = '\0';
+	exchange_fact(lane_opened(l, side), "profile", out, size);
+	if (!*out)
+		engine_profile(x->sides[side].engine, out, size);
+}
+
+static bool pick_thresholds(struct exchange *x, struct lane *l)
+{
+	const struct exchange_setup *u = x->setup;
+	const char *set = *x->scenario->thresholds ? x->scenario->thresholds : u->thresholds_set;
+	struct thresholds t;
+	struct err e = ERR_NONE;
+	char weights[512] = "", ours[64] = "", ref[64] = "";
+
+	profile_of(x, l, 0, ours, sizeof(ours));
+	profile_of(x, l, x->n_sides - 1, ref, sizeof(ref));
+	set = thresholds_choose(set, ours, ref);
+	for (int i = x->n_sides - 1; i >= 0 && !*weights; i--)
+		exchange_fact(lane_opened(l, i), "weights", weights, sizeof(weights));
+	if (u->cos_tol > 0 && !*x->scenario->thresholds) {
+		thresholds_cosine(&t, u->cos_tol);
+	} else if (thresholds_load(&t, u->thresholds_text, u->thresholds_bytes, u->thresholds_path,
+				   set, weights, &e) < 0) {
+		exchange_end(x, l, VERDICT_FAILED, e.code, "%s", e.msg);
+		return false;
+	}
+	compare_init(&x->comparison, &t);
+	return true;
+}
+
+void exchange_ask_logits(struct exchange *x, struct lane *l)
+{
+	struct wire_builder b = {0};
+
+	if (!pick_thresholds(x, l))
+		return;
+	for (int i = 0; i < x->n_sides; i++)
+		x->sides[i].n_vocab = (int)exchange_fact_int(lane_opened(l, i), "n_vocab", 0);
+	for (int i = 0; i < x->n_sides && x->step != EXCHANGE_OVER; i++) {
+		const struct exchange_side *s = &x->sides[i];
+
+		wire_begin(&b, WIRE_EVALUATE);
+		wire_put(&b, "logits", x->setup->only_last ? "last" : "all");
+		wire_put(&b, "greedy", "%d", x->scenario->max_new_tokens);
+		wire_put(&b, "seed", "%llu", (unsigned long long)x->scenario->seed);
+		if (x->setup->batch)
+			wire_put(&b, "batch", "%d", x->setup->batch);
+		wire_put(&b, "tokens", "%d", s->n_ids);
+		wire_body(&b, s->ids, (size_t)s->n_ids * sizeof(*s->ids));
+		exchange_ask(x, l, i, &b);
+	}
+	wire_builder_free(&b);
+}
+
+static void hash_logits(struct exchange_side *s, const float *values)
+{
+	digest_update(&s->logits, values, (size_t)s->n_vocab * sizeof(*values));
+}
+
+/* As long as all bits were the same, so are the digests: one side's is enough. */
+static void hash_both(struct exchange *x, const float *ours, const float *ref, bool same)
+{
+	hash_logits(&x->sides[0], ours);
+	if (same && x->comparison.n_bits_equal == x->comparison.n)
+		x->sides[1].logits = x->sides[0].logits;
+	else
+		hash_logits(&x->sides[1], ref);
+}
+
+static void compare_position(struct exchange *x, const float *ours, const float *ref, int pos,
+			     int step, int32_t token_ours, int32_t token_ref)
+{
+	bool more = x->scenario->max_new_tokens > 0;
+	struct metrics m;
+
+	metrics_compare(&m, ours, ref, x->sides[0].n_vocab);
+	compare_add(&x->comparison, pos, step, &m, more ? token_ours : -1, more ? token_ref : -1);
+	hash_both(x, ours, ref, m.bits_equal);
+}
+
+static void hold(struct exchange_side *s, const float *values, int step, int32_t token)
+{
+	struct held *h = &s->held[s->n_held++];
+
+	if (!h->values)
+		h->values = malloc((size_t)s->n_vocab * sizeof(*values));
+	assert(h->values);
+	memcpy(h->values, values, (size_t)s->n_vocab * sizeof(*values));
+	h->step = step;
+	h->token = token;
+}
+
+static void drop_first(struct exchange_side *s)
+{
+	struct held first = s->held[0];
+
+	s->n_held--;
+	for (int i = 0; i < s->n_held; i++)
+		s->held[i] = s->held[i + 1];
+	s->held[s->n_held] = first;	/* its buffer is used again */
+}
+
+static bool logits_fit(struct exchange *x, struct lane *l, int side, const struct wire_frame *f)
+{
+	const struct exchange_side *s = &x->sides[side];
+	int64_t pos = wire_get_int(f, "pos", -1), step = wire_get_int(f, "step", -1);
+	int64_t want_pos = exchange_first_position(x) + s->n_positions;
+	int64_t want_step = want_pos < s->n_ids ? 0 : want_pos - s->n_ids + 1;
+
+	if (s->n_positions >= positions_wanted(x))
+		exchange_broken(x, l, side, "more than the %d positions asked for", positions_wanted(x));
+	else if (pos != want_pos)
+		exchange_broken(x, l, side, "LOGITS of position %lld where %lld was expected", (long long)pos,
+		       (long long)want_pos);
+	else if (step != want_step)
+		exchange_broken(x, l, side, "LOGITS of position %lld say step %lld, expected %lld",
+		       (long long)pos, (long long)step, (long long)want_step);
+	else if (f->body_bytes != (size_t)s->n_vocab * sizeof(float))
+		exchange_broken(x, l, side, "LOGITS of %zu bytes where %d values were expected", f->body_bytes,
+		       s->n_vocab);
+	return x->step != EXCHANGE_OVER;
+}
+
+static void keep_greedy(struct exchange_side *s, int32_t token)
+{
+	s->greedy = realloc(s->greedy, (size_t)(s->n_greedy + 1) * sizeof(*s->greedy));
+	assert(s->greedy);
+	s->greedy[s->n_greedy++] = token;
+}
+
+/* Compares what both sides have; else holds it. May end in the other side's frames. */
+static void meet(struct exchange *x, struct lane *l, int side, const float *values, int step,
+		 int32_t token)
+{
+	struct exchange_side *s = &x->sides[side], *o = &x->sides[1 - side];
+	int pos = exchange_first_position(x) + s->n_positions - 1;
+
+	if (o->n_held == 0) {
+		hold(s, values, step, token);
+		if (s->n_held == EXCHANGE_AHEAD)
+			lane_pause(l, side);
+		return;
+	}
+	if (side == EXCHANGE_OURS)
+		compare_position(x, values, o->held[0].values, pos, step, token, o->held[0].token);
+	else
+		compare_position(x, o->held[0].values, values, pos, step, o->held[0].token, token);
+	drop_first(o);
+	if (x->comparison.flip_step < 0)
+		return;
+	for (; o->n_held > 0; drop_first(o))	/* these have no counterpart any more */
+		hash_logits(o, o->held[0].values);
+}
+
+void exchange_take_logits(struct exchange *x, struct lane *l, int side, const struct wire_frame *f)
+{
+	struct exchange_side *s = &x->sides[side];
+	const float *values = (const float *)(const void *)f->body;
+	int64_t token, start_us;
+	bool flipped = x->comparison.flip_step >= 0;
+
+	if (!logits_fit(x, l, side, f))
+		return;
+	start_us = now_us();
+	token = wire_get_int(f, "token", -1);
+	if (exchange_first_position(x) + s->n_positions + 1 < s->n_ids)
+		token = -1;
+	s->n_positions++;
+	if (x->n_sides == 1 || flipped)
+		hash_logits(s, values);
+	if (token >= 0 && x->scenario->max_new_tokens > 0)
+		keep_greedy(s, (int32_t)token);
+	if (x->n_sides == 2 && !flipped)
+		meet(x, l, side, values, (int)wire_get_int(f, "step", 0), (int32_t)token);
+	x->compare_us += now_us() - start_us;
+	if (x->n_sides == 2 && lane_paused(l, 1 - side) &&
+	    (x->sides[1 - side].n_held < EXCHANGE_AHEAD || x->comparison.flip_step >= 0))
+		lane_resume(l, 1 - side);
+}
+
+void exchange_take_done(struct exchange *x, struct lane *l, int side, const struct wire_frame *f)
+{
+	struct exchange_side *s = &x->sides[side];
+
+	if (s->n_positions != positions_wanted(x)) {
+		exchange_broken(x, l, side, "DONE after %d positions where %d were expected", s->n_positions,
+		       positions_wanted(x));
+		return;
+	}
+	s->finished = true;
+	s->eval_us = wire_get_int(f, "eval_us", -1);
+	s->done = malloc(f->header_bytes + 1);
+	assert(s->done);
+	memcpy(s->done, f->header, f->header_bytes);
+	s->done[f->header_bytes] = '\0';
+}
+
+void exchange_judge(struct exchange *x, struct lane *l)
+{
+	enum verdict v;
+	char sentence[ERR_MSG_MAX];
+
+	if (x->n_sides == 1) {
+		exchange_end(x, l, VERDICT_NOT_RUN, EXIT_AGREE, "%s evaluated %d positions; nothing to compare "
+		    "with", x->sides[0].engine, x->sides[0].n_positions);
+		return;
+	}
+	v = compare_decide(&x->comparison);
+	compare_explain(&x->comparison, sentence, sizeof(sentence));
+	exchange_end(x, l, v, verdict_exit_code(v), "%s", sentence);
+}
