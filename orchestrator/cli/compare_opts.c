@@ -30,7 +30,8 @@ static int load_sets(struct compare_run *r, struct cli *c, struct err *e)
 	} else {
 		f = fopen(path, "rbe");
 		if (!f)
-			return err_set(e, EXIT_USAGE, "--thresholds-file %s: %s", path, strerror(errno));
+			return err_set(e, EXIT_USAGE, "--thresholds-file %s: %s", path,
+				       strerror(errno));
 		r->thresholds_text = malloc(1 << 20);
 		assert(r->thresholds_text);
 		bytes = fread(r->thresholds_text, 1, 1 << 20, f);
@@ -154,7 +155,8 @@ int compare_setup(struct compare_run *r, struct cli *c, int n_workers, const cha
 	u->threads = (int)cli_int(c, "threads");
 	u->template_name = template_name;
 	if (u->threads < 0 || u->threads > 4096 || u->ctx < 0 || u->ubatch < 0 || u->batch < 0)
-		return err_set(e, EXIT_USAGE, "--threads, --ctx, --ubatch and --batch are not negative");
+		return err_set(e, EXIT_USAGE,
+			       "--threads, --ctx, --ubatch and --batch are not negative");
 	if (n_workers < 1 || n_workers > POOL_LANES_MAX)
 		return err_set(e, EXIT_USAGE, "--workers: expected 1 to %d", POOL_LANES_MAX);
 	u->n_overrides = cli_list(c, "override-kv", &overrides);

@@ -74,9 +74,9 @@ const struct command cmd_crossval = {
 	.group = "Comparing",
 	.summary = "compare an engine with a reference on one prompt",
 	.examples = "assay crossval --model m.gguf --prompt \"2+2=\" --max-tokens 4\n"
-		    "assay crossval --model m.gguf --backend both --cpp-backend llama --format json\n",
+		    "assay crossval --model m.gguf --cpp-backend llama --format json\n",
 	.opts = opts,
 	.run = run,
-	.details = "Prints the report (text) or the receipt (json) of the comparison; the exit code is\n"
-		   "its own.\n",
+	.details = "Prints the report (text) or the receipt (json) of the comparison; the exit\n"
+		   "code is its own.\n",
 };

@@ -149,8 +149,8 @@ const struct command cmd_merge = {
 	.examples = "assay merge out/shard1 out/shard2 --out out/all\n",
 	.opts = merge_opts,
 	.run = run,
-	.details = "A receipt that was changed is refused (exit 20); the exit code is that of the worst\n"
-		   "comparison, as in `assay sweep`.\n",
+	.details = "A receipt that was changed is refused (exit 20); the exit code is that of the\n"
+		   "worst comparison, as in `assay sweep`.\n",
 };
 
 const struct command cmd_report = {

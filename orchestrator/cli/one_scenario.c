@@ -40,8 +40,9 @@ static int read_prompt(struct scenario *s, const char *path, struct err *e)
 	n = fread(s->prompt, 1, SCENARIO_PROMPT_MAX + 1, f);
 	fclose(f);
 	if (n > SCENARIO_PROMPT_MAX || memchr(s->prompt, 0, n))
-		return err_set(e, EXIT_USAGE, "--prompt-file %s: longer than %d bytes, or with a NUL",
-			       path, SCENARIO_PROMPT_MAX);
+		return err_set(e, EXIT_USAGE,
+			       "--prompt-file %s: longer than %d bytes, or with a NUL", path,
+			       SCENARIO_PROMPT_MAX);
 	return 0;
 }
 

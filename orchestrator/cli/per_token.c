@@ -182,7 +182,7 @@ const struct command cmd_per_token = {
 	.group = "Comparing",
 	.summary = "compare position by position and name the first that differs",
 	.examples = "assay crossval-per-token --model m.gguf --prompt \"2+2=\" --max-tokens 4\n"
-		    "assay per-token --model m.gguf --cpp-backend llama --cos-tol 0.999 --format json\n"
+		    "assay per-token --model m.gguf --cpp-backend llama --cos-tol 0.999\n"
 		    "assay per-token --model m.gguf --ladder tokens --dump-ids --dump-cpp-ids\n",
 	.opts = opts,
 	.run = run,

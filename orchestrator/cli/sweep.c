@@ -84,8 +84,9 @@ const struct command cmd_sweep = {
 	.run = run,
 	.details =
 		"Each comparison runs in worker processes of its own lane: tokens are compared\n"
-		"first, and nothing is evaluated when they differ; then every position is compared\n"
-		"while it comes. A worker that hangs, dies or talks garbage costs one scenario.\n"
+		"first, and nothing is evaluated when they differ; then every position is\n"
+		"compared while it comes. A worker that hangs, dies or talks garbage costs one\n"
+		"scenario.\n"
 		"\n"
 		"The exit code is that of the worst comparison, worst first: 1 diverged, 2 tokens\n"
 		"differ, 6 a worker crashed or timed out, any other failure, 7 nothing compared,\n"

@@ -52,8 +52,8 @@ static json_t *limits_object(const struct limits *l)
 		const char *key;
 		double value;
 	} numbers[] = {
-		{"min_cosine", l->min_cosine}, {"max_nmse", l->max_nmse}, {"max_abs_diff", l->max_abs},
-		{"max_kl", l->max_kl},	       {"min_top1", l->min_top1}, {"min_top5", l->min_top5},
+	    {"min_cosine", l->min_cosine}, {"max_nmse", l->max_nmse}, {"max_abs_diff", l->max_abs},
+	    {"max_kl", l->max_kl},         {"min_top1", l->min_top1}, {"min_top5", l->min_top5},
 	};
 	json_t *o = json_object();
 
@@ -112,8 +112,9 @@ static json_t *side_object(const struct receipt_side *s)
 	canonical_set(o, "logits_sha256", canonical_text(s->logits_sha256));
 	canonical_set(o, "greedy", ids_array(s->greedy, s->n_greedy));
 	canonical_set(o, "eval_us", json_integer(s->eval_us));
-	canonical_set(o, "tokens_per_second",
-		      canonical_real(s->eval_us > 0 ? 1e6 * s->n_positions / (double)s->eval_us : 0));
+	canonical_set(
+	    o, "tokens_per_second",
+	    canonical_real(s->eval_us > 0 ? 1e6 * s->n_positions / (double)s->eval_us : 0));
 	canonical_set(o, "peak_rss_bytes",
 		      s->peak_rss < 0 ? json_null() : json_integer(s->peak_rss));
 	if (s->pieces)
@@ -140,7 +141,8 @@ static json_t *positions_object(const struct comparison *c)
 	json_t *top5 = json_array(), *ulp = json_array();
 
 	for (int i = 0; i < c->n; i++) {
-		json_array_append_new(top1, json_boolean(c->rows[i].top1_ours == c->rows[i].top1_ref));
+		json_array_append_new(top1,
+				      json_boolean(c->rows[i].top1_ours == c->rows[i].top1_ref));
 		json_array_append_new(bits, json_boolean(c->rows[i].bits_equal));
 		json_array_append_new(top5, canonical_real(c->rows[i].top5_agree));
 		json_array_append_new(ulp, json_integer(c->rows[i].max_ulp));
@@ -375,7 +377,8 @@ int receipt_check(const char *text, size_t bytes, const char *path, struct err *
 			    version ? version : "missing", RECEIPT_SCHEMA_VERSION);
 	else if (!canonical_sealed(o))
 		r = err_set(e, EXIT_RECEIPT_INVALID,
-			    "%s: content_sha256 does not fit the content: the receipt was changed", path);
+			    "%s: content_sha256 does not fit the content: the receipt was changed",
+			    path);
 	json_decref(o);
 	return r;
 }

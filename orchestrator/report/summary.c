@@ -64,7 +64,8 @@ static void read_row(struct summary_row *w, const json_t *o)
 
 	text_of(w->id, sizeof(w->id), o, "id");
 	text_of(w->ours, sizeof(w->ours), json_object_get(engines, "ours"), "engine");
-	text_of(w->reference, sizeof(w->reference), json_object_get(engines, "reference"), "engine");
+	text_of(w->reference, sizeof(w->reference), json_object_get(engines, "reference"),
+		"engine");
 	text_of(w->verdict, sizeof(w->verdict), o, "verdict");
 	text_of(w->explanation, sizeof(w->explanation), o, "explanation");
 	text_of(w->sha256, sizeof(w->sha256), o, "content_sha256");
@@ -229,7 +230,8 @@ char *summary_markdown(const struct summary *s)
 
 		fprintf(f, "| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %d |\n", w->id,
 			w->exit_code, w->tokens, number(a, "%.9f", w->min_cosine, w->n_positions),
-			number(b, "%.3g", w->max_nmse, w->n_positions), number(c, "%.3g", w->max_kl, w->n_positions),
+			number(b, "%.3g", w->max_nmse, w->n_positions),
+			number(c, "%.3g", w->max_kl, w->n_positions),
 			number(d, "%.4f", w->top1, w->n_positions), w->greedy, w->verdict,
 			*w->reference ? w->reference : "–", w->n_traces);
 	}

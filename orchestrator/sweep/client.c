@@ -41,8 +41,9 @@ static void take_hello(struct client *c, const struct wire_frame *f)
 	int64_t protocol = wire_get_int(f, "protocol", -1);
 
 	if (f->type != WIRE_HELLO)
-		c->result = err_set(c->e, EXIT_WORKER, "engine %s: said %s where HELLO was expected",
-				    c->engine, wire_type_name(f->type));
+		c->result =
+		    err_set(c->e, EXIT_WORKER, "engine %s: said %s where HELLO was expected",
+			    c->engine, wire_type_name(f->type));
 	else if (protocol != WIRE_PROTOCOL)
 		c->result = err_set(c->e, EXIT_WORKER,
 				    "engine %s: speaks protocol %lld, this program speaks %d",

@@ -59,8 +59,9 @@ static int own_worker(char out[PATH_MAX], struct err *e)
 		if (access(out, X_OK) == 0)
 			return 0;
 	}
-	return err_set(e, EXIT_INTERNAL,
-		       "assay-worker was not found beside this program; set ASSAY_WORKER to its path");
+	return err_set(
+	    e, EXIT_INTERNAL,
+	    "assay-worker was not found beside this program; set ASSAY_WORKER to its path");
 }
 
 /* "NAME.speed" is the build with the engine's own flags. */
@@ -73,10 +74,11 @@ static int find_reference(struct reference *r, const char *engine, struct err *e
 
 	snprintf(name, sizeof(name), "%.*s", (int)(speed ? n - k : n), engine);
 	if (!reference_known(name))
-		return err_set(e, EXIT_NO_REFERENCE,
-			       "no engine and no reference is called \"%s\"; `assay doctor` lists the "
-			       "references, exec:COMMAND runs any program",
-			       engine);
+		return err_set(
+		    e, EXIT_NO_REFERENCE,
+		    "no engine and no reference is called \"%s\"; `assay doctor` lists the "
+		    "references, exec:COMMAND runs any program",
+		    engine);
 	return reference_find(r, name, speed, false, e);
 }
 
@@ -104,7 +106,8 @@ static int reference_worker(const char *name, char out[PATH_MAX], struct err *e)
 	given = getenv(variable);
 	if (given && *given) {
 		if (access(given, X_OK) != 0)
-			return err_set(e, EXIT_NO_REFERENCE, "%s=%s cannot be run", variable, given);
+			return err_set(e, EXIT_NO_REFERENCE, "%s=%s cannot be run", variable,
+				       given);
 		snprintf(out, PATH_MAX, "%s", given);
 		return 0;
 	}
@@ -125,7 +128,8 @@ int engine_command(struct engine_command *out, const char *engine, struct err *e
 			       ENGINE_NAME_MAX - 1);
 	if (strncmp(engine, "exec:", 5) == 0) {
 		if (!engine[5])
-			return err_set(e, EXIT_USAGE, "exec: needs a command, as in exec:./my-engine");
+			return err_set(e, EXIT_USAGE,
+				       "exec: needs a command, as in exec:./my-engine");
 		add_arg(out, &n, &at, "/bin/sh");
 		add_arg(out, &n, &at, "-c");
 		add_arg(out, &n, &at, engine + 5);

@@ -124,7 +124,8 @@ static void failed(struct exchange *x, struct lane *l, int side, const struct wi
 		    "engine %s: %s; `assay fetch-models` provides verified models",
 		    x->sides[side].engine, said);
 	else
-		exchange_end(x, l, VERDICT_FAILED, (int)code, "engine %s: %s", x->sides[side].engine, said);
+		exchange_end(x, l, VERDICT_FAILED, (int)code, "engine %s: %s",
+			     x->sides[side].engine, said);
 }
 
 /* ---- requests ------------------------------------------------------------------------------- */
@@ -286,7 +287,8 @@ static void ask_tokens(struct exchange *x, struct lane *l)
 	wire_builder_free(&b);
 	if (x->asked == 0)
 		exchange_end(x, l, VERDICT_NOT_COMPARABLE, EXIT_NOTHING_RAN,
-		    "no engine here has a tokenizer; give the scenario \"tokens\" instead of a prompt");
+			     "no engine here has a tokenizer; give the scenario \"tokens\" instead "
+			     "of a prompt");
 }
 
 static void set_ids(struct exchange_side *s, const void *ids, int n)
@@ -301,7 +303,8 @@ static void set_ids(struct exchange_side *s, const void *ids, int n)
 
 static void take_tokens(struct exchange *x, struct lane *l, int side, const struct wire_frame *f)
 {
-	if (f->body_bytes % sizeof(int32_t) || f->body_bytes / sizeof(int32_t) > SCENARIO_TOKENS_MAX)
+	if (f->body_bytes % sizeof(int32_t) ||
+	    f->body_bytes / sizeof(int32_t) > SCENARIO_TOKENS_MAX)
 		exchange_broken(x, l, side, "TOKENS of %zu bytes", f->body_bytes);
 	else
 		set_ids(&x->sides[side], f->body, (int)(f->body_bytes / sizeof(int32_t)));
@@ -397,7 +400,8 @@ static void after(struct exchange *x, struct lane *l)
 			for (int i = 0; i < x->n_sides; i++)
 				set_ids(&x->sides[i], x->scenario->tokens, x->scenario->n_tokens);
 			snprintf(x->template_name, sizeof(x->template_name), "none");
-			snprintf(x->template_why, sizeof(x->template_why), "the scenario gives ids");
+			snprintf(x->template_why, sizeof(x->template_why),
+				 "the scenario gives ids");
 			pass_gate(x, l);
 		} else {
 			x->step = EXCHANGE_TEMPLATE;

@@ -141,16 +141,17 @@ static bool logits_fit(struct exchange *x, struct lane *l, int side, const struc
 	int64_t want_step = want_pos < s->n_ids ? 0 : want_pos - s->n_ids + 1;
 
 	if (s->n_positions >= positions_wanted(x))
-		exchange_broken(x, l, side, "more than the %d positions asked for", positions_wanted(x));
+		exchange_broken(x, l, side, "more than the %d positions asked for",
+				positions_wanted(x));
 	else if (pos != want_pos)
-		exchange_broken(x, l, side, "LOGITS of position %lld where %lld was expected", (long long)pos,
-		       (long long)want_pos);
+		exchange_broken(x, l, side, "LOGITS of position %lld where %lld was expected",
+				(long long)pos, (long long)want_pos);
 	else if (step != want_step)
 		exchange_broken(x, l, side, "LOGITS of position %lld say step %lld, expected %lld",
 		       (long long)pos, (long long)step, (long long)want_step);
 	else if (f->body_bytes != (size_t)s->n_vocab * sizeof(float))
-		exchange_broken(x, l, side, "LOGITS of %zu bytes where %d values were expected", f->body_bytes,
-		       s->n_vocab);
+		exchange_broken(x, l, side, "LOGITS of %zu bytes where %d values were expected",
+				f->body_bytes, s->n_vocab);
 	return x->step != EXCHANGE_OVER;
 }
 
@@ -216,8 +217,8 @@ void exchange_take_done(struct exchange *x, struct lane *l, int side, const stru
 	struct exchange_side *s = &x->sides[side];
 
 	if (s->n_positions != positions_wanted(x)) {
-		exchange_broken(x, l, side, "DONE after %d positions where %d were expected", s->n_positions,
-		       positions_wanted(x));
+		exchange_broken(x, l, side, "DONE after %d positions where %d were expected",
+				s->n_positions, positions_wanted(x));
 		return;
 	}
 	s->finished = true;
@@ -234,8 +235,10 @@ void exchange_judge(struct exchange *x, struct lane *l)
 	char sentence[ERR_MSG_MAX];
 
 	if (x->n_sides == 1) {
-		exchange_end(x, l, VERDICT_NOT_RUN, EXIT_AGREE, "%s evaluated %d positions; nothing to compare "
-		    "with", x->sides[0].engine, x->sides[0].n_positions);
+		exchange_end(x, l, VERDICT_NOT_RUN, EXIT_AGREE,
+			     "%s evaluated %d positions; nothing to compare "
+			     "with",
+			     x->sides[0].engine, x->sides[0].n_positions);
 		return;
 	}
 	v = compare_decide(&x->comparison);

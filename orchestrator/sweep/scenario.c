@@ -103,8 +103,8 @@ static int read_prompt_file(struct reader *r, struct scenario *s, const char *na
 	n = fread(s->prompt, 1, SCENARIO_PROMPT_MAX + 1, f);
 	fclose(f);
 	if (n > SCENARIO_PROMPT_MAX || memchr(s->prompt, 0, n))
-		return refuse(r, "prompt_file", "%s: longer than %d bytes, or with a NUL in it", path,
-			      SCENARIO_PROMPT_MAX);
+		return refuse(r, "prompt_file", "%s: longer than %d bytes, or with a NUL in it",
+			      path, SCENARIO_PROMPT_MAX);
 	s->prompt = realloc(s->prompt, n + 1);
 	return 0;
 }
@@ -116,9 +116,10 @@ static int take_id(struct reader *r, struct scenario *s, json_t *v)
 	if (!id || !*id || strlen(id) >= SCENARIO_ID_MAX || *id == '.' || *id == '-' ||
 	    strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") !=
 		    strlen(id))
-		return refuse(r, "id",
-			      "expected 1 to %d characters of A-Z a-z 0-9 . _ -, the first no . or -",
-			      SCENARIO_ID_MAX - 1);
+		return refuse(
+		    r, "id",
+		    "expected 1 to %d characters of A-Z a-z 0-9 . _ -, the first no . or -",
+		    SCENARIO_ID_MAX - 1);
 	snprintf(s->id, sizeof(s->id), "%s", id);
 	r->id = s->id;
 	return 0;
@@ -179,7 +180,8 @@ static int take_engines(struct reader *r, struct scenario *s, json_t *v)
 	json_t *name;
 	size_t i;
 
-	if (!json_is_array(v) || json_array_size(v) < 2 || json_array_size(v) > SCENARIO_ENGINES_MAX)
+	if (!json_is_array(v) || json_array_size(v) < 2 ||
+	    json_array_size(v) > SCENARIO_ENGINES_MAX)
 		return refuse(r, "engines",
 			      "expected the engine under test and 1 to %d references",
 			      SCENARIO_ENGINES_MAX - 1);
@@ -301,10 +303,11 @@ static int read_root(struct reader *r, struct scenario_set *s, json_t *root)
 		    strcmp(json_string_value(v), "1.0.0") == 0)
 			continue;
 		if (strcmp(key, "scenarios") != 0)
-			return err_set(r->e, EXIT_USAGE,
-				       "%s: unknown key \"%.100s\", or a schema_version that is not "
-				       "\"1.0.0\"; expected {\"scenarios\": […]} or an array",
-				       r->path, key);
+			return err_set(
+			    r->e, EXIT_USAGE,
+			    "%s: unknown key \"%.100s\", or a schema_version that is not "
+			    "\"1.0.0\"; expected {\"scenarios\": […]} or an array",
+			    r->path, key);
 	}
 	return read_all(r, s, json_object_get(root, "scenarios"), timeout_s);
 }

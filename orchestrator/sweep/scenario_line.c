@@ -45,8 +45,8 @@ int scenario_line(const char *text, size_t bytes, int index, const char *key)
 			const char *start = c.at;
 			size_t n = skip_string(&c);
 
-			if (key && object == index && c.depth == list_depth + 1 && n == strlen(key) &&
-			    memcmp(start, key, n) == 0)
+			if (key && object == index && c.depth == list_depth + 1 &&
+			    n == strlen(key) && memcmp(start, key, n) == 0)
 				return c.line;
 		}
 		if (object > index)

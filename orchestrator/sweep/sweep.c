@@ -66,10 +66,11 @@ static int check_ids(const struct sweep *w, struct err *e)
 	for (int i = 0; i < w->n; i++)
 		for (int k = 0; k < i; k++)
 			if (strcmp(w->plan[i].id, w->plan[k].id) == 0)
-				return err_set(e, EXIT_USAGE,
-					       "two comparisons would both be called \"%s\"; rename one "
-					       "scenario or name each reference once",
-					       w->plan[i].id);
+				return err_set(
+				    e, EXIT_USAGE,
+				    "two comparisons would both be called \"%s\"; rename one "
+				    "scenario or name each reference once",
+				    w->plan[i].id);
 	return 0;
 }
 
@@ -540,8 +541,8 @@ int sweep_run(const struct sweep_options *o, struct summary *s, struct err *e)
 		}
 	}
 	if (s->interrupted)
-		err_set(e, EXIT_INTERRUPTED, "interrupted after %d of %d comparisons%s", w.n_done, w.n,
-			o->out ? "; the same command with --resume does the rest" : "");
+		err_set(e, EXIT_INTERRUPTED, "interrupted after %d of %d comparisons%s", w.n_done,
+			w.n, o->out ? "; the same command with --resume does the rest" : "");
 	journal_close(&w.journal);
 	free(w.plan);
 	free(w.retired);

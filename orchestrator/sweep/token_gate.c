@@ -19,7 +19,8 @@ int token_gate_window(const struct exchange *x, int side, int *from)
 {
 	int n = x->sides[side].n_ids, end = x->first_difference + TOKEN_GATE_AFTER;
 
-	*from = x->first_difference > TOKEN_GATE_BEFORE ? x->first_difference - TOKEN_GATE_BEFORE : 0;
+	*from =
+	    x->first_difference > TOKEN_GATE_BEFORE ? x->first_difference - TOKEN_GATE_BEFORE : 0;
 	if (end > n)
 		end = n;
 	return end > *from ? end - *from : 0;
@@ -108,7 +109,8 @@ void token_gate_cause(struct exchange *x, const char *opened_ours, const char *o
 	for (int i = 0; i < POOL_SIDES; i++) {
 		const char *pieces = x->sides[i].pieces;
 		const char *at = pieces ? strstr(pieces, ">[") : NULL;
-		const char *other = x->sides[1 - i].pieces ? strstr(x->sides[1 - i].pieces, ">[") : "";
+		const char *other =
+		    x->sides[1 - i].pieces ? strstr(x->sides[1 - i].pieces, ">[") : "";
 		const char *text = at ? strchr(at, '"') : NULL;
 
 		if (text && strncmp(text, "\"<|", 3) == 0 && other &&

@@ -199,11 +199,12 @@ static int explain_divergence(const struct comparison *c, char *out, size_t size
 	if (c->first_beyond_limit >= 0) {
 		r = &c->rows[c->first_beyond_limit];
 		if (c->n_nonfinite_ours + c->n_nonfinite_ref && isnan(r->nmse))
-			return snprintf(out, size,
-					"diverged first at position %d (%s): NaN or Inf in the logits "
-					"(ours %lld in all, reference %lld)",
-					r->pos, position_kind(r), (long long)c->n_nonfinite_ours,
-					(long long)c->n_nonfinite_ref);
+			return snprintf(
+			    out, size,
+			    "diverged first at position %d (%s): NaN or Inf in the logits "
+			    "(ours %lld in all, reference %lld)",
+			    r->pos, position_kind(r), (long long)c->n_nonfinite_ours,
+			    (long long)c->n_nonfinite_ref);
 		return snprintf(out, size,
 				"diverged first at position %d (%s): NMSE %.3g, cosine %.9g, "
 				"max|diff| %.3g; worst position %d",
@@ -211,11 +212,11 @@ static int explain_divergence(const struct comparison *c, char *out, size_t size
 				c->rows[c->worst].pos);
 	}
 	if (c->flip_step >= 0 && !c->flip_is_tie)
-		return snprintf(out, size,
-				"greedy decoding flipped at id %d after the prompt: ours %d, reference "
-				"%d, which it preferred by %.3g where the measured error is %.3g",
-				c->flip_step, c->flip_ours, c->flip_ref, c->flip_margin,
-				c->flip_error);
+		return snprintf(
+		    out, size,
+		    "greedy decoding flipped at id %d after the prompt: ours %d, reference "
+		    "%d, which it preferred by %.3g where the measured error is %.3g",
+		    c->flip_step, c->flip_ours, c->flip_ref, c->flip_margin, c->flip_error);
 	return snprintf(out, size, "top-1 agreement %.4f, top-5 %.4f over %d positions",
 			(double)c->n_top1 / c->n, c->sum_top5 / c->n, c->n);
 }

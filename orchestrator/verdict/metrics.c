@@ -141,8 +141,8 @@ static void fill_kl(struct metrics *m, const struct kernels *kernels, const floa
 	struct metrics_exps x = {0};
 
 	for (int i = 0; i < n; i += METRICS_BLOCK)
-		kernels->exps(&x, a + i, b + i, n - i < METRICS_BLOCK ? n - i : METRICS_BLOCK, max_a,
-			      max_b);
+		kernels->exps(&x, a + i, b + i, n - i < METRICS_BLOCK ? n - i : METRICS_BLOCK,
+			      max_a, max_b);
 	m->kl = x.bd / x.b + ((max_a + log(x.a)) - (max_b + log(x.b)));
 	if (m->kl < 0)
 		m->kl = 0;
@@ -245,6 +245,7 @@ double metrics_log_prob(const float *x, int n, int32_t id)
 	for (int i = 1; i < n; i++)
 		max = (double)x[i] > max ? (double)x[i] : max;
 	for (int i = 0; i < n; i += METRICS_BLOCK)
-		kernels.exps(&s, x + i, x + i, n - i < METRICS_BLOCK ? n - i : METRICS_BLOCK, max, max);
+		kernels.exps(&s, x + i, x + i, n - i < METRICS_BLOCK ? n - i : METRICS_BLOCK, max,
+			     max);
 	return ((double)x[id] - max) - log(s.b);
 }

@@ -66,7 +66,8 @@ static int read_limits(struct limits *l, json_t *o, const char *path, const char
 		if (!known) {
 			char what[200];
 
-			snprintf(what, sizeof(what), "\"%.100s\" is no limit, or not of its type", key);
+			snprintf(what, sizeof(what), "\"%.100s\" is no limit, or not of its type",
+				 key);
 			return refuse(e, path, set, what);
 		}
 	}
@@ -99,7 +100,8 @@ static int unknown_set(struct err *e, const char *path, json_t *sets, const char
 
 	json_object_foreach(sets, key, v) {
 		if (n < sizeof(names))
-			n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s", n ? ", " : "", key);
+			n += (size_t)snprintf(names + n, sizeof(names) - n, "%s%s", n ? ", " : "",
+					      key);
 	}
 	return err_set(e, EXIT_USAGE, "%s has no thresholds \"%s\"; it has %s", path, set, names);
 }

@@ -172,9 +172,10 @@ int main(int argc, char **argv)
 
 	o.engine = "no-such-reference";
 	CHECK(client_open(&c, &o, &e) == -EXIT_NO_REFERENCE, "no reference");
-	CHECK_STR(e.msg,
-		  "no engine and no reference is called \"no-such-reference\"; `assay doctor` lists "
-		  "the references, exec:COMMAND runs any program",
-		  "the sentence names the command");
+	CHECK_STR(
+	    e.msg,
+	    "no engine and no reference is called \"no-such-reference\"; `assay doctor` lists "
+	    "the references, exec:COMMAND runs any program",
+	    "the sentence names the command");
 	return TEST_END();
 }

@@ -53,7 +53,8 @@ static enum verdict of(const struct thresholds *t, const double *nmse, int n, co
 
 static void check_verdicts(void)
 {
-	struct thresholds t = load("default", "i2_s:210 f16:1 f32:121"), bits = load("bits", "f16:3");
+	struct thresholds t = load("default", "i2_s:210 f16:1 f32:121"),
+			  bits = load("bits", "f16:3");
 	static const double same[] = {0, 0}, noise[] = {0, 9e-4}, drift[] = {0, 1.5e-3};
 	static const double far[] = {0, 2.1e-3}, bad[] = {0, NAN};
 	static const bool both[] = {true, true}, one[] = {true, false};
@@ -106,10 +107,11 @@ static void check_flips(void)
 
 	CHECK(compare_decide(&c) == VERDICT_WITHIN_NOISE && c.flip_is_tie, "a near tie");
 	compare_explain(&c, sentence, sizeof(sentence));
-	CHECK_STR(sentence,
-		  "worst NMSE 0.0001 at position 4, 1 compared; greedy ids equal up to a near tie at "
-		  "id 0 (margin 0.01, error 0.02)",
-		  "is called so");
+	CHECK_STR(
+	    sentence,
+	    "worst NMSE 0.0001 at position 4, 1 compared; greedy ids equal up to a near tie at "
+	    "id 0 (margin 0.01, error 0.02)",
+	    "is called so");
 	CHECK(!compare_add(&c, 5, 1, &m, 1, 1) && c.n == 1, "what follows a flip is not compared");
 	compare_free(&c);
 	c = flip(0.03, 0.02, 1e-4, 8);
@@ -146,8 +148,9 @@ static void check_fractions(void)
 
 static void check_sets(void)
 {
-	static const char broken[] = "{\"schema_version\": \"1.0.0\", \"sets\": {\"a\": {\"rules\": "
-				     "[{\"weights\": \"any\", \"limit\": {\"max_nsme\": 1}}]}}}";
+	static const char broken[] =
+	    "{\"schema_version\": \"1.0.0\", \"sets\": {\"a\": {\"rules\": "
+	    "[{\"weights\": \"any\", \"limit\": {\"max_nsme\": 1}}]}}}";
 	struct thresholds t = load("default", "f16:2 f32:5");
 	struct err e = ERR_NONE;
 

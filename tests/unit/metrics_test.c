@@ -75,8 +75,8 @@ static void check_against_plain(int n, float scale, float noise)
 	CHECK(near(m.cosine, p.cosine, 1e-14) && near(m.nmse, p.nmse, 1e-14) &&
 		      near(m.l2, p.l2, 1e-14) && near(m.max_abs, p.max_abs, 0),
 	      "n=%d scale=%g noise=%g: cosine, nmse, l2, max_abs", n, (double)scale, (double)noise);
-	CHECK(near(m.kl, p.kl, 1e-13), "n=%d scale=%g: kl %.17g, plain %.17Lg", n, (double)scale, m.kl,
-	      p.kl);
+	CHECK(near(m.kl, p.kl, 1e-13), "n=%d scale=%g: kl %.17g, plain %.17Lg", n, (double)scale,
+	      m.kl, p.kl);
 	CHECK(near(metrics_log_prob(a, n, 0), p.log_prob0, 1e-13), "n=%d: log probability", n);
 	free(a);
 	free(b);
@@ -169,8 +169,8 @@ static void check_edges(void)
 	metrics_compare(&m, tiny, none, 2);
 	CHECK(m.max_ulp == 1 && !m.bits_equal && m.max_abs > 0, "denormals count");
 	metrics_compare(&m, bad, good, 3);
-	CHECK(m.n_nonfinite_ours == 1 && m.n_nonfinite_ref == 0 && isnan(m.nmse) && isnan(m.cosine) &&
-		      m.top1_ours == 1,
+	CHECK(m.n_nonfinite_ours == 1 && m.n_nonfinite_ref == 0 && isnan(m.nmse) &&
+		  isnan(m.cosine) && m.top1_ours == 1,
 	      "NaN on our side");
 	metrics_compare(&m, good, inf, 3);
 	CHECK(m.n_nonfinite_ref == 1 && isnan(m.kl) && m.top1_ref == 0, "Inf on the reference's");
@@ -198,7 +198,8 @@ static void measure(void)
 		clock_gettime(CLOCK_MONOTONIC, &t0);
 		metrics_compare(&m, a, b, N);
 		clock_gettime(CLOCK_MONOTONIC, &t1);
-		ms = 1e3 * (double)(t1.tv_sec - t0.tv_sec) + 1e-6 * (double)(t1.tv_nsec - t0.tv_nsec);
+		ms = 1e3 * (double)(t1.tv_sec - t0.tv_sec) +
+		     1e-6 * (double)(t1.tv_nsec - t0.tv_nsec);
 		best = ms < best ? ms : best;
 	}
 	printf("# comparing one position of %d logits: %.3f ms\n", N, best);

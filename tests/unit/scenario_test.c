@@ -78,10 +78,11 @@ int main(void)
 	close(fd);
 	check_defaults();
 	check_read();
-	check_refused("[\n{\"id\": \"a\", \"prompt\": \"x\"},\n{\"id\": \"b\", \"prompt\": \"id\",\n"
-		      "\"promt_file\": 3}]",
-		      "4: scenario \"b\", promt_file: unknown key; known are id, prompt, prompt_file, "
-		      "system, template, tokens, max_new_tokens, seed, timeout_s, thresholds, engines");
+	check_refused(
+	    "[\n{\"id\": \"a\", \"prompt\": \"x\"},\n{\"id\": \"b\", \"prompt\": \"id\",\n"
+	    "\"promt_file\": 3}]",
+	    "4: scenario \"b\", promt_file: unknown key; known are id, prompt, prompt_file, "
+	    "system, template, tokens, max_new_tokens, seed, timeout_s, thresholds, engines");
 	check_refused("[\n{\"id\": \"a\"}]",
 		      "2: scenario \"a\": expected one of prompt, prompt_file and tokens, got 0");
 	check_refused("[{\"id\": \"../x\", \"prompt\": \"x\"}]",
