@@ -2,20 +2,18 @@
 
 #include <stddef.h>
 
-extern const struct command cmd_gate;
 extern const struct command cmd_bench;
 extern const struct command cmd_cache;
 extern const struct command cmd_completion;
-extern const struct command cmd_engine_check;
-extern const struct command cmd_fetch_models;
-extern const struct command cmd_fetch_cpp;
 extern const struct command cmd_crossval;
 extern const struct command cmd_per_token;
 extern const struct command cmd_doctor;
+extern const struct command cmd_engine_check;
 extern const struct command cmd_env;
 extern const struct command cmd_fetch_cpp;
 extern const struct command cmd_fetch_models;
 extern const struct command cmd_full_crossval;
+extern const struct command cmd_gate;
 extern const struct command cmd_gen_fixtures;
 extern const struct command cmd_gen_mini_gguf;
 extern const struct command cmd_infer;
@@ -30,20 +28,18 @@ extern const struct command cmd_trace;
 extern const struct command cmd_verify;
 
 const struct command *const commands[] = {
-	&cmd_gate,
 	&cmd_bench,
 	&cmd_cache,
 	&cmd_completion,
-	&cmd_engine_check,
-	&cmd_fetch_models,
-	&cmd_fetch_cpp,
 	&cmd_crossval,
 	&cmd_per_token,
 	&cmd_doctor,
+	&cmd_engine_check,
 	&cmd_env,
 	&cmd_fetch_cpp,
 	&cmd_fetch_models,
 	&cmd_full_crossval,
+	&cmd_gate,
 	&cmd_gen_fixtures,
 	&cmd_gen_mini_gguf,
 	&cmd_infer,
