@@ -111,3 +111,20 @@ broken "oversize" "exec $F oversize" evaluate "announces"
 broken "swapped positions" "exec $F order" evaluate "position 1 came where 0 was expected"
 broken "a position left out" "exec $F skip" evaluate "position 2 came where 1 was expected"
 broken "no such program" "exec /nonexistent/engine" hello "exited with status 127"
+
+# ---- an adapter in a comparison -----------------------------------------------------------------
+echo "the toys look at no file, but it must be there" >"$T/m.gguf"
+sweep() { # wanted exit code, engine
+	timeout 120 "$A" sweep --model "$T/m.gguf" --engine "exec:$2" --reference "exec:$T/whole" \
+		--out "$T/sweep-$1" >"$T/out" 2>"$T/err" </dev/null
+	[ $? -eq "$1" ]
+}
+variant faulty 's|0.01 \* (a|0.0101 * (a|'
+if command -v python3 >/dev/null; then
+	sweep 0 "python3 $E/adapter.py" && [ "$(grep -c IDENTICAL "$T/out")" -eq 3 ] &&
+		ok "sweep: the Python adapter is the C adapter, bit for bit" || bad "sweep of the adapters"
+else
+	echo "skip - sweep of the adapters # no python3 here"
+fi
+sweep 1 "$T/faulty" && [ "$(grep -c DIVERGED "$T/out")" -eq 3 ] &&
+	ok "sweep: a faulty adapter diverges" || bad "sweep of a faulty adapter"
