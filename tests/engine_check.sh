@@ -128,3 +128,26 @@ else
 fi
 sweep 1 "$T/faulty" && [ "$(grep -c DIVERGED "$T/out")" -eq 3 ] &&
 	ok "sweep: a faulty adapter diverges" || bad "sweep of a faulty adapter"
+
+# ---- a whole model in plain Python, with traces and no tokenizer ---------------------------------
+if command -v python3 >/dev/null; then
+	"$A" gen-fixtures --preset tiny-llama --weights f32 --layers 2 --embd 64 --ff 160 --heads 4 \
+		--kv-heads 2 --out "$T/m.gguf" >"$T/out" 2>"$T/err" || bad "the generated model"
+	L="python3 tests/little_llama.py"
+	if check 0 "$L" --model "$T/m.gguf" && grep -qE '^ok +traces +37 records' "$T/out" &&
+		grep -qE '^missing +tokenize' "$T/out"; then
+		ok "the little engine passes, with traces"
+	else
+		bad "the little engine passes, with traces"
+	fi
+	little() { # wanted exit code, fault
+		timeout 120 "$A" sweep --model "$T/m.gguf" --engine "exec:$L $2" --reference oracle \
+			--out "$T/little-$2" >"$T/out" 2>"$T/err" </dev/null
+		[ $? -eq "$1" ]
+	}
+	little 0 "" && ok "it is the same function as the oracle" || bad "little engine against oracle"
+	for fault in relu2 swap rope eps halves; do
+		little 1 $fault && grep -q DIVERGED "$T/out" && ok "its fault is found: $fault" ||
+			bad "fault $fault"
+	done
+fi

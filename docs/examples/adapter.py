@@ -142,4 +142,5 @@ def main():
             wire.send(FAIL, [("code", failure.code)], str(failure).encode())
 
 
-main()
+if __name__ == "__main__":
+    main()
