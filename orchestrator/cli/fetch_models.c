@@ -161,6 +161,8 @@ static int prepare(struct run *r, struct err *e)
 		if (item->how == MODELS_ADOPTED)
 			term_note("%s: taken from %s (%s)", item->model->id, item->adopted_from,
 				  place_name(item->adopted_by));
+		if (item->how == MODELS_REHASHED)
+			term_note("%s: its hash is right", item->model->id);
 		if (item->how == MODELS_GENERATED)
 			term_note("%s: generated", item->model->id);
 		if (item->how == MODELS_TO_FETCH) {
@@ -272,13 +274,27 @@ static void print_results(const struct run *r, int code)
 	json_decref(o);
 }
 
+static void print_failure(const struct run *r, int rc, const struct err *e)
+{
+	json_t *o = json_pack("{si ss ss s[]}", "exit_code", -rc, "status", err_code_name(-rc), "error",
+			      e->msg, "models");
+
+	if (cli_json(r->c) && o) {
+		json_dumpf(o, stdout, JSON_INDENT(2));
+		putchar('\n');
+	}
+	json_decref(o);
+}
+
 static int fetch_selected(struct run *r, struct err *e)
 {
 	struct fetch_result *results;
 	int rc = prepare(r, e);
 
-	if (rc < 0)
+	if (rc < 0) {
+		print_failure(r, rc, e);
 		return rc;
+	}
 	results = calloc((size_t)r->n + 1, sizeof(*results));
 	assert(results);
 	if (r->n)

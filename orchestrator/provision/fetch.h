@@ -20,7 +20,7 @@
 #include "store.h"
 
 enum { FETCH_SOURCES_MAX = MODELS_LOCK_MIRRORS_MAX + 1, FETCH_CONNECTIONS_MAX = 32,
-       FETCH_FILES_MAX = 256 };
+       FETCH_FILES_MAX = MODELS_LOCK_MODELS_MAX };
 
 struct fetch_request {
 	const char *id;			/* for people */

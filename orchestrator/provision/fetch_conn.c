@@ -7,7 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { DRAIN_BYTES_MAX = 64 << 10, RE_RESOLVE_MAX = 3 };
+enum { DRAIN_BYTES_MAX = 64 << 10, RE_RESOLVE_MAX = 3, RETRY_AFTER_MAX_S = 1 << 30 };
 
 static struct source *source_of(struct conn *c)
 {
@@ -399,6 +399,8 @@ static void limited(struct conn *c)
 		return;
 	s->failed_ms = now + 1;
 	s->limited++;
+	if (c->retry_after_s > RETRY_AFTER_MAX_S)
+		c->retry_after_s = RETRY_AFTER_MAX_S;
 	ms = c->retry_after_s >= 0 ? (uint64_t)c->retry_after_s * 1000 + 50 : pause_ms(c, s->limited + 1);
 	s->not_before_ms = now + ms;
 	if (s->limited > j->fetch->o->retries || ms > (uint64_t)j->fetch->o->wait_max_ms) {
@@ -504,9 +506,11 @@ static void on_done(void *ctx, enum http_end end, const struct http_head *h, con
 		break;
 	case VERDICT_CHANGED:
 		wait_until(c, fetch_now(j->fetch));
-		fetch_say(j, FETCH_TROUBLE, "%s; starting over", c->verdict.msg);
-		j->ignore_etags = j->restarts > 0;
-		job_restart(j);
+		j->ignore_etags = j->restarts > 0;	/* servers that disagree: the hash decides */
+		fetch_say(j, FETCH_TROUBLE, "%s; %s", c->verdict.msg,
+			  j->ignore_etags ? "going on" : "starting over");
+		if (!j->ignore_etags)
+			job_restart(j);
 		break;
 	case VERDICT_DEAD:
 		wait_until(c, fetch_now(j->fetch));
