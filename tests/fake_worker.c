@@ -191,6 +191,8 @@ static void goes_wrong(void)
 	if (is("hang") || is("hang-hard"))
 		wait_for_ever();
 	signal(SIGSEGV, SIG_DFL);	/* a sanitizer has its own */
+	if (is("die") || is("die-once"))
+		signal(SIGSEGV, SIG_DFL);	/* a sanitizer would turn it into an exit */
 	if (is("die"))
 		raise(SIGSEGV);
 	if (is("die-once") && (path = getenv("FAKE_WORKER_ONCE")) && access(path, F_OK) != 0) {

@@ -11,7 +11,17 @@ typedef uint32_t lanes __attribute__((vector_size(4 * LANES)));
 
 static const uint32_t iv[WORDS] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
 				   0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-static const uint8_t order[16] = {2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8};
+
+/* Which word of the block each mix of each round takes: the permutation applied r times. */
+static const uint8_t schedule[7][16] = {
+	{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15},
+	{2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8},
+	{3, 4, 10, 12, 13, 2, 7, 14, 6, 5, 9, 0, 11, 15, 8, 1},
+	{10, 7, 12, 9, 14, 3, 13, 15, 4, 0, 11, 2, 5, 8, 1, 6},
+	{12, 13, 9, 11, 15, 10, 14, 8, 7, 2, 5, 3, 0, 1, 6, 4},
+	{9, 14, 11, 5, 8, 12, 15, 1, 13, 3, 0, 10, 2, 6, 4, 7},
+	{11, 15, 5, 0, 1, 9, 8, 6, 14, 10, 2, 12, 3, 4, 7, 13},
+};
 
 #define ROTATE(x, n) ((x) >> (n) | (x) << (32 - (n)))
 #define MIX(a, b, c, d, x, y)                                                               \
@@ -30,9 +40,9 @@ static const uint8_t order[16] = {2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14,
 static void compress(lanes *cv, const lanes *block, uint64_t counter, bool counting,
 		     uint32_t bytes, uint32_t flags)
 {
-	lanes v[16], m[16], t[16], zero = {0};
+	const lanes *m = block;
+	lanes v[16], zero = {0};
 
-	memcpy(m, block, sizeof(m));
 	for (int i = 0; i < WORDS; i++)
 		v[i] = cv[i];
 	for (int i = 0; i < 4; i++)
@@ -45,20 +55,18 @@ static void compress(lanes *cv, const lanes *block, uint64_t counter, bool count
 	}
 	v[14] = zero + bytes;
 	v[15] = zero + flags;
-	for (int round = 0;; round++) {
-		MIX(0, 4, 8, 12, m[0], m[1]);
-		MIX(1, 5, 9, 13, m[2], m[3]);
-		MIX(2, 6, 10, 14, m[4], m[5]);
-		MIX(3, 7, 11, 15, m[6], m[7]);
-		MIX(0, 5, 10, 15, m[8], m[9]);
-		MIX(1, 6, 11, 12, m[10], m[11]);
-		MIX(2, 7, 8, 13, m[12], m[13]);
-		MIX(3, 4, 9, 14, m[14], m[15]);
-		if (round == 6)
-			break;
-		for (int i = 0; i < 16; i++)
-			t[i] = m[order[i]];
-		memcpy(m, t, sizeof(m));
+#pragma GCC unroll 7
+	for (int r = 0; r < 7; r++) {
+		const uint8_t *s = schedule[r];
+
+		MIX(0, 4, 8, 12, m[s[0]], m[s[1]]);
+		MIX(1, 5, 9, 13, m[s[2]], m[s[3]]);
+		MIX(2, 6, 10, 14, m[s[4]], m[s[5]]);
+		MIX(3, 7, 11, 15, m[s[6]], m[s[7]]);
+		MIX(0, 5, 10, 15, m[s[8]], m[s[9]]);
+		MIX(1, 6, 11, 12, m[s[10]], m[s[11]]);
+		MIX(2, 7, 8, 13, m[s[12]], m[s[13]]);
+		MIX(3, 4, 9, 14, m[s[14]], m[s[15]]);
 	}
 	for (int i = 0; i < WORDS; i++)
 		cv[i] = v[i] ^ v[8 + i];
@@ -71,6 +79,7 @@ static void chunks(const uint8_t *p, int n, size_t bytes, uint64_t counter, uint
 {
 	size_t blocks = bytes ? (bytes + BLOCK - 1) / BLOCK : 1;
 	lanes cv[WORDS], m[16], zero = {0};
+	uint32_t words[16][LANES] = {{0}};
 
 	for (int i = 0; i < WORDS; i++)
 		cv[i] = zero + iv[i];
@@ -80,15 +89,15 @@ static void chunks(const uint8_t *p, int n, size_t bytes, uint64_t counter, uint
 
 		if (b + 1 == blocks)
 			flags |= CHUNK_END | root;
-		memset(m, 0, sizeof(m));
 		for (int i = 0; i < n; i++) {
-			uint32_t w[16] = {0};
+			uint32_t row[16] = {0};
 
 			if (here)
-				memcpy(w, p + (size_t)i * CHUNK + b * BLOCK, here);
+				memcpy(row, p + (size_t)i * CHUNK + b * BLOCK, here);
 			for (int k = 0; k < 16; k++)
-				m[k][i] = w[k];
+				words[k][i] = row[k];
 		}
+		memcpy(m, words, sizeof(m));
 		compress(cv, m, counter, true, (uint32_t)here, flags);
 	}
 	for (int i = 0; i < n; i++)
