@@ -50,8 +50,12 @@ static void fill(struct kernels *k)
 		kernels_fill_base_avx512(k);
 		kernels_fill_float_avx512(k);
 	}
-	if (k->isa != ISA_C)
+	if (k->isa != ISA_C) {
 		fill_quantised(k, quant_matmul_avx2);
+		k->by_type[TYPE_I2_S] = i2s_matmul_avx2;
+	}
+	if (k->isa == ISA_AVX2_VNNI)
+		k->by_type[TYPE_I2_S] = i2s_matmul_avxvnni;
 	if (k->isa == ISA_AVX512_VNNI) {
 		fill_quantised(k, quant_matmul_avx512vnni);
 		k->by_type[TYPE_I2_S] = i2s_matmul_avx512vnni;

@@ -26,7 +26,7 @@ void kernels_fill_float_avx512(struct kernels *k);
 
 matmul_variant quant_matmul_avx2;	/* every block type of 32 and 256 */
 matmul_variant quant_matmul_avx512vnni;
-matmul_variant i2s_matmul_avx512vnni;
+matmul_variant i2s_matmul_avx2, i2s_matmul_avxvnni, i2s_matmul_avx512vnni;
 #endif
 
 #endif
