@@ -370,8 +370,8 @@ $(B)/%_avxvnni.o: ISA = -mavx2 -mfma -mf16c -mbmi2 -mavxvnni
 $(B)/%_avx512.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
 $(B)/%_avx512vnni.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi \
 	-mavx2 -mfma -mf16c -mbmi2
-# kernels are worth the compiler's best; everything else stays at CFLAGS
-$(B)/workers/kernels/%.o: OPT = -O3
+# kernels are worth the compiler's best; nobody looks at floating-point exception flags
+$(B)/workers/kernels/%.o: OPT = -O3 -fno-trapping-math
 $(B)/orchestrator/verdict/metrics_%.o: OPT = -O3 -Wno-psabi
 
 $(B)/%.o: %.c | $(B)/gen/build_id.h

@@ -262,6 +262,40 @@ static void test_rows(const struct kernels *ref, const struct kernels *k)
 	      isa_name(k->isa), k->profile.name, norm, glu, add, half, dots, rope);
 }
 
+/* The norm as the references compute it: squares added one after the other. */
+static void norm_in_order(const float *x, float eps, float *y, int n)
+{
+	double sum = 0;
+
+	for (int i = 0; i < n; i++)
+		sum += (double)(x[i] * x[i]);
+	float scale = 1.0f / sqrtf((float)(sum / n) + eps);
+
+	for (int i = 0; i < n; i++)
+		y[i] = x[i] * scale;
+}
+
+static void test_norm_order(const struct kernels *k)
+{
+	enum { N = 2560, ROWS = 3000 };
+	static float x[N], y0[N], y1[N];
+	long bad = 0;
+
+	for (int r = 0; r < ROWS; r++) {
+		int n = r % 3 ? N : (int)(random32() % N) + 1;
+
+		fill_floats(x, n, (enum values)(r % VALUES));
+		if (r % 7 == 0)		/* a mean that lies on a rounding border */
+			for (int i = 0; i < n; i++)
+				x[i] = i % 2 ? 1.0f : 0x1.000002p0f;
+		norm_in_order(x, 1e-5f, y0, n);
+		k->rms_norm(k, x, NULL, 1e-5f, y1, n, 1);
+		bad += differing(y0, y1, n) != 0;
+	}
+	CHECK(bad == 0, "%-11s norm: %d rows, %ld differ from the ordered sum", isa_name(k->isa), ROWS,
+	      bad);
+}
+
 /* ---- attention ----------------------------------------------------------------------------- */
 
 struct cache { void *k, *v; int64_t n_cells; int width; bool f32; };
@@ -370,6 +404,7 @@ static void test_variant(const struct cpu_flags *cpu, const char *isa, const cha
 			test_type(&ref, &k, t);
 	test_i2s_extremes(&ref, &k);
 	test_rows(&ref, &k);
+	test_norm_order(&k);
 	test_attention(&ref, &k);
 }
 

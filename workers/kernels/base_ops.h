@@ -12,19 +12,52 @@
 
 /* ---- rows ---------------------------------------------------------------------------------- */
 
+static inline double sum_of_squares(const float *x, int64_t n)
+{
+	double sum = 0;
+
+	for (int64_t i = 0; i < n; i++)
+		sum += (double)(x[i] * x[i]);
+	return sum;
+}
+
+/*
+ * The mean of squares, summed in order and rounded to float, without the wait for each addition:
+ * any order of n non-negative terms is within n · 2^-53 of the exact sum, so when both ends of that
+ * interval (doubled) round to the same float, the ordered sum does too. Else it is summed in order.
+ */
+static inline float mean_of_squares(const float *x, int64_t n)
+{
+	double lane[16] = {0}, sum = 0, reach = (double)n * 0x1p-51, low, high;
+	int64_t i = 0;
+
+	for (; i + 16 <= n; i += 16)
+		for (int l = 0; l < 16; l++)
+			lane[l] += (double)(x[i + l] * x[i + l]);
+	for (; i < n; i++)
+		sum += (double)(x[i] * x[i]);
+	for (int l = 0; l < 16; l++)
+		sum += lane[l];
+	low = sum * (1 - reach) / (double)n;
+	high = sum * (1 + reach) / (double)n;
+	if ((float)low == (float)high)
+		return (float)low;
+	return (float)(sum_of_squares(x, n) / (double)n);
+}
+
 static inline void base_rms_norm(const struct kernels *k, const float *x, const float *w, float eps,
 			  float *y, int64_t n, int64_t n_rows)
 {
 	(void)k;
 	for (int64_t r = 0; r < n_rows; r++, x += n, y += n) {
-		double sum = 0;
+		float scale = 1.0f / sqrtf(mean_of_squares(x, n) + eps);
 
-		for (int64_t i = 0; i < n; i++)
-			sum += (double)(x[i] * x[i]);
-		float scale = 1.0f / sqrtf((float)(sum / (double)n) + eps);
-
-		for (int64_t i = 0; i < n; i++)
-			y[i] = w ? x[i] * scale * w[i] : x[i] * scale;
+		if (w)
+			for (int64_t i = 0; i < n; i++)
+				y[i] = x[i] * scale * w[i];
+		else
+			for (int64_t i = 0; i < n; i++)
+				y[i] = x[i] * scale;
 	}
 }
 

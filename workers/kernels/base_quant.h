@@ -44,17 +44,24 @@ static inline int8_t round_to_i8(float v)
 	return __builtin_fabsf(v) < 4194304.0f ? (int8_t)(i > 127 ? 127 : i < -128 ? -128 : i) : -128;
 }
 
-/* One block of 32: codes and their sum; returns the unrounded scale. */
-static inline float quantize_block32(const float *x, int8_t *q, int32_t *sum)
+/* The largest |x|, by its bits: those of a NaN are above all others. */
+static inline float largest(const float *x, int64_t n)
 {
-	float m = 0.0f;
-	int32_t s = 0;
+	int32_t m = 0;
 
-	for (int i = 0; i < 32; i++) {
-		float a = __builtin_fabsf(x[i]);
+	for (int64_t i = 0; i < n; i++) {
+		int32_t a = (int32_t)(f32_bits(x[i]) & 0x7fffffff);
 
 		m = a > m ? a : m;
 	}
+	return f32_from_bits((uint32_t)m);
+}
+
+/* One block of 32: codes and their sum; returns the unrounded scale. */
+static inline float quantize_block32(const float *x, int8_t *q, int32_t *sum)
+{
+	float m = largest(x, 32);
+	int32_t s = 0;
 	float inverse = m != 0.0f ? 127.0f / m : 0.0f;
 
 	for (int i = 0; i < 32; i++)
@@ -97,16 +104,17 @@ enum { Q8_K_BYTES = 292, Q8_K_CODES = 4, Q8_K_SUMS = 260 };
 /* The signed value of the first element with the largest magnitude. */
 static inline float signed_max256(const float *x)
 {
-	float m = 0.0f;
+	float m = largest(x, 256);
 
-	for (int i = 0; i < 256; i++) {
-		float a = __builtin_fabsf(x[i]);
+	for (int i = 0; i < 256; i += 16) {
+		int found = 0;
 
-		m = a > m ? a : m;
+		for (int j = 0; j < 16; j++)
+			found |= __builtin_fabsf(x[i + j]) == m;
+		for (int j = 0; found && j < 16; j++)
+			if (__builtin_fabsf(x[i + j]) == m)
+				return x[i + j];
 	}
-	for (int i = 0; i < 256; i++)
-		if (__builtin_fabsf(x[i]) == m)
-			return x[i];
 	return 0.0f;
 }
 
@@ -150,17 +158,10 @@ static inline void quantize_q8_k(const struct kernels *k, const float *x, void *
 /* A NaN resets the running maximum, as the reference's comparison does. */
 static inline double row_max(const float *x, int64_t n)
 {
+	float f = largest(x, n);
 	double m = 1e-5;
-	float f = 0.0f;
-	bool ordered = true;
 
-	for (int64_t i = 0; i < n; i++) {
-		float a = __builtin_fabsf(x[i]);
-
-		ordered &= a == a;
-		f = a > f ? a : f;
-	}
-	if (ordered)
+	if (f == f)
 		return (double)f > m ? (double)f : m;
 	for (int64_t i = 0; i < n; i++) {
 		double a = (double)__builtin_fabsf(x[i]);
