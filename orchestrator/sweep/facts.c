@@ -182,7 +182,7 @@ static void sync_folder(const char *path)
 	}
 }
 
-int facts_write(const char *path, const char *text, struct err *e)
+static int write_text(const char *path, const char *text, bool durable, struct err *e)
 {
 	char temporary[PATH_MAX];
 	size_t n = strlen(text), at = 0;
@@ -201,11 +201,22 @@ int facts_write(const char *path, const char *text, struct err *e)
 			return write_failed(path, fd, e);
 		at += (size_t)k;
 	}
-	if (fsync(fd) < 0)
+	if (durable && fsync(fd) < 0)
 		return write_failed(path, fd, e);
 	close(fd);
 	if (rename(temporary, path) < 0)
 		return write_failed(path, -1, e);
-	sync_folder(path);
+	if (durable)
+		sync_folder(path);
 	return 0;
+}
+
+int facts_write(const char *path, const char *text, struct err *e)
+{
+	return write_text(path, text, true, e);
+}
+
+int facts_write_soon(const char *path, const char *text, struct err *e)
+{
+	return write_text(path, text, false, e);
 }

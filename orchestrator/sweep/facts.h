@@ -20,5 +20,7 @@ int facts_fill(struct receipt_run *u, const char *stamp_path, struct err *e);
 
 /* Writes through a temporary name, fsync, rename, fsync of the directory. EXIT_NO_SPACE, 70. */
 int facts_write(const char *path, const char *text, struct err *e);
+/* By rename too, but on disk only when the system gets to it: what can be made again. */
+int facts_write_soon(const char *path, const char *text, struct err *e);
 
 #endif

@@ -113,13 +113,17 @@ static int check_engines(const struct sweep *w, struct err *e)
 
 /* ---- results -------------------------------------------------------------------------------- */
 
-static int write_file(const struct sweep *w, const char *id, const char *name, const char *text,
+/* Takes text. Only receipt and journal must outlive a power cut: the rest can be made again. */
+static int write_file(const struct sweep *w, const char *id, const char *name, char *text,
 		      struct err *e)
 {
 	char path[PATH_MAX];
+	int r;
 
 	snprintf(path, sizeof(path), "%.3000s/%s/%s", w->o->out, id, name);
-	return facts_write(path, text, e);
+	r = facts_write_soon(path, text, e);
+	free(text);
+	return r;
 }
 
 static char *tokens_json(const struct receipt *r)
@@ -149,27 +153,20 @@ static char *tokens_json(const struct receipt *r)
 /* The receipt last: where it is, the rest is. */
 static int write_results(struct sweep *w, const struct receipt *r, const char *json, struct err *e)
 {
-	char folder[PATH_MAX], *text;
+	char path[PATH_MAX];
 	int rc;
 
-	snprintf(folder, sizeof(folder), "%.3000s/%s", w->o->out, r->id);
-	if (mkdir(folder, 0777) < 0 && errno != EEXIST)
-		return err_set(e, EXIT_INTERNAL, "%s: %s", folder, strerror(errno));
-	text = tokens_json(r);
-	rc = write_file(w, r->id, "tokens.json", text, e);
-	free(text);
-	if (rc == 0) {
-		text = receipt_comparison_json(r);
-		rc = write_file(w, r->id, "logits-comparison.json", text, e);
-		free(text);
-	}
-	if (rc == 0) {
-		text = receipt_text(r);
-		rc = write_file(w, r->id, "report.txt", text, e);
-		free(text);
-	}
+	snprintf(path, sizeof(path), "%.3000s/%s", w->o->out, r->id);
+	if (mkdir(path, 0777) < 0 && errno != EEXIST)
+		return err_set(e, EXIT_INTERNAL, "%s: %s", path, strerror(errno));
+	rc = write_file(w, r->id, "tokens.json", tokens_json(r), e);
 	if (rc == 0)
-		rc = write_file(w, r->id, "receipt.json", json, e);
+		rc = write_file(w, r->id, "logits-comparison.json", receipt_comparison_json(r), e);
+	if (rc == 0)
+		rc = write_file(w, r->id, "report.txt", receipt_text(r), e);
+	snprintf(path, sizeof(path), "%.3000s/%s/receipt.json", w->o->out, r->id);
+	if (rc == 0)
+		rc = facts_write(path, json, e);
 	if (rc == 0)
 		rc = journal_add(&w->journal, r->id, r->verdict, r->exit_code, e);
 	return rc;
