@@ -128,6 +128,7 @@ CLI_OBJS = \
 	orchestrator/cli/compare_opts.o \
 	orchestrator/cli/completion.o \
 	orchestrator/cli/crossval.o \
+	orchestrator/cli/crossval_report.o \
 	orchestrator/cli/doctor.o \
 	orchestrator/cli/engine_call.o \
 	orchestrator/cli/engine_check.o \

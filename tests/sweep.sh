@@ -215,6 +215,31 @@ check "… and a likely cause" has "$T/out" "likely cause: "
 check "one side alone is reported, not passed" exits 0 one per-token --backend native --format json
 check "… NOT_RUN" has "$T/out" '"verdict": "NOT_RUN"'
 
+# ---- crossval_report.json -------------------------------------------------------------------
+report() { exits "$1" "$A" crossval --model "$T/t.gguf" --report "$T/report.json" "${@:2}"; }
+allow() { exits "$1" env CROSSVAL_ALLOW_CPP_FAIL=1 "$A" crossval --model "$T/t.gguf" \
+	--report "$T/report.json" "${@:2}"; }
+said() { has "$T/report.json" "\"$1\": $2"; }
+check "crossval writes its report: exit 0" report 0
+for field in native_ok rust_ok cpp_header_ok cpp_full_ok; do
+	check "… $field" said $field true
+done
+check "… no xfail" said xfail false
+check "… the header" said gguf_version_detected 3
+check "a reference that cannot load: exit 10" report 10 --reference "exec:exec $F open-fails"
+check "… is told" said cpp_header_ok false
+check "the same, allowed: exit 0" allow 0 --reference "exec:exec $F open-fails"
+check "… and xfail is said" said xfail true
+check "a reference that dies, allowed: exit 0" allow 0 --tokens 1,2 --engine "exec:exec $F good" \
+	--reference "exec:exec $F die"
+check "… and xfail is said again" said xfail true
+check "our own death is never allowed: exit 6" allow 6 --tokens 1,2 \
+	--engine "exec:exec $F die" --reference "exec:exec $F good"
+check "… nor called xfail" said xfail false
+check "… but ours" said native_ok false
+check "a divergence is never allowed: exit 1" allow 1 --tokens 1,2,3 \
+	--engine "exec:exec $F shifted" --reference "exec:exec $F good"
+
 # ---- receipts read back ---------------------------------------------------------------------
 check "merge of two runs: exit 0" exits 0 "$A" merge "$T/real" "$T/int" --out "$T/all"
 check "… has all rows" test "$(grep -c '"id"' "$T/all/summary.json")" -eq 6

@@ -1,10 +1,11 @@
 #include "compare_opts.h"
 
 #include "provision/embed.h"
-#include "sweep/client.h"
+#include "gguf.h"
 #include "sweep/engines.h"
 #include "term.h"
 #include "version.h"
+#include "weight_type.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -46,39 +47,29 @@ static int load_sets(struct compare_run *r, struct cli *c, struct err *e)
 			       thresholds_choose(u->thresholds_set, "", ""), "f32:1", e);
 }
 
-static int keep_arch(void *ctx, const struct wire_frame *f, struct err *e)
-{
-	(void)e;
-	if (f->type == WIRE_OPENED)
-		wire_get(f, "arch", 0, ctx, 64);
-	return 0;
-}
-
 /* The model says first which reference knows it; its path only where it cannot be read. */
 static void detect_backend(struct compare_run *r)
 {
-	struct client_options o = {.engine = "oracle"};
-	const char *model = r->o.setup.model;
-	struct client *c = NULL;
-	struct wire_builder b = {0};
-	struct err e = ERR_NONE;
-	char arch[64] = "";
+	const char *model = r->o.setup.model, *why;
+	struct gguf g = {0};
+	struct gguf_str arch = {"", 0};
+	bool has_i2_s = false, readable = gguf_open(&g, model, NULL) == 0;
 
-	if (client_open(&c, &o, &e) == 0) {
-		wire_begin(&b, WIRE_OPEN);
-		wire_put(&b, "model", "%s", model);
-		wire_put(&b, "vocab_only", "1");
-		if (wire_finish(&b, &e) == 0)
-			client_call(c, &b, keep_arch, arch, &e);
-	}
-	client_close(c);
-	wire_builder_free(&b);
-	if (strncmp(arch, "bitnet-", 7) == 0 || (!*arch && strstr(model, "i2_s")))
+	if (readable)
+		gguf_string(&g, "general.architecture", &arch);
+	for (uint64_t i = 0; readable && i < g.n_tensors; i++)
+		has_i2_s |= g.tensors[i].type == TYPE_I2_S;
+	if (readable)
+		why = has_i2_s ? "its weights are I2_S" : "by its architecture";
+	else
+		why = "by its path, the file cannot be read";
+	if (has_i2_s || (arch.n > 7 && memcmp(arch.s, "bitnet-", 7) == 0) ||
+	    (!readable && strstr(model, "i2_s")))
 		snprintf(r->detected, sizeof(r->detected), "bitnet");
 	else
 		snprintf(r->detected, sizeof(r->detected), "llama");
-	term_note("reference: %s (%s %s)", r->detected, *arch ? "architecture" : "by the path",
-		  *arch ? arch : model);
+	term_note("reference for this model: %s (%s)", r->detected, why);
+	gguf_close(&g);
 }
 
 static int add_references(struct compare_run *r, struct cli *c, const char *option, struct err *e)
@@ -159,6 +150,7 @@ int compare_setup(struct compare_run *r, struct cli *c, int n_workers, const cha
 			       "--threads, --ctx, --ubatch and --batch are not negative");
 	if (n_workers < 1 || n_workers > POOL_LANES_MAX)
 		return err_set(e, EXIT_USAGE, "--workers: expected 1 to %d", POOL_LANES_MAX);
+	u->reproduce_defects = cli_flag(c, "reproduce-defects");
 	u->n_overrides = cli_list(c, "override-kv", &overrides);
 	if (u->n_overrides > EXCHANGE_OVERRIDES_MAX)
 		return err_set(e, EXIT_USAGE, "more than %d --override-kv", EXCHANGE_OVERRIDES_MAX);

@@ -38,6 +38,8 @@
 	 "auto", NULL, NULL, 0},                                                                   \
 	{"thresholds-file", OPT_STR, "FILE", "where the sets are, default the program's own",      \
 	 NULL, NULL, NULL, 0},                                                                     \
+	{"reproduce-defects", OPT_FLAG, NULL, "native: the reference's known defects too", NULL,   \
+	 NULL, NULL, 0},                                                                           \
 	{"strict", OPT_FLAG, NULL, "drift counts as divergence", NULL, NULL, NULL, 0}
 
 struct compare_run {

@@ -34,7 +34,8 @@ int64_t exchange_fact_int(const char *lines, const char *key, int64_t absent)
 void exchange_init(struct exchange *x, const struct exchange_setup *setup,
 		   const struct scenario *s, const char *const engine[POOL_SIDES])
 {
-	*x = (struct exchange){.setup = setup, .scenario = s, .first_difference = -1};
+	*x = (struct exchange){.setup = setup, .scenario = s, .first_difference = -1,
+				.failed_side = -1};
 	compare_init(&x->comparison, &thresholds_none);
 	x->n_sides = engine[1] ? 2 : 1;
 	for (int i = 0; i < x->n_sides; i++) {
@@ -82,13 +83,14 @@ void exchange_broken(struct exchange *x, struct lane *l, int side, const char *f
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
+	x->failed_side = side;
 	exchange_end(x, l, VERDICT_CRASHED, EXIT_WORKER, "engine %s broke the protocol: %s",
 	    x->sides[side].engine, what);
 }
 
 void exchange_trouble(void *job, struct lane *l, int side, const char *sentence)
 {
-	(void)side;
+	((struct exchange *)job)->failed_side = side;
 	exchange_end(job, l, VERDICT_CRASHED, EXIT_WORKER, "%s", sentence);
 }
 
@@ -102,6 +104,7 @@ void exchange_late(void *job, struct lane *l)
 		late[i] = lane_owes(l, i) && !lane_paused(l, i);
 		n += late[i];
 	}
+	x->failed_side = n == 2 ? -1 : (late[0] || x->n_sides == 1 ? 0 : 1);
 	exchange_end(x, l, VERDICT_TIMED_OUT, EXIT_WORKER,
 	    "%s did not finish within the scenario's %d s and %s killed",
 	    n == 2 ? "both engines" : x->sides[late[0] || x->n_sides == 1 ? 0 : 1].engine,
@@ -115,6 +118,7 @@ static void failed(struct exchange *x, struct lane *l, int side, const struct wi
 
 	snprintf(said, sizeof(said), "%.*s", (int)(f->body_bytes > 1400 ? 1400 : f->body_bytes),
 		 f->body_bytes ? (const char *)f->body : "");
+	x->failed_side = side;
 	if (code < 1 || code > 125)
 		code = EXIT_INFERENCE;
 	if (x->step == EXCHANGE_OPEN && code == EXIT_MODEL_INVALID)
@@ -182,6 +186,8 @@ static void ask_open(struct exchange *x, struct lane *l)
 		put_text(&b, "tokenizer", u->tokenizer);
 		put_text(&b, "isa", u->isa);
 		put_text(&b, "kv", u->kv);
+		if (strcmp(x->sides[i].engine, "native") == 0)
+			put_number(&b, "reproduce_defects", u->reproduce_defects);
 		put_text(&b, "profile", *profile ? profile : NULL);
 		put_number(&b, "threads", u->threads);
 		put_number(&b, "ctx", u->ctx);

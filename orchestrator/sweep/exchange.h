@@ -38,6 +38,7 @@ struct exchange_setup {
 	double cos_tol;				/* > 0: used instead of a set */
 	int threads, ctx, ubatch, batch;	/* 0 = the engine's */
 	int max_positions;			/* > 0: only so many ids of the prompt */
+	bool reproduce_defects;			/* native: the reference's known defects too */
 	bool only_tokens;			/* end after the gate */
 	bool only_last;				/* logits of the prompt's last position alone */
 	const char *overrides[EXCHANGE_OVERRIDES_MAX];
@@ -91,6 +92,7 @@ struct exchange {
 	struct comparison comparison;
 	enum verdict verdict;
 	int exit_code;
+	int failed_side;		/* whose fault CRASHED, TIMED_OUT or FAILED is; −1 both, none */
 	char explanation[ERR_MSG_MAX];	/* one sentence */
 	int64_t compare_us;		/* spent in comparing and hashing */
 
