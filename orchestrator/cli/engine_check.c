@@ -2,6 +2,7 @@
 
 #include "cli.h"
 #include "model/fixtures.h"
+#include "sweep/engines.h"
 
 #include <jansson.h>
 #include <stdarg.h>
@@ -80,13 +81,17 @@ static void print_end(const struct engine_check *k, const char *engine, struct o
 		printf("docs/engines.md says what each step needs\n");
 }
 
-/* The engine as sweep names it: what is not a known name is a command. */
+/* The engine as sweep names it: what is neither a known engine nor a built reference is a command. */
 static void engine_name(char *out, size_t size, const char *arg)
 {
-	bool known = strcmp(arg, "native") == 0 || strcmp(arg, "oracle") == 0 ||
-		     strncmp(arg, "exec:", 5) == 0;
+	struct engine_command *found = calloc(1, sizeof(*found));
+	struct err ignored = ERR_NONE;
+	bool word = strspn(arg, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(arg);
+	bool known = strncmp(arg, "exec:", 5) == 0 ||
+		     (word && found && engine_command(found, arg, &ignored) == 0);
 
 	snprintf(out, size, "%s%s", known ? "" : "exec:", arg);
+	free(found);
 }
 
 static int make_model(char *path, struct err *e)
@@ -161,7 +166,8 @@ const struct command cmd_engine_check = {
 		    "  assay engine-check native\n",
 	.opts = opts,
 	.run = run,
-	.details = "COMMAND is run by sh and speaks the protocol of docs/engines.md on the descriptor\n"
-		   "in ASSAY_WIRE_FD. Exit code 0: usable in every comparison; 1: a step failed.\n"
+	.details = "The name of a built reference works too. Any other COMMAND is run by sh and\n"
+		   "speaks the protocol of docs/engines.md on the descriptor in ASSAY_WIRE_FD.\n"
+		   "Exit code 0: usable in every comparison; 1: a step failed.\n"
 		   "A warning (an engine that is not equal to itself to the bit) does not fail.\n",
 };

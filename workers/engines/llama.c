@@ -16,8 +16,8 @@
 
 static void line_done(struct engine *g)
 {
-	if (g->line_level == GGML_LOG_LEVEL_ERROR && *g->line)
-		snprintf(g->last_error, sizeof(g->last_error), "%s", g->line);
+	if (g->line_level == GGML_LOG_LEVEL_ERROR && *g->line && !*g->first_error)
+		snprintf(g->first_error, sizeof(g->first_error), "%s", g->line);
 	if (g->on_note && *g->line && g->n_notes < LLAMA_NOTES_MAX &&
 	    (g->line_level == GGML_LOG_LEVEL_ERROR || g->line_level == GGML_LOG_LEVEL_WARN) &&
 	    ++g->n_notes)
@@ -138,7 +138,14 @@ static void fill_info(struct engine *g, const struct engine_options *o)
 
 	llama_model_meta_val_str(g->model, "general.architecture", i->arch, sizeof(i->arch));
 	llama_model_desc(g->model, i->weights, sizeof(i->weights));
-	api_sizes(g->model, &i->n_embd, &i->n_layer, &i->n_head, &n_train);
+	if (g->ctx) {
+		api_sizes(g->model, &i->n_embd, &i->n_layer, &i->n_head, &n_train);
+	} else {	/* a vocabulary alone has no sizes: asking for them ends some trees */
+		i->n_embd = meta_int(g, "embedding_length", 0);
+		i->n_layer = meta_int(g, "block_count", 0);
+		i->n_head = meta_int(g, "attention.head_count", 0);
+		n_train = meta_int(g, "context_length", 0);
+	}
 	api_special(g->model, &bos, &eos, &eot);
 	i->bos = bos;
 	i->eos = eos;
@@ -186,7 +193,7 @@ static int open_model(struct engine *g, const struct engine_options *o, struct e
 	g->model = api_load(o->model_path, p);
 	if (!g->model)
 		return err_set(e, EXIT_MODEL_LOAD, "the reference cannot load %s: %s", o->model_path,
-			       *g->last_error ? g->last_error : "it does not say why");
+			       *g->first_error ? g->first_error : "it does not say why");
 	return 0;
 }
 
@@ -208,7 +215,7 @@ static int open_context(struct engine *g, const struct engine_options *o, struct
 	if (!g->ctx)
 		return err_set(e, EXIT_MODEL_LOAD,
 			       "the reference cannot make a context of %u positions for %s: %s",
-			       p.n_ctx, o->model_path, g->last_error);
+			       p.n_ctx, o->model_path, g->first_error);
 	g->batch = llama_batch_init(g->n_ubatch, 0, 1);
 	return 0;
 }
@@ -270,7 +277,7 @@ static int llama_words_of(struct engine *g, const char *text, size_t bytes, bool
 	n = -llama_tokenize(w, text, (int32_t)bytes, NULL, 0, add_bos, parse_special);
 	if (n < 0)
 		return err_set(e, EXIT_INFERENCE, "the reference's tokenizer failed: %s",
-			       g->last_error);
+			       g->first_error);
 	out = malloc(((size_t)n + 1) * sizeof(*out));
 	if (!out)
 		return err_set(e, EXIT_INTERNAL, "no memory");
@@ -313,12 +320,12 @@ int llama_engine_decode(struct engine *g, const int32_t *ids, int n, int pos0, b
 		b->seq_id[i][0] = 0;
 		b->logits[i] = all || i == n - 1;
 	}
-	g->last_error[0] = 0;
+	g->first_error[0] = 0;
 	rc = llama_decode(g->ctx, *b);
 	if (rc != 0)
 		return err_set(e, EXIT_INFERENCE,
 			       "the reference's llama_decode of positions %d to %d returned %d%s%s",
-			       pos0, pos0 + n - 1, rc, *g->last_error ? ": " : "", g->last_error);
+			       pos0, pos0 + n - 1, rc, *g->first_error ? ": " : "", g->first_error);
 	return 0;
 }
 

@@ -53,6 +53,7 @@ struct llama_watch {
 	/* a stage that a following bias or scale of the same name may still change */
 	struct trace_record pending;
 	bool has_pending;
+	int n_records;		/* handed on in this decode */
 	float *buf;		/* its values in logical order, [cap] */
 	size_t cap;
 };
@@ -68,7 +69,7 @@ struct engine {
 	uint64_t calls[LLAMA_OPS_MAX][LLAMA_TYPES_MAX];
 	int (*on_note)(void *ctx, const char *line);
 	void *note_ctx;
-	char last_error[LLAMA_LINE_MAX];	/* the reference's own last words */
+	char first_error[LLAMA_LINE_MAX];	/* of a request, in the reference's own words */
 	char line[LLAMA_LINE_MAX];		/* a log line that is not finished */
 	int line_level;
 	int n_notes;		/* warnings handed on since the request began */

@@ -15,6 +15,7 @@ void llama_watch_begin(struct llama_watch *w, int pos0, int n_tokens, int seq)
 	w->rc = 0;
 	w->err = ERR_NONE;
 	w->has_pending = false;
+	w->n_records = 0;
 	memset(w->seen, 0, sizeof(w->seen));
 	for (int i = 0; i < w->n_over; i++)
 		w->over[i].done = false;
@@ -38,6 +39,7 @@ static int flush(struct llama_watch *w)
 	shape[0] = p->shape[0] - w->row0;
 	trace_describe(&r, p->stage, p->layer, w->seq, p->dtype, p->n_dims, shape,
 		       w->buf + w->row0 * width);
+	w->n_records++;
 	w->rc = w->on_trace(w->ctx, &r, w->values ? w->buf + w->row0 * width : NULL);
 	return w->rc;
 }
@@ -292,5 +294,10 @@ int llama_watch_end(struct engine *g, struct err *e)
 			return err_set(e, EXIT_INFERENCE,
 				       "the reference computed no tensor for stage %s of layer %d",
 				       trace_stage_name(w->over[i].stage), w->over[i].layer);
-	return w->only_layer == INT_MIN ? missing(g, e) : 0;
+	if (w->only_layer == INT_MIN)
+		return missing(g, e);
+	if (w->n_records == 0)
+		return err_set(e, EXIT_USAGE, "this model computes no such stage in layer %d",
+			       w->only_layer);
+	return 0;
 }
