@@ -339,6 +339,9 @@ SHELL_TESTS = \
 # tests/fuzz/NAME.c
 FUZZERS = \
 	gguf \
+	http_head \
+	models_lock \
+	partlog \
 	template \
 	tokenizer \
 	tokenizer_json \

@@ -56,6 +56,7 @@ static int failed(const struct partlog *j, const char *what, struct err *e)
 
 static bool take(struct partlog_state *s, const uint8_t *p)
 {
+	struct digest d;
 	int64_t a = (int64_t)get(p + 8, 8), b = (int64_t)get(p + 16, 8);
 
 	switch (get(p + 4, 4)) {
@@ -65,10 +66,11 @@ static bool take(struct partlog_state *s, const uint8_t *p)
 		ranges_add(&s->on_disk, a, b);
 		return true;
 	case DIGEST:
-		if (!ranges_has(&s->on_disk, 0, a))
+		digest_restore(&d, p + 24);
+		if (a < 0 || (int64_t)d.bytes != a || !ranges_has(&s->on_disk, 0, a))
 			return false;
-		digest_restore(&s->digest, p + 24);
-		return (int64_t)s->digest.bytes == a;
+		s->digest = d;
+		return true;
 	case SOURCE:
 		s->source = (uint64_t)a;
 		memcpy(s->etag, p + 24, PARTLOG_ETAG_MAX);
