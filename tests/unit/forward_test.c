@@ -7,7 +7,7 @@
 #include "golden.h"
 #include "test.h"
 
-enum { T = 45, GREEDY = 4 };
+enum { T = 39, GREEDY = 4 };
 
 static char path[] = "/tmp/forward_test.XXXXXX";
 static struct golden_ids ids;
@@ -36,7 +36,8 @@ static bool same(struct floats a, struct floats b)
 	return a.n == b.n && a.n > 0 && memcmp(a.x, b.x, (size_t)a.n * sizeof(float)) == 0;
 }
 
-static void check_variants(const char *name, const char *profile, bool any_split)
+/* Every second variant, the others for the next model: all pairs of kinds are met. */
+static void check_variants(const char *name, const char *profile, bool any_split, size_t model)
 {
 	static const struct variant variants[] = {
 		{"2 threads", 2, 0, 0, 0, NULL},       {"5 threads", 5, 0, 0, 0, NULL},
@@ -50,7 +51,7 @@ static void check_variants(const char *name, const char *profile, bool any_split
 	int n = 0;
 	for (size_t i = 0; i < sizeof(variants) / sizeof(variants[0]); i++) {
 		const struct variant *v = &variants[i];
-		if (!any_split && (v->batch || v->ubatch))
+		if ((!any_split && (v->batch || v->ubatch)) || (i + model) % 2)
 			continue;
 		struct floats got = run(profile, v, false);
 		if (got.n == 0 && v->isa)	/* this CPU has it not */
@@ -60,7 +61,7 @@ static void check_variants(const char *name, const char *profile, bool any_split
 			snprintf(differs + strlen(differs), sizeof(differs) - strlen(differs), " %s;", v->what);
 		free(got.x);
 	}
-	CHECK(want.n > 0 && n >= 4 && !differs[0], "%s, %s: %d ways, one result%s%s", name, profile, n,
+	CHECK(want.n > 0 && n >= 2 && !differs[0], "%s, %s: %d ways, one result%s%s", name, profile, n,
 	      differs[0] ? "; other:" : "", differs);
 	free(want.x);
 }
@@ -84,34 +85,34 @@ static void check_models(void)
 		const char *preset, *weights;
 		struct fixture_options shape;
 	} all[] = {
-		{"tiny-bitnet", "i2_s", {.n_layer = 2}},
-		{"tiny-bitnet", "i2_s", {.n_embd = 384, .n_head = 6, .n_kv_head = 3, .n_ff = 640, .n_layer = 2}},
-		{"tiny-bitnet-silu", "tq2_0", {.n_layer = 2}},
+		{"tiny-bitnet", "i2_s", {.n_layer = 1}},
+		{"tiny-bitnet", "i2_s", {.n_embd = 384, .n_head = 6, .n_kv_head = 3, .n_ff = 640, .n_layer = 1}},
+		{"tiny-bitnet-silu", "tq2_0", {.n_layer = 1}},
 		{"tiny-bitnet-silu", "tq1_0", {.n_embd = 512, .n_head = 4, .n_kv_head = 1, .n_layer = 1}},
-		{"tiny-llama", "f32", {.n_layer = 2}},
-		{"tiny-llama", "f16", {.n_embd = 192, .n_head = 3, .n_kv_head = 3, .n_ff = 352, .n_layer = 2}},
-		{"tiny-llama", "bf16", {.n_layer = 2}},
-		{"tiny-llama", "q8_0", {.n_embd = 320, .n_head = 5, .n_kv_head = 1, .n_ff = 416, .n_layer = 2}},
-		{"tiny-llama", "q4_0", {.n_layer = 2}},
+		{"tiny-llama", "f32", {.n_layer = 1}},
+		{"tiny-llama", "f16", {.n_embd = 192, .n_head = 3, .n_kv_head = 3, .n_ff = 352, .n_layer = 1}},
+		{"tiny-llama", "bf16", {.n_layer = 1}},
+		{"tiny-llama", "q8_0", {.n_embd = 320, .n_head = 5, .n_kv_head = 1, .n_ff = 416, .n_layer = 1}},
+		{"tiny-llama", "q4_0", {.n_layer = 1}},
 		{"tiny-llama", "q5_1", {.n_layer = 1}},
-		{"tiny-llama", "q4_k_m", {.n_layer = 2}},
-		{"tiny-llama", "q6_k", {.n_layer = 2}},
+		{"tiny-llama", "q4_k_m", {.n_layer = 1}},
+		{"tiny-llama", "q6_k", {.n_layer = 1}},
 		{"tiny-llama3", "f16", {.n_layer = 1}},
 		{"tiny-llama-yarn", "q8_0", {0}},
-		{"tiny-qwen2", "f16", {.n_layer = 2}},
-		{"tiny-qwen3", "q4_k", {.n_layer = 2}},
+		{"tiny-qwen2", "f16", {.n_layer = 1}},
+		{"tiny-qwen3", "q4_k", {.n_layer = 1}},
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		char name[64];
 		if (!make(all[i].preset, all[i].weights, i, &all[i].shape))
 			continue;
 		snprintf(name, sizeof(name), "%s %s (%zu)", all[i].preset, all[i].weights, i);
-		check_variants(name, "ggml-avx2", true);
+		check_variants(name, "ggml-avx2", true, i);
 		/* bitnet.cpp's wider lanes leave a remainder that depends on the split, as recorded */
 		if (i % 3 == 0)
-			check_variants(name, "ggml-avx512", strcmp(all[i].weights, "i2_s") != 0);
+			check_variants(name, "ggml-avx512", strcmp(all[i].weights, "i2_s") != 0, i / 3);
 		if (i % 4 == 1)
-			check_variants(name, "ggml-fp16", strcmp(all[i].weights, "i2_s") != 0);
+			check_variants(name, "ggml-fp16", strcmp(all[i].weights, "i2_s") != 0, i / 4);
 	}
 }
 
@@ -185,7 +186,7 @@ static void check_answers(void)
 	ask(&m, (struct engine_eval){.n_greedy = GREEDY, .trace_stages = ~(uint64_t)0, .on_trace = on_trace},
 	    &traced, &e);
 	CHECK(traced.n == all.n && memcmp(traced.rows, all.rows, (size_t)all.n * row) == 0 &&
-	      traced.n_records == (3 + GREEDY - 1) * (3 * 19 + 3),
+	      traced.n_records == ((T + 19) / 20 + GREEDY - 1) * (3 * 19 + 3),
 	      "traced: the same logits, %d records", traced.n_records);
 	int rc = ask(&m, (struct engine_eval){.n_greedy = GREEDY}, &cut, &e);
 	CHECK(rc == 0, "evaluates again");
@@ -211,15 +212,15 @@ static void check_refusals(void)
 	struct golden_model m;
 	struct answers a = {0};
 	struct err e = ERR_NONE;
-	golden_open_with(&m, path, "ggml-avx2", NULL, NULL, 1, &(struct session_options){.n_ctx = 46});
+	golden_open_with(&m, path, "ggml-avx2", NULL, NULL, 1, &(struct session_options){.n_ctx = 40});
 	CHECK(ask(&m, (struct engine_eval){.n_greedy = 3}, &a, &e) == -EXIT_INFERENCE && a.n == 0,
 	      "more than the context holds");
-	CHECK_STR(e.msg, "45 prompt tokens and 2 more to decode do not fit the context of 46 positions; "
+	CHECK_STR(e.msg, "39 prompt tokens and 2 more to decode do not fit the context of 40 positions; "
 			 "open the model with a larger one", "and says so");
 	free(a.rows);
 	a = (struct answers){0};
 	e = ERR_NONE;
-	CHECK(ask(&m, (struct engine_eval){.n_greedy = 2}, &a, &e) == 0 && a.n == 46, "exactly full");
+	CHECK(ask(&m, (struct engine_eval){.n_greedy = 2}, &a, &e) == 0 && a.n == 40, "exactly full");
 	free(a.rows);
 	a = (struct answers){0};
 	int32_t kept = ids.id[30];
