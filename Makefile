@@ -283,6 +283,7 @@ ASSAY_MAIN = orchestrator/main.o
 # ---- tests --------------------------------------------------------------------------------
 # tests/unit/NAME_test.c, each a program of its own; prints lines "ok - …", "not ok - …", "skip - …"
 UNIT_TESTS = \
+	build_log \
 	cli \
 	client \
 	compare \
@@ -303,6 +304,7 @@ UNIT_TESTS = \
 	oracle_golden \
 	replay \
 	scenario \
+	self_check \
 	serve \
 	sign \
 	stats \
@@ -318,7 +320,8 @@ UNIT_TESTS = \
 # programs that tests start
 TEST_PROGRAMS = \
 	digest_bench \
-	fake_worker
+	fake_worker \
+	silu_reference
 
 # shell tests: tests/NAME.sh, same output lines
 SHELL_TESTS = \
@@ -333,6 +336,7 @@ SHELL_TESTS = \
 	infer \
 	logits \
 	models \
+	references \
 	sweep \
 	tokenize
 

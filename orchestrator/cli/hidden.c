@@ -4,6 +4,7 @@
 #include "provision/sandbox.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -23,6 +24,7 @@ static int become(char **argv)
 
 int hidden_main(int argc, char **argv)
 {
+	signal(SIGXFSZ, SIG_IGN);
 	if (argc > 1 && strcmp(argv[1], "__clone") == 0)
 		return clone_child_main();
 	if (argc > 2 && strcmp(argv[1], "__exec") == 0)

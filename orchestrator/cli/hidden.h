@@ -3,6 +3,8 @@
 #define ASSAY_HIDDEN_H
 
 /*
+ * Also has a write beyond a size limit answer EFBIG instead of killing, here and in children.
+ *
  * __clone	clone_child_main
  * __exec P …	dies with its parent and becomes P
  * −1 when argv is none of them, else the exit code.

@@ -110,6 +110,8 @@ void build_log_digest(struct build_digest *d, const char *text, const char *root
 			plain(d->command, sizeof(d->command), line, root);
 		command_next = strncmp(line, "FAILED: ", 8) == 0;
 		is_error = looks_like_error(line);
+		if (more > 0 && strncmp(line, "-- ", 3) == 0)
+			more = 0;
 		if (more > 0 && line[strspn(line, " ")]) {
 			size_t at = strlen(d->errors[d->n_errors - 1]);
 

@@ -107,7 +107,10 @@ int reference_look(struct reference *r, const char *name, bool speed, struct err
 	x = references_lock_entry(&lock, name);
 	if (!x) {
 		references_lock_free(&lock);
-		return err_set(e, EXIT_USAGE, "no reference is called \"%s\"; see `assay doctor`", name);
+		return err_set(e, EXIT_NO_REFERENCE,
+			       "no engine and no reference is called \"%s\"; `assay doctor` lists the "
+			       "references, exec:COMMAND runs any program",
+			       name);
 	}
 	status = paths_cache(root, sizeof(root), e);
 	if (status == 0)

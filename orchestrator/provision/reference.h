@@ -57,7 +57,8 @@ struct reference {
 
 /*
  * Fills *r for a name of the references lockfile. 0 also when it is not usable: r->state says
- * so. Negative: unreadable cache (EXIT_INTERNAL), unknown name (EXIT_USAGE).
+ * so. Negative: unreadable cache (EXIT_INTERNAL), broken lockfile (EXIT_USAGE), unknown name
+ * (EXIT_NO_REFERENCE).
  */
 int reference_look(struct reference *r, const char *name, bool speed, struct err *e);
 

@@ -463,6 +463,8 @@ int reference_build(const struct reference_build_options *o, struct reference_bu
 	j->out = out;
 	j->e = e;
 	r = reference_look(&out->reference, o->name, o->speed, e);
+	if (r == -EXIT_NO_REFERENCE)
+		r = -(e->code = EXIT_USAGE);	/* there is nothing of that name to provide */
 	if (r == 0)
 		r = references_lock_load(lock, NULL, e);
 	if (r < 0)

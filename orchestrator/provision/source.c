@@ -370,6 +370,7 @@ static void source_key(const struct job *j, const char *commit, char hex[65])
 
 	digest_key_text(k, "assay source 2");
 	digest_key_text(k, commit);
+	digest_key_text(k, j->o->rev ? NULL : x->tree);
 	digest_key_text(k, j->o->rev ? j->o->repo : NULL);
 	for (int i = 0; i < x->n_submodules; i++) {
 		digest_key_text(k, x->submodules[i].path);

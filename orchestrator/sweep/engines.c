@@ -73,12 +73,6 @@ static int find_reference(struct reference *r, const char *engine, struct err *e
 	bool speed = n > k && strcmp(engine + n - k, suffix) == 0;
 
 	snprintf(name, sizeof(name), "%.*s", (int)(speed ? n - k : n), engine);
-	if (!reference_known(name))
-		return err_set(
-		    e, EXIT_NO_REFERENCE,
-		    "no engine and no reference is called \"%s\"; `assay doctor` lists the "
-		    "references, exec:COMMAND runs any program",
-		    engine);
 	return reference_find(r, name, speed, false, e);
 }
 

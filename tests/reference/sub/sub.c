@@ -1,0 +1,5 @@
+int sub_answer(void);
+int sub_answer(void)
+{
+	return 42;
+}

@@ -1,0 +1,384 @@
+#!/usr/bin/env bash
+# References from clone to installed worker, with a small CMake project and a submodule made here as
+# git repositories: drift, hostile repositories, every known build failure, kill -9 at each stage,
+# two builders at once, a full disk, and git http-backend behind nginx. The project builds a real
+# library and loads no model, so its self-check fails and its builds end with 5 where all is well.
+set -u
+B=${B:-build/cc}
+A=$PWD/$B/assay
+SRC=$PWD/tests/reference
+T=$(mktemp -d)
+trap 'rm -rf "$T"' EXIT
+export HOME=$T/home ASSAY_CACHE=$T/cache ASSAY_REFERENCES_LOCK=$T/lock.json ASSAY_CCACHE=0
+unset BITNET_CPP_DIR CC CXX XDG_CACHE_HOME
+export -n BITNET_CPP_REPO BITNET_CPP_REV
+mkdir -p "$HOME"
+git config --global user.name t
+git config --global user.email t@example.org
+git config --global protocol.file.allow always
+git config --global init.defaultBranch main
+
+check() { # description, then a command that must succeed
+	local what=$1
+	shift
+	if "$@" >"$T/why" 2>&1; then echo "ok - $what"; else
+		echo "not ok - $what"
+		tail -n 15 "$T/why" "$T/err" 2>/dev/null | sed 's/^/    /'
+	fi
+}
+exits() { # wanted code, command …
+	local want=$1 got
+	shift
+	"$@" >"$T/out" 2>"$T/err" </dev/null
+	got=$?
+	[ $got -eq "$want" ] || { echo "exit $got, expected $want: $*"; return 1; }
+}
+has() { grep -qF -- "$2" "$1" || { echo "no \"$2\" in $1"; return 1; }; }
+lacks() { ! grep -qF -- "$2" "$1" || { echo "\"$2\" in $1"; return 1; }; }
+says() { has "$T/err" "$1"; }
+
+# ---- the repositories -----------------------------------------------------------------------
+cp -r "$SRC/sub" "$T/sub"
+git -C "$T/sub" init -q && git -C "$T/sub" add . && git -C "$T/sub" commit -qm sub
+SUB=$(git -C "$T/sub" rev-parse HEAD)
+mkdir "$T/root"
+cp -r "$SRC/CMakeLists.txt" "$SRC/include" "$SRC/src" "$T/root"
+R="git -C $T/root"
+$R init -q && $R submodule add -q "$T/sub" 3rdparty/sub && $R add . && $R commit -qm root
+GOOD=$($R rev-parse HEAD)
+TREE=$($R rev-parse 'HEAD^{tree}')
+entries=()
+entry() { # name, commit, further fields of the entry as JSON text
+	entries+=("{\"name\":\"$1\",\"kind\":\"llama.h\",\"summary\":\"tiny\",\"url\":\"${URL:-$T/root}\",
+		\"commit\":\"$2\",\"submodules\":[${SUBMODULES-{\"path\":\"3rdparty/sub\",
+		\"url\":\"$T/sub\",\"commit\":\"$SUB\"\}}],\"target\":\"llama\",\"library\":\"llama\",
+		\"include\":\"include\",\"compilers\":\"gcc clang\",\"capabilities\":[\"llama:f32\"]${3:+,$3}}")
+}
+write_lock() {
+	local IFS=,
+	printf '{"version":1,"references":[%s]}\n' "${entries[*]}" >"$T/lock.json"
+}
+# a commit on a branch of its own, its changes made by the command, becomes an entry of that name
+fault() { # name, command …; the entry's further fields in $FIELDS
+	local name=$1
+	shift
+	$R checkout -q -B "$name" "$GOOD"
+	(cd "$T/root" && "$@") && $R add -A && $R commit -qm "$name"
+	entry "$name" "$($R rev-parse HEAD)" "${FIELDS:-}"
+}
+
+entry tiny "$GOOD" "\"tree\":\"$TREE\""
+fault missing-lut-header sed -i '1i #include "bitnet-lut-kernels.h"' src/ggml-bitnet-mad.cpp
+fault missing-const sed -i 's/const int8_t \* y_col/int8_t * y_col/' src/ggml-bitnet-mad.cpp
+fault missing-chrono sed -i 's/#include <chrono>/#include <ctime>/' src/time.cpp
+undefined() {
+	sed -i 's/sub_answer()/no_such_call()/' src/llama.c
+	echo 'target_link_options(llama PRIVATE -Wl,--no-undefined)' >>CMakeLists.txt
+}
+fault undefined-reference undefined
+fault no-clang sed -i '1i set(CMAKE_C_COMPILER clang-99)' CMakeLists.txt
+fault no-cmake sed -i 's/VERSION 3.14/VERSION 99.1/' CMakeLists.txt
+fault no-cxx-library sed -i '1i #include <cstdinteger>' src/time.cpp
+die() {
+	printf '#!/bin/sh\nkill -9 $$\n' >die.sh && chmod +x die.sh
+	sed -i '/^add_library/i set(CMAKE_C_FLAGS "-wrapper ${CMAKE_SOURCE_DIR}/die.sh")' CMakeLists.txt
+}
+fault compiler-killed die
+fault old-instruction-set sh -c 'cat >src/time.cpp <<X
+#include <immintrin.h>
+extern "C" __m256i tiny_now(__m256i a);
+extern "C" __m256i tiny_now(__m256i a) { return _mm256_add_epi8(a, a); }
+X
+sed -i "/^add_library/i set(CMAKE_CXX_FLAGS \"-mno-avx2\")" CMakeLists.txt'
+SUBMODULES="{\"path\":\"3rdparty/sub\",\"url\":\"$T/sub\",\"skip\":\"to see what happens\"}" \
+	entry missing-submodule "$GOOD"
+
+# hostile repositories
+fault traversal git config -f .gitmodules submodule.3rdparty/sub.path ../../outside
+fault url-command git config -f .gitmodules submodule.3rdparty/sub.url 'ext::sh -c "touch /tmp/x"'
+fault url-option git config -f .gitmodules submodule.3rdparty/sub.url '--upload-pack=touch x'
+fault update-command git config -f .gitmodules submodule.3rdparty/sub.update '!touch x'
+fault other-url git config -f .gitmodules submodule.3rdparty/sub.url https://example.org/evil.git
+fault link-out ln -s ../../../../etc/passwd src/passwd
+fault filters sh -c 'echo "* filter=evil text eol=crlf ident" >.gitattributes; echo "\$Id\$" >ident.txt'
+SUBMODULES="{\"path\":\"3rdparty/sub\",\"url\":\"$T/sub\",\"commit\":\"$GOOD\"}" entry sub-drift "$GOOD"
+SUBMODULES="" entry sub-unknown "$GOOD"
+entry drift 1111111111111111111111111111111111111111
+entry tree-drift "$GOOD" '"tree":"2222222222222222222222222222222222222222"'
+
+# slow enough at every stage to be killed there; in a repository of its own, the others stay small
+cp -r "$T/root" "$T/slow"
+R="git -C $T/slow"
+slow() {
+	head -c 16000000 /dev/urandom >blob.bin
+	sed -i '/^add_library/i execute_process(COMMAND sleep 1)' CMakeLists.txt
+	sed -i 's/^\tCOMMAND sh/\tCOMMAND sleep 1 COMMAND sh/' CMakeLists.txt
+}
+$R checkout -q "$GOOD" && (cd "$T/slow" && slow) && $R checkout -q -b slow && $R add -A && $R commit -qm slow
+URL=$T/slow entry slow "$($R rev-parse HEAD)"
+R="git -C $T/root"
+$R checkout -q main
+write_lock
+
+# ---- it works -------------------------------------------------------------------------------
+check "a reference that computes nothing fails its self-check: exit 5" exits 5 "$A" fetch-cpp tiny
+check "the self-check says what the reference said" says "this tiny reference loads no model"
+check "it is not used" says "it is not used"
+check "the sandbox is told" says "sandbox: rlimits no-new-privs"
+check "allowed explicitly: exit 0" exits 0 "$A" fetch-cpp tiny --allow-bad-reference
+check "nothing had to be done again" has "$T/out" "nothing to do"
+check "a run that needs it: exit 5" exits 5 "$A" logits --engine tiny --model x.gguf --prompt x
+check "doctor --backend: exit 3" exits 3 "$A" doctor --backend tiny
+check "no .git, no objects in the source tree" test -z "$(find "$T/cache/references/sources" \
+	-name '.git' -o -name '*.pack')"
+check "the manifest has commit, tree, compiler" has "$T/cache/references/by-name/tiny/manifest.json" \
+	"\"commit\": \"$GOOD\""
+check "what is written is the commit's tree" has "$T/cache/references/by-name/tiny/manifest.json" \
+	"\"tree\": \"$TREE\""
+check "nothing is left in work" test -z "$(find "$T/cache/references/work" -mindepth 1 -not -name '*.lock')"
+
+# recorded CPU features that this CPU lacks
+sed -i 's/"cpu_features": ""/"cpu_features": "avx2 quantumavx"/' "$T"/cache/references/by-name/tiny/manifest.json
+check "a CPU without a recorded feature: refused, not SIGILL" exits 3 "$A" logits --engine tiny \
+	--model x.gguf --prompt x
+check "the feature is named" says "quantumavx"
+rm -rf "$T/cache/references/"*/manifest.json
+
+# ---- drift and hostility --------------------------------------------------------------------
+refused() { # entry, sentence [, exit code]
+	check "$1: refused" exits "${3:-13}" "$A" fetch-cpp "$1"
+	check "$1: says why" says "$2"
+}
+refused drift "commit 1111111111111111111111111111111111111111 is pinned and not there"
+check "drift: names the other commit" grep -qE 'has [0-9a-f]{40}' "$T/err"
+refused tree-drift "the lock says 2222222222222222222222222222222222222222"
+refused sub-drift "the tree wants $SUB, the lock pins $GOOD"
+refused sub-unknown "a submodule 3rdparty/sub at $SUB that the lock does not name"
+refused traversal "submodule path leaves the tree"
+refused url-command "submodule URL runs a helper program"
+refused url-option "submodule URL is an option"
+refused update-command "submodule update runs a command"
+refused other-url "its URL is https://example.org/evil.git, the lock allows $T/sub"
+refused link-out "link src/passwd leaves the tree"
+check "--rev: another commit is taken and called so" exits 5 "$A" fetch-cpp tiny --rev filters
+check "not the pinned one" says "not the pinned source"
+check "ssh URLs are refused" exits 64 "$A" fetch-cpp drift --repo ssh://example.org/x
+check "http is refused but on loopback" exits 64 "$A" fetch-cpp drift --repo http://example.org/x
+
+# hooks, filters, templates and configuration of the user have no say
+mkdir -p "$T/hooks"
+for h in post-checkout post-merge reference-transaction pre-auto-gc; do
+	printf '#!/bin/sh\ntouch %s/hooked\n' "$T" >"$T/hooks/$h"
+	chmod +x "$T/hooks/$h"
+done
+mkdir -p "$T/template/hooks" && cp "$T"/hooks/* "$T/template/hooks"
+git config --global core.hooksPath "$T/hooks"
+git config --global init.templateDir "$T/template"
+git config --global filter.evil.smudge "touch $T/filtered; cat"
+git config --global filter.evil.required true
+git config --global core.autocrlf true
+rm -f "$T/hooked"
+check "a tree with filters builds as it is" exits 5 "$A" fetch-cpp filters
+check "no hook ran" test ! -e "$T/hooked"
+check "no filter ran" test ! -e "$T/filtered"
+tree=$(ls -d "$T"/cache/references/sources/*/tree | while read -r d; do [ -e "$d/ident.txt" ] && echo "$d"; done)
+check "bytes are the repository's: no CRLF, no \$Id" sh -c "! grep -q \$'\\r' '$tree/ident.txt' && grep -qxF '\$Id\$' '$tree/ident.txt'"
+check "--git cli: neither hook nor filter" sh -c "rm -rf '$T/cache/references/sources' '$T/cache/references/by-name' &&
+	'$A' fetch-cpp filters --git cli >/dev/null 2>'$T/err'; test \$? -eq 5 && test ! -e '$T/hooked' && test ! -e '$T/filtered'"
+git config --global --unset core.hooksPath
+git config --global --unset init.templateDir
+git config --global --unset core.autocrlf
+git config --global "url.$T/root.insteadOf" https://example.org/tiny
+rm -rf "$T/cache/references/sources"
+check "url.<base>.insteadOf is honoured" exits 5 "$A" fetch-cpp tiny --repo https://example.org/tiny
+check "and the clone came from there" says "commit $GOOD"
+
+# archives
+git -C "$T/root" archive --prefix=tiny-1/ -o "$T/tiny.tar.gz" "$GOOD"
+rm -rf "$T/cache/references/sources"
+check "an archive without the submodule's files is not the pinned tree" exits 13 "$A" fetch-cpp tiny \
+	--archive "$T/tiny.tar.gz"
+check "both tree ids are named" says "the lock pins tree $TREE"
+
+# ---- every known failure --------------------------------------------------------------------
+fails() { # entry = signature [, something from the log]
+	check "$1: exit 5" exits 5 "$A" fetch-cpp "$1"
+	check "$1: recognised" says "known failure \"$1\""
+	[ $# -lt 2 ] || check "$1: the first error is shown" says "$2"
+}
+fails missing-lut-header "ggml-bitnet-mad.cpp:1"
+fails missing-const "ggml-bitnet-mad.cpp:6"
+fails missing-chrono "time.cpp:5"
+fails undefined-reference "no_such_call"
+fails no-clang "clang-99"
+fails no-cmake "99.1"
+fails no-cxx-library "cstdinteger"
+fails compiler-killed "Killed signal"
+fails old-instruction-set "time.cpp"
+fails missing-submodule "CMakeLists.txt"
+check "the failing command is shown" sh -c "'$A' fetch-cpp missing-chrono 2>&1 | grep -q 'failing command: .*time.cpp'"
+check "the whole log is kept" test -s "$T/cache/references/logs/missing-chrono-compile.log"
+check "CC and CXX come first and are told" sh -c "CC=$T/none CXX=$T/none '$A' fetch-cpp tiny --explain | grep -qF '$T/none: not in PATH'"
+mkdir -p "$T/bin"
+for p in sh git uname; do ln -sf "$(command -v $p)" "$T/bin/$p"; done
+check "no compiler at all: exit 5" exits 5 env PATH="$T/bin" "$A" fetch-cpp tiny --rebuild
+check "what was tried is told" says "clang: not in PATH"
+for p in gcc g++ cc c++ as ld; do ln -sf "$(command -v $p)" "$T/bin/$p"; done
+check "no cmake: exit 5" exits 5 env PATH="$T/bin" "$A" fetch-cpp tiny --rebuild
+check "cmake is named" says "cmake is not in PATH"
+ln -sf "$(command -v cmake)" "$T/bin/cmake"
+check "neither ninja nor make: exit 5" exits 5 env PATH="$T/bin" "$A" fetch-cpp tiny --rebuild
+check "both are named" says "neither ninja nor make"
+ln -sf "$(command -v make)" "$T/bin/make"
+for p in nm ar ranlib objcopy objdump strip readelf dlltool addr2line echo rm; do
+	command -v $p >/dev/null && ln -sf "$(command -v $p)" "$T/bin/$p"
+done
+check "with make instead of ninja it builds" exits 5 env PATH="$T/bin" "$A" fetch-cpp tiny --rebuild
+check "and comes to the self-check" says "self-check failed"
+if command -v clang >/dev/null; then
+	rm -f "$T"/bin/{gcc,g++,cc,c++}
+	n=$(ls /usr/bin | grep -oE '^clang-[0-9]+$' | head -1)
+	ln -sf "$(command -v "$n")" "$T/bin/$n"
+	ln -sf "$(command -v "clang++-${n#clang-}")" "$T/bin/clang++-${n#clang-}"
+	check "only $n: it is found" sh -c "PATH='$T/bin' '$A' fetch-cpp tiny --explain | grep -q '$n + clang++-'"
+fi
+
+# ---- patches and generated files ------------------------------------------------------------
+digest() { printf '%s\0' "$@" | sha256sum | cut -c1-64; }
+mad=src/ggml-bitnet-mad.cpp
+find="  int8_t * y_col = y + col * n;" replace="  const int8_t * y_col = y + col * n;"
+patch() { # name, from, until
+	echo "\"patches\":[{\"name\":\"$1\",\"sha256\":\"$(digest $mad "$find" "$replace")\",\"why\":\"test\",
+		\"from\":\"$2\",\"until\":\"$3\",\"edits\":[{\"file\":\"$mad\",\"find\":\"$find\",\"replace\":\"$replace\"}]}]"
+}
+broken=$($R rev-parse missing-const)
+$R checkout -q missing-const && $R commit -q --allow-empty -m later && later=$($R rev-parse HEAD)
+$R checkout -q main
+entry in-range "$later" "$(patch in-range "$broken" 3333333333333333333333333333333333333333)"
+entry in-range-closed "$broken" "$(patch closed "${GOOD:0:10}" "$later")"
+entry after-range "$later" "$(patch after "${GOOD:0:10}" "$broken")"
+entry generated "$($R rev-parse missing-lut-header)" \
+	'"files":[{"path":"include/bitnet-lut-kernels.h","copy_of":"include/ggml-backend.h","why":"test"}]'
+entries+=("$(printf '%s' "${entries[0]}" | sed 's/"name":"tiny"/"name":"badpatch","patches":[{"name":"p","sha256":"00","why":"x","edits":[]}]/')")
+write_lock
+check "a patch whose hash is wrong: the lockfile is refused" exits 64 "$A" fetch-cpp tiny
+check "with reference and patch" says 'reference "badpatch", p: "sha256" does not fit'
+unset 'entries[-1]'
+write_lock
+check "in the range (its end not fetched): applied, builds" exits 5 "$A" fetch-cpp in-range
+check "in-range comes to the self-check" says "self-check failed"
+check "in a closed range: applied, builds" exits 5 "$A" fetch-cpp in-range-closed
+check "in-range-closed comes to the self-check" says "self-check failed"
+check "after the range: left out, does not build" exits 5 "$A" fetch-cpp after-range
+check "after-range fails as the unpatched one" says 'known failure "missing-const"'
+check "a generated file is made" exits 5 "$A" fetch-cpp generated
+check "and the build gets past it" says "self-check failed"
+
+# ---- two builders, kill -9, a full disk -----------------------------------------------------
+fresh() { rm -rf "$T/cache/references"; }
+fresh
+export COUNT_FILE=$T/count
+rm -f "$COUNT_FILE"
+"$A" fetch-cpp slow >"$T/a.out" 2>"$T/a.err" &
+one=$!
+"$A" fetch-cpp slow >"$T/b.out" 2>"$T/b.err" &
+two=$!
+wait $one; a=$?
+wait $two; b=$?
+check "two builders of one key: both end well" test $a$b = 55
+check "and the library was linked once" test "$(wc -l <"$COUNT_FILE")" -eq 1
+check "the other one waited and said so" grep -q "waiting for another builder (process" "$T/a.err" "$T/b.err"
+
+kill_at() { # stage, text in the events that shows it
+	fresh
+	"$A" fetch-cpp slow --events jsonl >"$T/k.out" 2>"$T/k.err" &
+	local pid=$! i
+	for i in $(seq 400); do
+		grep -qE "$2" "$T/k.err" && break
+		sleep 0.02
+	done
+	check "kill -9 during $1: it was there" grep -qE "$2" "$T/k.err"
+	kill -9 $pid
+	wait $pid 2>/dev/null
+	check "kill -9 during $1: nothing half is installed" test ! -e "$T/cache/references/by-name/slow"
+	check "kill -9 during $1: a re-run completes" exits 5 "$A" fetch-cpp slow
+	check "kill -9 during $1: and comes to the self-check" says "self-check failed"
+	check "kill -9 during $1: nothing is left over" test -z \
+		"$(find "$T/cache/references/work" -mindepth 1 -not -name '*.lock' -not -name 'check-*')"
+}
+kill_at clone '"objects": ?[0-9]'
+kill_at checkout '"files": ?[1-9]'
+kill_at configure '"what":"configure"'
+kill_at compile '"what":"compile"'
+kill_at install 'libraries: configured'
+unset COUNT_FILE
+
+fresh
+check "a full disk (file size limit): exit 18" exits 18 bash -c "ulimit -f 4000; exec '$A' fetch-cpp slow"
+check "and a re-run with room completes" exits 5 "$A" fetch-cpp slow
+if [ "$(id -u)" -eq 0 ] && mkdir "$T/small" && mount -t tmpfs -o size=24m none "$T/small" 2>/dev/null; then
+	check "a full tmpfs: exit 18" exits 18 env ASSAY_CACHE="$T/small" "$A" fetch-cpp slow
+	umount "$T/small"
+else
+	echo "skip - a full tmpfs # mounting is not allowed here"
+fi
+
+# ---- git http-backend behind a web server ---------------------------------------------------
+if command -v nginx >/dev/null && command -v fcgiwrap >/dev/null; then
+	port=$((20000 + RANDOM % 20000))
+	git clone -q --bare "$T/root" "$T/www/root.git"
+	mkdir -p "$T/nginx"
+	cat >"$T/nginx/conf" <<-X
+		daemon off; pid $T/nginx/pid; error_log $T/nginx/error.log; worker_processes 1;
+		events { worker_connections 64; }
+		http { access_log $T/nginx/access.log; client_body_temp_path $T/nginx/b; proxy_temp_path $T/nginx/p;
+		fastcgi_temp_path $T/nginx/f; uwsgi_temp_path $T/nginx/u; scgi_temp_path $T/nginx/s;
+		server { listen 127.0.0.1:$port; location / {
+			fastcgi_pass unix:$T/nginx/sock; fastcgi_param SCRIPT_FILENAME $(git --exec-path)/git-http-backend;
+			fastcgi_param GIT_PROJECT_ROOT $T/www; fastcgi_param GIT_HTTP_EXPORT_ALL 1;
+			fastcgi_param PATH_INFO \$uri; fastcgi_param QUERY_STRING \$query_string;
+			fastcgi_param REQUEST_METHOD \$request_method; fastcgi_param CONTENT_TYPE \$content_type;
+			fastcgi_param REMOTE_USER x; fastcgi_param HTTP_CONTENT_ENCODING \$http_content_encoding;
+		} } }
+	X
+	[ "$(id -u)" -eq 0 ] && sed -i "1i user root;" "$T/nginx/conf"
+	git config --global --add safe.directory '*'
+	fcgiwrap -s "unix:$T/nginx/sock" 2>/dev/null &
+	fcgi=$!
+	nginx -p "$T/nginx" -c "$T/nginx/conf" 2>/dev/null &
+	web=$!
+	for i in $(seq 100); do
+		[ -S "$T/nginx/sock" ] && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
+		sleep 0.05
+	done
+	fresh
+	check "smart HTTP: clone, build, self-check" exits 5 "$A" fetch-cpp tiny --repo "http://127.0.0.1:$port/root.git"
+	check "smart HTTP: the pinned commit came" says "source: commit $GOOD"
+	check "smart HTTP: it was git's own protocol" grep -q git-upload-pack "$T/nginx/access.log"
+	check "no such repository: exit 14 after retries" exits 14 "$A" fetch-cpp slow --repo "http://127.0.0.1:$port/none.git"
+	kill $web $fcgi
+	wait $web $fcgi 2>/dev/null
+else
+	echo "skip - git http-backend behind nginx # nginx or fcgiwrap is not here"
+fi
+
+# ---- pages and environment ------------------------------------------------------------------
+check "docs/references-symptoms.md is the table's page" sh -c "'$A' doctor --symptoms | cmp - docs/references-symptoms.md"
+unset ASSAY_REFERENCES_LOCK
+check "the built-in lockfile reads" exits 0 "$A" doctor --fast
+for r in bitnet bitnet-2026-03 llama; do check "doctor knows $r" has "$T/out" "$r"; done
+check "doctor as JSON" sh -c "'$A' doctor --fast --format json | python3 -m json.tool >/dev/null"
+check "no reference ready, one required: exit 3" exits 3 "$A" preflight --fast --require-cpp
+check "doctor --backend of an absent one: exit 3" exits 3 "$A" doctor --backend llama
+check "with the command that provides it" says "assay fetch-cpp llama"
+check "an unknown one: exit 64" exits 64 "$A" fetch-cpp no-such-thing
+export LD_LIBRARY_PATH="/it's here"
+for form in sh fish pwsh json github; do check "env --emit $form" exits 0 "$A" env --emit $form; done
+check "sh can read it" sh -c "eval \"\$('$A' env)\" && test \"\$ASSAY_CACHE\" = '$T/cache'"
+unset LD_LIBRARY_PATH
+check "setup without the network's reference goes on when told to" exits 0 "$A" setup --cpp-backend llama \
+	--repo "$T/root" --allow-cpp-fail
+check "and says what is not there" has "$T/out" "drifted from the lock"
+check "setup without it fails" exits 13 "$A" setup --cpp-backend llama --repo "$T/root"
+check "the models are there all the same" has "$T/out" "tier ci-light: 1 of 1 here"
+check "env.sh is written" has "$T/cache/env.sh" "export ASSAY_CACHE="
