@@ -285,6 +285,7 @@ ASSAY_MAIN = orchestrator/main.o
 UNIT_TESTS = \
 	build_log \
 	cli \
+	canonical \
 	client \
 	compare \
 	embed \

@@ -30,6 +30,7 @@ struct receipt_side {
 	int n_ids;
 	bool tokenized;			/* false: took the other side's ids */
 	const char *pieces;		/* around the first difference, or NULL */
+	const char *text;		/* of greedy, as this side reads it, or NULL */
 	const int32_t *greedy;		/* [n_greedy] */
 	int n_greedy;
 	int n_positions;		/* logits vectors received */

@@ -40,7 +40,7 @@ fake() { # mode, options …
 check "agreeing workers: exit 0" exits 0 fake good
 check "IDENTICAL, counted by position" has "$T/out" "IDENTICAL"
 check "receipt of scenario3" verdict "$T/good/scenario3/receipt.json" IDENTICAL
-for f in receipt.json logits-comparison.json report.txt tokens.json; do
+for f in receipt.json logits-comparison.json report.txt tokens.json output.txt; do
 	check "scenario1/$f is there" test -s "$T/good/scenario1/$f"
 done
 check "summary.md has the first system's columns" has "$T/good/summary.md" \

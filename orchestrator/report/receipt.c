@@ -117,6 +117,8 @@ static json_t *side_object(const struct receipt_side *s)
 	    canonical_real(s->eval_us > 0 ? 1e6 * s->n_positions / (double)s->eval_us : 0));
 	canonical_set(o, "peak_rss_bytes",
 		      s->peak_rss < 0 ? json_null() : json_integer(s->peak_rss));
+	if (s->text)
+		canonical_set(o, "text", canonical_text(s->text));
 	if (s->pieces)
 		canonical_set(o, "pieces", canonical_text(s->pieces));
 	return o;

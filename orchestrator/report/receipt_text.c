@@ -47,6 +47,8 @@ static void print_side(FILE *f, const char *role, const struct receipt_side *s)
 			fprintf(f, " %d", s->greedy[i]);
 		fprintf(f, "%s\n", s->n_greedy > ROWS_SHOWN ? " …" : "");
 	}
+	if (s->text)
+		fprintf(f, "    text %s\n", s->text);
 }
 
 static void print_tokens(FILE *f, const struct receipt *r)

@@ -332,6 +332,45 @@ static void ask_pieces(struct exchange *x, struct lane *l)
 	wire_builder_free(&b);
 }
 
+static void ask_text(struct exchange *x, struct lane *l)
+{
+	struct wire_builder b = {0};
+
+	for (int i = 0; i < x->n_sides; i++) {
+		const struct exchange_side *s = &x->sides[i];
+
+		if (s->n_greedy == 0 || !has_feature(l, i, "tokenize"))
+			continue;
+		wire_begin(&b, WIRE_DETOKENIZE);
+		wire_body(&b, s->greedy, (size_t)s->n_greedy * sizeof(*s->greedy));
+		exchange_ask(x, l, i, &b);
+	}
+	wire_builder_free(&b);
+}
+
+static void take_text(struct exchange_side *s, const struct wire_frame *f)
+{
+	size_t at = 0, n = 0;
+	uint32_t bytes;
+
+	if (f->type != WIRE_PIECES)
+		return;
+	free(s->text);
+	s->text = malloc(f->body_bytes + 1);
+	assert(s->text);
+	while (f->body_bytes - at >= sizeof(bytes)) {
+		memcpy(&bytes, f->body + at, sizeof(bytes));
+		at += sizeof(bytes);
+		if (bytes > f->body_bytes - at)
+			break;
+		for (uint32_t i = 0; i < bytes; i++)
+			if (f->body[at + i])
+				s->text[n++] = (char)f->body[at + i];
+		at += bytes;
+	}
+	s->text[n] = '\0';
+}
+
 static void tokens_differ(struct exchange *x, struct lane *l)
 {
 	token_gate_cause(x, lane_opened(l, 0), lane_opened(l, x->n_sides - 1));
@@ -426,6 +465,9 @@ static void after(struct exchange *x, struct lane *l)
 		tokens_differ(x, l);
 		return;
 	case EXCHANGE_EVALUATE:
+		x->step = EXCHANGE_TEXT;
+		break;
+	case EXCHANGE_TEXT:
 		exchange_judge(x, l);
 		return;
 	case EXCHANGE_OVER:
@@ -453,6 +495,9 @@ static void next_step(struct exchange *x, struct lane *l)
 	case EXCHANGE_EVALUATE:
 		exchange_ask_logits(x, l);
 		break;
+	case EXCHANGE_TEXT:
+		ask_text(x, l);
+		break;
 	case EXCHANGE_OVER:
 		return;
 	}
@@ -470,8 +515,11 @@ void exchange_begin(void *job, struct lane *l)
 
 static bool expected(const struct exchange *x, enum wire_type t)
 {
-	static const enum wire_type answers[] = {WIRE_OPENED, WIRE_TEMPLATED, WIRE_TOKENS,
-						 WIRE_PIECES, WIRE_DONE};
+	static const enum wire_type answers[] = {
+		[EXCHANGE_OPEN] = WIRE_OPENED,	   [EXCHANGE_TEMPLATE] = WIRE_TEMPLATED,
+		[EXCHANGE_TOKENIZE] = WIRE_TOKENS, [EXCHANGE_PIECES] = WIRE_PIECES,
+		[EXCHANGE_EVALUATE] = WIRE_DONE,   [EXCHANGE_TEXT] = WIRE_PIECES,
+	};
 
 	return t == answers[x->step] || (x->step == EXCHANGE_EVALUATE && t == WIRE_LOGITS);
 }
@@ -482,8 +530,8 @@ void exchange_frame(void *job, struct lane *l, int side, const struct wire_frame
 
 	if (x->step == EXCHANGE_OVER)
 		return;
-	/* the pieces only embellish a finding that stands without them */
-	if (f->type == WIRE_FAIL && x->step != EXCHANGE_PIECES) {
+	/* pieces and text only embellish a finding that stands without them */
+	if (f->type == WIRE_FAIL && x->step != EXCHANGE_PIECES && x->step != EXCHANGE_TEXT) {
 		failed(x, l, side, f);
 		return;
 	}
@@ -500,6 +548,8 @@ void exchange_frame(void *job, struct lane *l, int side, const struct wire_frame
 		take_template(x, f);
 	else if (f->type == WIRE_TOKENS)
 		take_tokens(x, l, side, f);
+	else if (x->step == EXCHANGE_TEXT)
+		take_text(&x->sides[side], f);
 	else if (f->type == WIRE_PIECES)
 		token_gate_pieces(x, side, f);
 	else if (f->type == WIRE_DONE)
@@ -518,6 +568,7 @@ void exchange_free(struct exchange *x)
 		free(s->done);
 		free(s->ids);
 		free(s->pieces);
+		free(s->text);
 		free(s->greedy);
 		for (int k = 0; k < EXCHANGE_AHEAD; k++)
 			free(s->held[k].values);

@@ -8,6 +8,7 @@
  *			are asked for and the exchange ends. EVALUATE is never sent then
  *	EVALUATE	both sides at once. A position is compared as soon as both have it; a side
  *			that is ahead is paused, so at most EXCHANGE_AHEAD positions are held
+ *	DETOKENIZE	the texts of what each side decoded, where it can
  *
  * Knows nothing of files, receipts or the loop. With one side (no reference) the same steps run
  * and nothing is compared.
@@ -52,6 +53,7 @@ struct exchange_side {
 	int n_ids;
 	bool tokenized;			/* false: it has no tokenizer and took the other's ids */
 	char *pieces;			/* around the first difference: "[id] text …"; or NULL */
+	char *text;			/* of greedy, as this side reads it; or NULL */
 	int32_t *greedy;		/* [n_greedy] ids it chose after the prompt */
 	int n_greedy;
 	int n_positions;		/* LOGITS frames */
@@ -79,6 +81,7 @@ struct exchange {
 		EXCHANGE_TOKENIZE,
 		EXCHANGE_PIECES,
 		EXCHANGE_EVALUATE,
+		EXCHANGE_TEXT,
 		EXCHANGE_OVER,
 	} step;
 

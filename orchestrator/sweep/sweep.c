@@ -150,6 +150,21 @@ static char *tokens_json(const struct receipt *r)
 	return text;
 }
 
+/* What each side decoded after the prompt. */
+static char *output_text(const struct receipt *r)
+{
+	char *text = NULL;
+	size_t n = 0;
+	FILE *f = open_memstream(&text, &n);
+
+	assert(f);
+	for (int i = 0; i < r->n_sides; i++)
+		fprintf(f, "[%s]\n%s\n", r->sides[i].engine,
+			r->sides[i].text ? r->sides[i].text : "");
+	fclose(f);
+	return text;
+}
+
 /* The receipt last: where it is, the rest is. */
 static int write_results(struct sweep *w, const struct receipt *r, const char *json, struct err *e)
 {
@@ -162,6 +177,8 @@ static int write_results(struct sweep *w, const struct receipt *r, const char *j
 	rc = write_file(w, r->id, "tokens.json", tokens_json(r), e);
 	if (rc == 0)
 		rc = write_file(w, r->id, "logits-comparison.json", receipt_comparison_json(r), e);
+	if (rc == 0)
+		rc = write_file(w, r->id, "output.txt", output_text(r), e);
 	if (rc == 0)
 		rc = write_file(w, r->id, "report.txt", receipt_text(r), e);
 	snprintf(path, sizeof(path), "%.3000s/%s/receipt.json", w->o->out, r->id);
@@ -185,6 +202,7 @@ static void fill_side(struct receipt_side *out, const struct exchange_side *s)
 		.n_ids = s->n_ids,
 		.tokenized = s->tokenized,
 		.pieces = s->pieces,
+		.text = s->text,
 		.greedy = s->greedy,
 		.n_greedy = s->n_greedy,
 		.n_positions = s->n_positions,

@@ -3,7 +3,8 @@
  * that a later run can go on from, and the summary.
  *
  *	<out>/journal.jsonl		a line per finished comparison, on disk before the next starts
- *	<out>/<id>/receipt.json		and tokens.json, logits-comparison.json, report.txt
+ *	<out>/<id>/receipt.json		and tokens.json, output.txt, report.txt,
+ *					logits-comparison.json
  *	<out>/summary.json, summary.md
  *
  * Every file appears by rename. Ids are stable: the scenario's id, with ".REFERENCE" behind it
