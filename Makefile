@@ -119,8 +119,6 @@ WORKER_MAIN = \
 
 # ---- the orchestrator ---------------------------------------------------------------------
 CLI_OBJS = \
-	orchestrator/cli/gate.o \
-	orchestrator/cli/gate_rerun.o \
 	orchestrator/cli/bench.o \
 	orchestrator/cli/cache.o \
 	orchestrator/cli/cli.o \
@@ -138,6 +136,8 @@ CLI_OBJS = \
 	orchestrator/cli/env.o \
 	orchestrator/cli/fetch_cpp.o \
 	orchestrator/cli/fetch_models.o \
+	orchestrator/cli/gate.o \
+	orchestrator/cli/gate_rerun.o \
 	orchestrator/cli/gen_fixtures.o \
 	orchestrator/cli/gen_mini_gguf.o \
 	orchestrator/cli/help.o \
@@ -327,8 +327,9 @@ TEST_PROGRAMS = \
 # shell tests: tests/NAME.sh, same output lines
 SHELL_TESTS = \
 	engine_check \
-	seal \
 	fake_worker \
+	reference_worker \
+	seal
 
 # shell tests: tests/NAME.sh, same output lines
 SHELL_TESTS = \
