@@ -327,17 +327,12 @@ TEST_PROGRAMS = \
 # shell tests: tests/NAME.sh, same output lines
 SHELL_TESTS = \
 	engine_check \
-	fake_worker \
-	reference_worker \
-	seal
-
-# shell tests: tests/NAME.sh, same output lines
-SHELL_TESTS = \
-	gate \
 	fetch_models \
+	gate \
 	infer \
 	logits \
 	models \
+	reference_worker \
 	references \
 	sweep \
 	tokenize
