@@ -322,6 +322,7 @@ UNIT_TESTS = \
 TEST_PROGRAMS = \
 	digest_bench \
 	fake_worker \
+	seal \
 	silu_reference
 
 # shell tests: tests/NAME.sh, same output lines
