@@ -28,6 +28,7 @@ struct engine_options {
 	int n_ubatch;			/* positions evaluated at once; 0 = the engine's default, 512 */
 	bool kv_f32;			/* KV cache in F32 instead of F16 */
 	bool vocab_only;		/* tokenizer and template only, weights are not mapped */
+	bool pin_threads;		/* native: thread i stays on the i-th CPU allowed */
 	bool reproduce_defects;		/* native: the reference's known defects (int16 wrap) too */
 	const char *profile;		/* numerics profile, NULL = ggml-avx2; native only */
 	const char *isa;		/* force an instruction set, NULL = the widest */

@@ -21,7 +21,8 @@
  *
  *	w  HELLO      protocol=1 engine= build= isa= features=tokenize,evaluate,trace,replay,…
  *	o  OPEN       model= [tokenizer= threads=0 (all) ctx= ubatch= profile= isa= kv=f16|f32
- *	              override=KEY=TYPE:VALUE … vocab_only=0|1 reproduce_defects=0|1]
+ *	              override=KEY=TYPE:VALUE … vocab_only=0|1 reproduce_defects=0|1
+ *	              pin=0|1]
  *	w *OPENED     arch= n_vocab= n_layer= n_embd= n_ff= n_head= n_kv_head= head_dim= n_ctx= bos= eos=
  *	              eot= add_bos= profile= isa= weights= note= open_us= peak_kib=
  *	o  TOKENIZE   add_bos=0|1 parse_special=0|1; body: UTF-8 text

@@ -231,6 +231,7 @@ static int open_model(struct engine_call *g, struct cli *c, int64_t positions, s
 	if (ctx == 0 && positions > 0)
 		ctx = positions < CTX_MAX ? positions : CTX_MAX;
 	wire_put(b, "ctx", "%lld", (long long)ctx);
+	wire_put(b, "pin", "%d", cli_flag(c, "pin"));
 	wire_put(b, "reproduce_defects", "%d", cli_flag(c, "reproduce-defects"));
 	int n = cli_list(c, "override-kv", &overrides);
 	for (int i = 0; i < n; i++)

@@ -31,6 +31,7 @@
 	 NULL, NULL, NULL, 0},                                                                      \
 	{"reproduce-defects", OPT_FLAG, NULL, "native: the reference's known defects too", NULL,    \
 	 NULL, NULL, 0},                                                                            \
+	{"pin", OPT_FLAG, NULL, "each thread stays on one processor", NULL, NULL, NULL, 0},          \
 	{"timeout", OPT_INT, "S", "seconds the evaluation may take", "3600", NULL, NULL, 0}
 
 /* Rows for what to evaluate. */

@@ -109,6 +109,12 @@ static void print_text(const struct run *r, bool greedy, bool quiet)
 	}
 }
 
+/* JSON has no NaN and no infinity: those are texts. */
+static json_t *number(double x)
+{
+	return isfinite(x) ? json_real(x) : json_string(isnan(x) ? "nan" : x > 0 ? "inf" : "-inf");
+}
+
 static int print_json(const struct run *r, const struct engine_call *g, const char *file,
 		      struct err *e)
 {
@@ -118,12 +124,14 @@ static int print_json(const struct run *r, const struct engine_call *g, const ch
 	for (int i = 0; i < r->n; i++) {
 		const struct position *p = &r->at[i];
 		json_array_append_new(positions,
-				      json_pack("{s:i, s:i, s:i, s:f, s:f}", "pos", p->pos, "step",
+				      json_pack("{s:i, s:i, s:i, s:o, s:o}", "pos", p->pos, "step",
 						p->step, "best", (int)p->best, "logit",
-						(double)p->top1, "margin", (double)p->margin));
+						number((double)p->top1), "margin",
+						number((double)p->margin)));
 		if (p->token >= 0)
-			json_array_append_new(greedy, json_pack("{s:i, s:f}", "id", (int)p->token,
-								"margin", (double)p->margin));
+			json_array_append_new(greedy, json_pack("{s:i, s:o}", "id", (int)p->token,
+								"margin",
+								number((double)p->margin)));
 	}
 	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:s?, s:I, s:o, s:o, s:o, s:O}", "engine",
 			      g->engine, "arch", g->arch, "profile", g->profile, "isa", g->isa,

@@ -51,15 +51,19 @@ static int open_tokenizer(struct engine *g, const struct gguf *file,
 	return rc;
 }
 
-static void describe_tokenizer(struct engine *g)
+/* Notes say what a receipt must: the file's oddities and defects that are computed on purpose. */
+static void describe_tokenizer(struct engine *g, const struct engine_options *o)
 {
+	const char *defects = o->reproduce_defects && !o->vocab_only && g->model.bitnet_family
+				      ? "reproduces bitnet.cpp's int16 wrap in I2_S products" : "";
 	const struct tokenizer_info *t = tokenizer_info(g->tokenizer);
 	struct engine_info *i = &g->info;
 	i->bos = t->bos;
 	i->eos = t->eos;
 	i->eot = t->eot;
 	i->add_bos = t->add_bos;
-	snprintf(i->note, sizeof(i->note), "%s", t->note);
+	snprintf(i->note, sizeof(i->note), "%s%s%s", t->note,
+		 t->note[0] && defects[0] ? "; " : "", defects);
 	if (i->n_vocab == 0)
 		i->n_vocab = t->n_vocab;
 }
@@ -95,7 +99,7 @@ static int open_model(struct engine *g, const struct engine_options *o, struct e
 	if (rc == 0)
 		rc = kernels_init(&g->kernels, &cpu, o->isa, &profile, e);
 	if (rc == 0)
-		rc = team_new(&g->team, o->n_threads > 0 ? o->n_threads : 1, false, e);
+		rc = team_new(&g->team, o->n_threads > 0 ? o->n_threads : 1, o->pin_threads, e);
 	if (rc == 0)
 		rc = session_open(&g->session, &g->model, &g->kernels, g->team, &s, e);
 	if (rc != 0)
@@ -128,7 +132,7 @@ static int native_open(struct engine **out, const struct engine_options *o, stru
 		native_close(g);
 		return rc;
 	}
-	describe_tokenizer(g);
+	describe_tokenizer(g, o);
 	*out = g;
 	return 0;
 }

@@ -21,7 +21,8 @@ int kv_cache_new(struct kv_cache *c, int n_layers, int n_ctx, int width, bool f3
 	const size_t elem = f32 ? 4 : 2;
 	struct kv_cache n = {
 		.f32 = f32, .n_layers = n_layers, .n_ctx = n_ctx, .width = width,
-		.v_stride = n_ctx + 32,	/* not a power of two: channels fall into different sets */
+		/* not a power of two: channels fall into different sets of the caches */
+		.v_stride = n_ctx + ((size_t)n_ctx * elem % 1024 == 0 ? 32 : 0),
 	};
 	n.k_bytes = (size_t)n_ctx * (size_t)width * elem;
 	n.v_bytes = (size_t)n.v_stride * (size_t)width * elem;

@@ -3,8 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Attention may read up to a whole group of lanes beyond the last stored cell. */
-enum { CELLS_SPARE = 128 };
+/* Attention may read up to a whole group of lanes (128) beyond the last stored cell; a padded
+ * length of 32s leaves up to 96 of them outside. */
+enum { CELLS_GROUP = 128 };
 
 static size_t max_size(size_t a, size_t b)
 {
@@ -81,8 +82,9 @@ int session_open(struct session *s, const struct model *m, const struct kernels 
 	int rc = ops_init(&s->ops, k, team, cells, m->hp.head_dim, e);
 	s->ops.defects = o->defects;
 	if (rc == 0)
-		rc = kv_cache_new(&s->kv, m->hp.n_layer, (int)cells + CELLS_SPARE, m->hp.n_kv_head * m->hp.head_dim,
-				  o->kv_f32, e);
+		rc = kv_cache_new(&s->kv, m->hp.n_layer,
+				  (int)((cells + CELLS_GROUP - 1) / CELLS_GROUP * CELLS_GROUP),
+				  m->hp.n_kv_head * m->hp.head_dim, o->kv_f32, e);
 	if (rc == 0)
 		rc = allocate(s, e);
 	if (rc != 0)

@@ -117,6 +117,7 @@ static int open_options(struct engine_options *o, struct open_strings *t, char *
 		return err_set(e, EXIT_USAGE, "threads=%d ctx=%d ubatch=%d is out of range",
 			       o->n_threads, o->n_ctx, o->n_ubatch);
 	o->vocab_only = wire_get_int(f, "vocab_only", 0) != 0;
+	o->pin_threads = wire_get_int(f, "pin", 0) != 0;
 	o->reproduce_defects = wire_get_int(f, "reproduce_defects", 0) != 0;
 	while (wire_get(f, "override", o->n_overrides, t->overrides[o->n_overrides],
 			sizeof(t->overrides[0]))) {
