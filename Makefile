@@ -119,6 +119,10 @@ WORKER_MAIN = \
 
 # ---- the orchestrator ---------------------------------------------------------------------
 CLI_OBJS = \
+	orchestrator/cli/bench_common.o \
+	orchestrator/cli/check_perf.o \
+	orchestrator/cli/gate.o \
+	orchestrator/cli/gate_rerun.o \
 	orchestrator/cli/bench.o \
 	orchestrator/cli/cache.o \
 	orchestrator/cli/cli.o \
@@ -238,6 +242,7 @@ EMBED = \
 	workers/serve/serve_evaluate.c \
 
 SWEEP_OBJS = \
+	orchestrator/sweep/bench_receipt.o \
 	orchestrator/sweep/bench.o \
 	orchestrator/sweep/child.o \
 	orchestrator/sweep/client.o \
@@ -254,6 +259,8 @@ SWEEP_OBJS = \
 	orchestrator/sweep/token_gate.o
 
 VERDICT_OBJS = \
+	orchestrator/verdict/baseline.o \
+	orchestrator/verdict/gate_bench.o \
 	orchestrator/verdict/gate.o \
 	orchestrator/verdict/gate_counters.o \
 	orchestrator/verdict/gate_metrics.o \

@@ -1,41 +1,23 @@
-#include "cli.h"
-#include "term.h"
-#include "version.h"
+#include "bench_common.h"
 
-#include "sweep/bench.h"
+#include "report/canonical.h"
 
-#include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
 static const struct opt opts[] = {
-	{"model", OPT_STR, "FILE", "GGUF model", NULL, "CROSSVAL_GGUF", NULL, 'm'},
+	BENCH_COMMON_OPTS,
 	{"engine", OPT_STR, "NAME", "engine under test", "native", NULL, NULL, 0},
 	{"against", OPT_LIST, "NAME[=FILE]", "engine beside it, interleaved; FILE: its own model",
 	 NULL, NULL, NULL, 0},
 	{"cases", OPT_STR, "LIST", "what to measure",
 	 "prefill-128,prefill-512,prefill-2048,logits-512,decode-128,decode-128@1024,load,"
 	 "first-token-16", NULL, NULL, 0},
-	{"threads", OPT_INT, "N", "threads of each engine; 0 = all", "0", "GGML_NUM_THREADS", NULL, 't'},
-	{"ubatch", OPT_INT, "N", "positions evaluated at once", "512", NULL, NULL, 0},
 	{"reps", OPT_INT, "N", "measured repetitions of each case", "5", NULL, NULL, 'r'},
-	{"warmup", OPT_INT, "N", "repetitions before, not counted", "1", NULL, NULL, 0},
-	{"profile", OPT_STR, "NAME", "numerics profile of native", NULL, NULL, NULL, 0},
-	{"isa", OPT_STR, "NAME", "force an instruction set", NULL, NULL, NULL, 0},
-	{"out", OPT_STR, "DIR", "write bench.json there", NULL, NULL, NULL, 'o'},
 	{"format", OPT_STR, "FORM", "form of the result", "text", NULL, "text|json|markdown", 0},
 	{0},
 };
-
-static void progress(const char *line)
-{
-	term_progress("%s", line);
-}
 
 /* ---- the result as text --------------------------------------------------------------------- */
 
@@ -96,62 +78,6 @@ static void print_table(const struct bench_options *o, const struct bench_result
 	printf(" (mapped weights included)\n");
 }
 
-/* ---- and as JSON ---------------------------------------------------------------------------- */
-
-static json_t *series_json(const struct bench_case *c, const struct bench_series *s)
-{
-	json_t *samples = json_array();
-
-	for (int i = 0; i < s->n; i++)
-		json_array_append_new(samples, json_real(s->samples[i]));
-	return json_pack("{s:s, s:o, s:f, s:f, s:f, s:f, s:{s:f, s:f, s:f}}", "unit",
-			 bench_in_seconds(c->kind) ? "s" : "tokens/s", "samples", samples, "median",
-			 s->stats.median, "mad", s->stats.mad, "min", s->stats.min, "max",
-			 s->stats.max, "first_engine_ratio", "low", s->ratio.low, "mid", s->ratio.mid,
-			 "high", s->ratio.high);
-}
-
-static json_t *result_json(const struct bench_options *o, const struct bench_result *r)
-{
-	json_t *engines = json_array(), *cases = json_array();
-
-	for (int i = 0; i < o->n_engines; i++)
-		json_array_append_new(engines, json_pack("{s:s, s:s, s:s, s:s, s:s, s:I}", "name",
-			o->engines[i].name, "model", o->engines[i].model ? o->engines[i].model : o->model,
-			"isa", r->isa[i], "profile", r->profile[i], "build", r->build[i], "peak_kib",
-			(json_int_t)r->peak_kib[i]));
-	for (int k = 0; k < o->n_cases; k++) {
-		json_t *row = json_array();
-
-		for (int i = 0; i < o->n_engines; i++)
-			json_array_append_new(row, series_json(&o->cases[k], &r->series[k][i]));
-		json_array_append_new(cases, json_pack("{s:s, s:o}", "name", o->cases[k].name, "series",
-						       row));
-	}
-	return json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:{s:f, s:f, s:f, s:f, s:b}, s:{s:f, s:f}, "
-			 "s:o, s:o}",
-			 "schema_version", "1.0.0", "kind", "bench", "assay_version", ASSAY_VERSION,
-			 "assay_build", version_build_id(), "threads", o->n_threads, "reps", o->reps,
-			 "warmup", o->warmup, "machine", "read_gb_s_1", r->read_gb_s[0], "read_gb_s",
-			 r->read_gb_s[1], "int8_gmac_s_1", r->int8_gmac_s[0], "int8_gmac_s",
-			 r->int8_gmac_s[1], "huge_pages", r->huge_pages, "model", "decode_gb",
-			 r->decode_gb, "prefill_gmac", r->prefill_gmac, "engines", engines, "cases",
-			 cases);
-}
-
-static int write_json(const char *dir, const json_t *j, struct err *e)
-{
-	char path[4096];
-
-	if (mkdir(dir, 0777) != 0 && errno != EEXIST)
-		return err_set(e, EXIT_NO_SPACE, "%s: %s", dir, strerror(errno));
-	snprintf(path, sizeof(path), "%s/bench.json", dir);
-	if (json_dump_file(j, path, JSON_INDENT(1) | JSON_SORT_KEYS | JSON_REAL_PRECISION(9)) != 0)
-		return err_set(e, EXIT_NO_SPACE, "%s: %s", path, strerror(errno));
-	term_note("wrote %s", path);
-	return 0;
-}
-
 /* ---- the command ---------------------------------------------------------------------------- */
 
 static int set_engines(struct cli *c, struct bench_options *o, char *copy, size_t size,
@@ -182,55 +108,35 @@ static int set_engines(struct cli *c, struct bench_options *o, char *copy, size_
 	return 0;
 }
 
-static int print_result(struct cli *c, const struct bench_options *o, const struct bench_result *r,
-			struct err *e)
+static void print_result(struct cli *c, const struct bench_options *o, const struct bench_result *r,
+			 const json_t *receipt)
 {
-	json_t *j = result_json(o, r);
-	int rc = 0;
-
-	if (!j)
-		return err_set(e, EXIT_INTERNAL, "a measured value is not finite");
-	term_clear();
 	if (cli_json(c)) {
-		json_dumpf(j, stdout, JSON_INDENT(1) | JSON_SORT_KEYS | JSON_REAL_PRECISION(9));
-		putchar('\n');
+		char *text = canonical_indented(receipt);
+
+		fputs(text, stdout);
+		free(text);
 	} else {
 		print_table(o, r, strcmp(cli_str(c, "format"), "markdown") == 0);
 	}
-	if (cli_str(c, "out"))
-		rc = write_json(cli_str(c, "out"), j, e);
-	json_decref(j);
-	return rc;
 }
 
 static int run(struct cli *c, struct err *e)
 {
-	struct bench_options o = {
-		.model = cli_str(c, "model"), .n_threads = (int)cli_int(c, "threads"),
-		.n_ubatch = (int)cli_int(c, "ubatch"), .reps = (int)cli_int(c, "reps"),
-		.warmup = (int)cli_int(c, "warmup"), .profile = cli_str(c, "profile"),
-		.isa = cli_str(c, "isa"), .progress = progress,
-	};
+	struct bench_options o = {.n_engines = 0};
 	struct bench_result *r = calloc(1, sizeof(*r));
+	json_t *receipt = NULL;
 	char names[8192];
 	int rc;
 
 	if (!r)
 		return err_set(e, EXIT_INTERNAL, "no memory");
-	if (o.n_threads <= 0)
-		o.n_threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
-	if (!o.model)
-		rc = err_set(e, EXIT_USAGE, "bench: --model FILE is missing");
-	else if (o.reps < 1 || o.reps > BENCH_REPS_MAX || o.warmup < 0)
-		rc = err_set(e, EXIT_USAGE, "bench: --reps is 1 to %d", BENCH_REPS_MAX);
-	else
-		rc = set_engines(c, &o, names, sizeof(names), e);
+	rc = set_engines(c, &o, names, sizeof(names), e);
 	if (rc == 0)
-		rc = bench_parse_cases(&o, cli_str(c, "cases"), e);
+		rc = bench_common_run(c, &o, r, &receipt, e);
 	if (rc == 0)
-		rc = bench_run(&o, r, e);
-	if (rc == 0)
-		rc = print_result(c, &o, r, e);
+		print_result(c, &o, r, receipt);
+	json_decref(receipt);
 	bench_free(r);
 	free(r);
 	return rc;

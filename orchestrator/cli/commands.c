@@ -3,7 +3,9 @@
 #include <stddef.h>
 
 extern const struct command cmd_bench;
+extern const struct command cmd_bench_compare;
 extern const struct command cmd_cache;
+extern const struct command cmd_check_perf;
 extern const struct command cmd_completion;
 extern const struct command cmd_crossval;
 extern const struct command cmd_per_token;
@@ -14,6 +16,7 @@ extern const struct command cmd_fetch_cpp;
 extern const struct command cmd_fetch_models;
 extern const struct command cmd_full_crossval;
 extern const struct command cmd_gate;
+extern const struct command cmd_gen_baselines;
 extern const struct command cmd_gen_fixtures;
 extern const struct command cmd_gen_mini_gguf;
 extern const struct command cmd_infer;
@@ -29,7 +32,9 @@ extern const struct command cmd_verify;
 
 const struct command *const commands[] = {
 	&cmd_bench,
+	&cmd_bench_compare,
 	&cmd_cache,
+	&cmd_check_perf,
 	&cmd_completion,
 	&cmd_crossval,
 	&cmd_per_token,
@@ -40,6 +45,7 @@ const struct command *const commands[] = {
 	&cmd_fetch_models,
 	&cmd_full_crossval,
 	&cmd_gate,
+	&cmd_gen_baselines,
 	&cmd_gen_fixtures,
 	&cmd_gen_mini_gguf,
 	&cmd_infer,

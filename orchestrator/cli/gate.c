@@ -7,6 +7,7 @@
 #include "provision/models_lock.h"
 #include "report/canonical.h"
 #include "verdict/gate.h"
+#include "verdict/gate_bench.h"
 
 #include <assert.h>
 #include <dirent.h>
@@ -109,6 +110,13 @@ static int rerun_all(struct gate_job *j, const json_t *receipt, const char *path
 	return 0;
 }
 
+static bool is_bench(const json_t *receipt)
+{
+	const char *kind = json_string_value(json_object_get(receipt, "kind"));
+
+	return kind && strcmp(kind, "bench") == 0;
+}
+
 static int check_file(struct gate_job *j, const char *path, struct err *e)
 {
 	struct gate_rerun runs[2 * RERUNS_MAX];
@@ -125,10 +133,13 @@ static int check_file(struct gate_job *j, const char *path, struct err *e)
 	if (!receipt)
 		r = err_set(e, EXIT_RECEIPT_INVALID, "%s:%d: %s", path, why.line, why.text);
 	else
-		r = rerun_all(j, receipt, path, &ctx, runs, e);
+		r = is_bench(receipt) ? 0 : rerun_all(j, receipt, path, &ctx, runs, e);
 	if (r == 0) {
 		ctx.sealed = canonical_sealed(receipt);
-		gate_run(receipt, &ctx, report);
+		if (is_bench(receipt))
+			gate_bench_run(receipt, &ctx, report);
+		else
+			gate_run(receipt, &ctx, report);
 		passed = all_passed(report, require);
 		j->n_passed += passed;
 		j->n_failed += !passed;
@@ -143,7 +154,7 @@ static int check_file(struct gate_job *j, const char *path, struct err *e)
 
 /* ---- files and folders ---------------------------------------------------------------------- */
 
-/* A folder stands for every receipt.json in it and below. */
+/* A folder stands for every receipt.json and bench.json in it and below. */
 static int check_path(struct gate_job *j, const char *path, int depth, struct err *e)
 {
 	struct dirent **names;
@@ -162,7 +173,8 @@ static int check_path(struct gate_job *j, const char *path, int depth, struct er
 
 		snprintf(sub, sizeof(sub), "%s/%s", path, names[i]->d_name);
 		if (r == 0 && names[i]->d_name[0] != '.' && stat(sub, &st) == 0 &&
-		    (S_ISDIR(st.st_mode) || strcmp(names[i]->d_name, "receipt.json") == 0))
+		    (S_ISDIR(st.st_mode) || strcmp(names[i]->d_name, "receipt.json") == 0 ||
+		     strcmp(names[i]->d_name, "bench.json") == 0))
 			r = check_path(j, sub, depth + 1, e);
 		free(names[i]);
 	}

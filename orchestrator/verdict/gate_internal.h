@@ -25,6 +25,8 @@ double gate_real(const json_t *o, const char *path);		/* strings "NaN", "Infinit
 /* Every side that evaluated: name "ours" or "reference". */
 const json_t *gate_side(const struct gating *g, const char *name);
 
+void gate_schema_form(struct gating *g);	/* schema and seal */
+void gate_model(struct gating *g);
 void gate_metrics(struct gating *g);
 void gate_compute_path(struct gating *g);
 void gate_kernels(struct gating *g);

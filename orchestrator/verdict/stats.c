@@ -80,15 +80,31 @@ static uint64_t next(uint64_t *state)
 	return z ^ (z >> 31);
 }
 
-static double resampled_median(const double *x, int n, double *scratch, uint64_t *state)
+static double quantile(const double *s, int n, double q)
+{
+	double at = q * (n - 1);
+	int i = (int)at;
+
+	return i + 1 < n ? s[i] + (at - i) * (s[i + 1] - s[i]) : s[n - 1];
+}
+
+double stats_quantile(const double *x, int n, double q)
+{
+	double *s = sorted(x, n), v = quantile(s, n, q);
+
+	free(s);
+	return v;
+}
+
+static double resampled(const double *x, int n, double q, double *scratch, uint64_t *state)
 {
 	for (int i = 0; i < n; i++)
 		scratch[i] = x[next(state) % (uint64_t)n];
 	qsort(scratch, (size_t)n, sizeof(*scratch), by_value);
-	return middle(scratch, n);
+	return quantile(scratch, n, q);
 }
 
-struct interval stats_ratio(const double *a, int na, const double *b, int nb)
+struct interval stats_quantile_ratio(const double *a, int na, const double *b, int nb, double q)
 {
 	double *scratch = malloc((size_t)(na > nb ? na : nb) * sizeof(*scratch));
 	double *ratios = malloc(RESAMPLES * sizeof(*ratios));
@@ -97,14 +113,14 @@ struct interval stats_ratio(const double *a, int na, const double *b, int nb)
 
 	assert(scratch && ratios);
 	for (int k = 0; k < RESAMPLES; k++) {
-		double m = resampled_median(a, na, scratch, &state);
+		double top = resampled(a, na, q, scratch, &state);
 
-		ratios[k] = m / resampled_median(b, nb, scratch, &state);
+		ratios[k] = top / resampled(b, nb, q, scratch, &state);
 	}
 	qsort(ratios, RESAMPLES, sizeof(*ratios), by_value);
 	i.low = ratios[RESAMPLES * 25 / 1000];
 	i.high = ratios[RESAMPLES * 975 / 1000];
-	i.mid = stats_of(a, na).median / stats_of(b, nb).median;
+	i.mid = stats_quantile(a, na, q) / stats_quantile(b, nb, q);
 	free(scratch);
 	free(ratios);
 	return i;

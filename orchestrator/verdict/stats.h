@@ -24,9 +24,13 @@ struct interval { double low, mid, high; };
  */
 struct interval stats_paired_ratio(const double *a, const double *b, int n);
 
+/* Quantile q (0…1) by linear interpolation between order statistics (Hyndman & Fan 1996, type 7). */
+double stats_quantile(const double *x, int n, double q);
+
 /*
- * Ratio of medians of two unpaired sets by the percentile bootstrap (Efron 1979), 4000 resamples.
+ * Ratio of quantile q of two unpaired sets, a over b, with a 95 % interval by the percentile
+ * bootstrap (Efron 1979), 4000 resamples.
  */
-struct interval stats_ratio(const double *a, int na, const double *b, int nb);
+struct interval stats_quantile_ratio(const double *a, int na, const double *b, int nb, double q);
 
 #endif

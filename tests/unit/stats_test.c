@@ -35,10 +35,11 @@ static void test_bootstrap(void)
 		a[k] = 100 + (k * 7) % 5;
 		b[k] = 50 + (k * 3) % 5;
 	}
-	i = stats_ratio(a, 40, b, 40);
-	j = stats_ratio(a, 40, b, 40);
+	i = stats_quantile_ratio(a, 40, b, 40, 0.5);
+	j = stats_quantile_ratio(a, 40, b, 40, 0.5);
 	CHECK(i.low <= i.mid && i.mid <= i.high, "the interval holds the ratio");
 	CHECK(i.low > 1.9 && i.high < 2.1, "and is narrow: [%g, %g]", i.low, i.high);
+	CHECK(stats_quantile(a, 40, 0) == 100 && stats_quantile(a, 40, 1) == 104, "quantiles 0 and 1");
 	CHECK(i.low == j.low && i.high == j.high, "the same samples give the same interval");
 }
 

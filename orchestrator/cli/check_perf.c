@@ -1,0 +1,228 @@
+#include "bench_common.h"
+
+#include "report/canonical.h"
+#include "sweep/facts.h"
+#include "term.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { RECEIPTS_MAX = 1000, PATH_BYTES = 4096, DEPTH_MAX = 8 };
+
+/* ---- check-perf ----------------------------------------------------------------------------- */
+
+static const struct opt check_opts[] = {
+	{"baseline", OPT_STR, "FILE", "made by gen-baselines", NULL, NULL, NULL, 0},
+	{"max-slowdown", OPT_REAL, "PERCENT", "what is still no regression", "10", NULL, NULL, 0},
+	{"format", OPT_STR, "FORM", "form of the result", "text", NULL, "text|json|markdown|junit", 0},
+	{0},
+};
+
+static int run_check(struct cli *c, struct err *e)
+{
+	const char *const *paths;
+	struct perf_report *p = calloc(1, sizeof(*p));
+	json_t *baseline = NULL, *receipt = NULL;
+	int r = 0;
+
+	assert(p);
+	if (cli_positional(c, &paths) != 1 || !cli_str(c, "baseline"))
+		r = err_set(e, EXIT_USAGE, "check-perf: expected --baseline FILE and one bench receipt");
+	if (r == 0 && (!(baseline = bench_load(cli_str(c, "baseline"), e)) ||
+		       !(receipt = bench_load(paths[0], e))))
+		r = -e->code;
+	if (r == 0)
+		r = bench_gate(receipt, paths[0], e);
+	if (r == 0)
+		r = baseline_check(baseline, receipt, cli_real(c, "max-slowdown"), p, e);
+	if (r == 0)
+		r = bench_print_perf(c, p, cli_real(c, "max-slowdown"));
+	json_decref(baseline);
+	json_decref(receipt);
+	free(p);
+	return r;
+}
+
+const struct command cmd_check_perf = {
+	.name = "check-perf",
+	.group = "Speed",
+	.summary = "hold a bench receipt against a baseline; exit 17 on a regression",
+	.positional = "BENCH.json",
+	.examples = "assay bench --model m.gguf --reps 20 --out out/bench\n"
+		    "assay check-perf --baseline docs/baselines/ci.json out/bench/bench.json\n",
+	.opts = check_opts,
+	.run = run_check,
+	.details = "A case regressed when even the better end of the 95 % interval of its change is slower\n"
+		   "than the limit. Another host class, model, engine or number of threads is \"not\n"
+		   "comparable\" (exit 7), never a pass.\n",
+};
+
+/* ---- gen-baselines -------------------------------------------------------------------------- */
+
+static const struct opt gen_opts[] = {
+	{"from", OPT_STR, "DIR", "folder with bench receipts (bench.json, any depth)", NULL, NULL, NULL,
+	 0},
+	{"out", OPT_STR, "FILE", "the baseline to write", "baseline.json", NULL, NULL, 'o'},
+	{0},
+};
+
+struct found {
+	char *paths[RECEIPTS_MAX];
+	json_t *receipts[RECEIPTS_MAX];
+	int n;
+};
+
+static int take(struct found *f, const char *path, struct err *e)
+{
+	json_t *o = bench_load(path, e);
+	int r = o ? bench_gate(o, path, e) : -e->code;
+
+	if (r == 0 && f->n == RECEIPTS_MAX)
+		r = err_set(e, EXIT_USAGE, "more than %d receipts", RECEIPTS_MAX);
+	if (r < 0) {
+		json_decref(o);
+		return r;
+	}
+	f->paths[f->n] = strdup(path);
+	f->receipts[f->n++] = o;
+	return 0;
+}
+
+static int find(struct found *f, const char *dir, int depth, struct err *e)
+{
+	struct dirent **names;
+	int n = depth > DEPTH_MAX ? 0 : scandir(dir, &names, NULL, alphasort), r = 0;
+
+	if (n < 0)
+		return err_set(e, EXIT_USAGE, "%s: %s", dir, strerror(errno));
+	for (int i = 0; i < n; i++) {
+		char path[PATH_BYTES];
+		struct stat st;
+
+		snprintf(path, sizeof(path), "%s/%s", dir, names[i]->d_name);
+		if (r == 0 && names[i]->d_name[0] != '.' && stat(path, &st) == 0) {
+			if (S_ISDIR(st.st_mode))
+				r = find(f, path, depth + 1, e);
+			else if (strcmp(names[i]->d_name, "bench.json") == 0)
+				r = take(f, path, e);
+		}
+		free(names[i]);
+	}
+	if (depth <= DEPTH_MAX)
+		free(names);
+	return r;
+}
+
+static int write_baseline(const char *path, const json_t *b, struct err *e)
+{
+	char *text = canonical_indented(b);
+	int r = facts_write(path, text, e);
+
+	free(text);
+	return r;
+}
+
+static int run_gen(struct cli *c, struct err *e)
+{
+	struct found *f = calloc(1, sizeof(*f));
+	json_t *b = NULL;
+	int r;
+
+	assert(f);
+	if (!cli_str(c, "from"))
+		r = err_set(e, EXIT_USAGE, "gen-baselines: --from DIR is missing");
+	else
+		r = find(f, cli_str(c, "from"), 0, e);
+	if (r == 0 && f->n == 0)
+		r = err_set(e, EXIT_NOTHING_RAN, "%s: no bench.json in it", cli_str(c, "from"));
+	if (r == 0)
+		r = baseline_make((const json_t *const *)f->receipts, (const char *const *)f->paths, f->n,
+				  &b, e);
+	if (r == 0)
+		r = write_baseline(cli_str(c, "out"), b, e);
+	if (r == 0 && cli_json(c))
+		printf("{\"baseline\":\"%s\",\"receipts\":%d}\n", cli_str(c, "out"), f->n);
+	else if (r == 0)
+		printf("%s from %d receipts\n", cli_str(c, "out"), f->n);
+	for (int i = 0; i < f->n; i++) {
+		free(f->paths[i]);
+		json_decref(f->receipts[i]);
+	}
+	json_decref(b);
+	free(f);
+	return r;
+}
+
+const struct command cmd_gen_baselines = {
+	.name = "gen-baselines",
+	.group = "Speed",
+	.summary = "make a baseline from bench receipts that pass their gates",
+	.examples = "assay gen-baselines --from out/bench --out docs/baselines/ci.json\n",
+	.opts = gen_opts,
+	.run = run_gen,
+};
+
+/* ---- bench-compare -------------------------------------------------------------------------- */
+
+static const struct opt compare_opts[] = {
+	BENCH_COMMON_OPTS,
+	{"cases", OPT_STR, "LIST", "what to measure", "prefill-512,decode-128", NULL, NULL, 0},
+	{"reps", OPT_INT, "N", "measured repetitions of each case", "20", NULL, NULL, 'r'},
+	{"max-slowdown", OPT_REAL, "PERCENT", "what is still no regression", "10", NULL, NULL, 0},
+	{"format", OPT_STR, "FORM", "form of the result", "text", NULL, "text|json|markdown|junit", 0},
+	{0},
+};
+
+/* A path of a worker program is as good as an engine's name. */
+static const char *engine_of(const char *arg, char *out, size_t size)
+{
+	if (!strchr(arg, '/') || strncmp(arg, "exec:", 5) == 0)
+		return arg;
+	snprintf(out, size, "exec:exec '%s' --engine native", arg);
+	return out;
+}
+
+static int run_compare(struct cli *c, struct err *e)
+{
+	struct bench_options o = {.n_engines = 2};
+	struct bench_result *r = calloc(1, sizeof(*r));
+	struct perf_report *p = calloc(1, sizeof(*p));
+	const char *const *args;
+	char names[2][PATH_BYTES];
+	json_t *receipt = NULL;
+	int rc;
+
+	assert(r && p);
+	if (cli_positional(c, &args) == 2) {
+		for (int i = 0; i < 2; i++)
+			o.engines[i].name = engine_of(args[i], names[i], sizeof(names[i]));
+		rc = bench_common_run(c, &o, r, &receipt, e);
+	} else {
+		rc = err_set(e, EXIT_USAGE, "bench-compare: expected two engines or worker programs");
+	}
+	if (rc == 0)
+		rc = baseline_compare(receipt, cli_real(c, "max-slowdown"), p, e);
+	if (rc == 0)
+		rc = bench_print_perf(c, p, cli_real(c, "max-slowdown"));
+	json_decref(receipt);
+	bench_free(r);
+	free(r);
+	free(p);
+	return rc;
+}
+
+const struct command cmd_bench_compare = {
+	.name = "bench-compare",
+	.group = "Speed",
+	.summary = "two builds or engines interleaved in one run; exit 17 when the second is slower",
+	.positional = "BEFORE AFTER",
+	.examples = "assay bench-compare --model m.gguf old/assay-worker new/assay-worker\n"
+		    "assay bench-compare --model m.gguf native llama --format markdown\n",
+	.opts = compare_opts,
+	.run = run_compare,
+};

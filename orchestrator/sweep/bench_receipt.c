@@ -1,0 +1,107 @@
+#include "bench_receipt.h"
+
+#include "facts.h"
+#include "report/canonical.h"
+
+#include <string.h>
+
+static json_t *series_json(const struct bench_case *c, const struct bench_series *s)
+{
+	json_t *o = json_object(), *samples = json_array(), *ratio = json_object();
+
+	for (int i = 0; i < s->n; i++)
+		json_array_append_new(samples, canonical_real(s->samples[i]));
+	canonical_set(ratio, "low", canonical_real(s->ratio.low));
+	canonical_set(ratio, "mid", canonical_real(s->ratio.mid));
+	canonical_set(ratio, "high", canonical_real(s->ratio.high));
+	canonical_set(o, "unit", json_string(bench_in_seconds(c->kind) ? "s" : "tokens/s"));
+	canonical_set(o, "samples", samples);
+	canonical_set(o, "median", canonical_real(s->stats.median));
+	canonical_set(o, "mad", canonical_real(s->stats.mad));
+	canonical_set(o, "min", canonical_real(s->stats.min));
+	canonical_set(o, "max", canonical_real(s->stats.max));
+	canonical_set(o, "first_engine_ratio", ratio);
+	return o;
+}
+
+static json_t *engine_json(const struct bench_options *o, const struct bench_result *r, int i)
+{
+	json_t *g = json_object();
+
+	canonical_set(g, "name", canonical_text(o->engines[i].name));
+	canonical_set(g, "model", canonical_text(o->engines[i].model ? o->engines[i].model : o->model));
+	canonical_set(g, "isa", canonical_text(r->isa[i]));
+	canonical_set(g, "profile", canonical_text(r->profile[i]));
+	canonical_set(g, "build", canonical_text(r->build[i]));
+	canonical_set(g, "peak_kib", json_integer(r->peak_kib[i]));
+	return g;
+}
+
+static json_t *machine_json(const struct bench_result *r)
+{
+	json_t *m = json_object();
+
+	canonical_set(m, "read_gb_s_1", canonical_real(r->read_gb_s[0]));
+	canonical_set(m, "read_gb_s", canonical_real(r->read_gb_s[1]));
+	canonical_set(m, "int8_gmac_s_1", canonical_real(r->int8_gmac_s[0]));
+	canonical_set(m, "int8_gmac_s", canonical_real(r->int8_gmac_s[1]));
+	canonical_set(m, "huge_pages", json_boolean(r->huge_pages));
+	return m;
+}
+
+static json_t *model_json(const struct receipt_run *u, const struct bench_result *r)
+{
+	json_t *m = json_object();
+
+	canonical_set(m, "path", canonical_text(u->model_path));
+	canonical_set(m, "sha256", canonical_text(u->model_sha256));
+	canonical_set(m, "bytes", json_integer(u->model_bytes));
+	canonical_set(m, "decode_gb", canonical_real(r->decode_gb));
+	canonical_set(m, "prefill_gmac", canonical_real(r->prefill_gmac));
+	return m;
+}
+
+int bench_receipt(const struct bench_options *o, const struct bench_result *r, const char *version,
+		  const char *build, const char *started, json_t **out, struct err *e)
+{
+	struct receipt_run u = {.model_path = o->model, .threads = o->n_threads};
+	json_t *j, *host, *engines, *cases;
+	int rc = facts_fill(&u, NULL, e);
+
+	if (rc < 0)
+		return rc;
+	j = json_object();
+	host = json_object();
+	engines = json_array();
+	cases = json_array();
+	canonical_set(host, "cpu", canonical_text(u.cpu));
+	canonical_set(host, "n_cpus", json_integer(u.n_cpus));
+	canonical_set(host, "threads", json_integer(o->n_threads));
+	for (int i = 0; i < o->n_engines; i++)
+		json_array_append_new(engines, engine_json(o, r, i));
+	for (int k = 0; k < o->n_cases; k++) {
+		json_t *row = json_array(), *c = json_object();
+
+		for (int i = 0; i < o->n_engines; i++)
+			json_array_append_new(row, series_json(&o->cases[k], &r->series[k][i]));
+		canonical_set(c, "name", canonical_text(o->cases[k].name));
+		canonical_set(c, "series", row);
+		json_array_append_new(cases, c);
+	}
+	canonical_set(j, "schema_version", json_string(RECEIPT_SCHEMA_VERSION));
+	canonical_set(j, "kind", json_string("bench"));
+	canonical_set(j, "assay_version", canonical_text(version));
+	canonical_set(j, "assay_build", canonical_text(build));
+	canonical_set(j, "started", canonical_text(started));
+	canonical_set(j, "threads", json_integer(o->n_threads));
+	canonical_set(j, "reps", json_integer(o->reps));
+	canonical_set(j, "warmup", json_integer(o->warmup));
+	canonical_set(j, "host", host);
+	canonical_set(j, "machine", machine_json(r));
+	canonical_set(j, "model", model_json(&u, r));
+	canonical_set(j, "engines", engines);
+	canonical_set(j, "cases", cases);
+	canonical_seal(j);
+	*out = j;
+	return 0;
+}

@@ -1,0 +1,59 @@
+/*
+ * Baselines: speeds that a later run is held against, made from bench receipts only.
+ *
+ * A baseline belongs to one host class (CPU model, processors), model, engine, profile, instruction
+ * set and number of threads; a receipt of another one is not comparable and never passes for that.
+ *
+ * Speed is taken as the upper quartile of a case's samples (the lower one of times): what other
+ * work on the machine takes away only ever slows, so the quick quarter is what the program can do.
+ * The change is the ratio of the two quartiles with its 95 % interval by the percentile bootstrap
+ * (Efron 1979, seeded). A case regressed when even the better end of the interval is slower
+ * than the limit allows.
+ */
+#ifndef ASSAY_BASELINE_H
+#define ASSAY_BASELINE_H
+
+#include "err.h"
+#include "stats.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+
+enum { BASELINE_CASES_MAX = 64, BASELINE_NAME_MAX = 64, BASELINE_LIMIT_PERCENT = 10 };
+
+enum perf_state { PERF_SAME, PERF_IMPROVED, PERF_REGRESSED, PERF_ABSENT };
+
+struct perf_case {
+	char name[BASELINE_NAME_MAX];
+	char unit[16];
+	enum perf_state state;		/* ABSENT: the baseline has no such case */
+	double before, now;		/* quartiles */
+	struct interval change;		/* now against before as speed, 1 = equal, < 1 = slower */
+};
+
+struct perf_report {
+	struct perf_case cases[BASELINE_CASES_MAX];
+	int n;
+	int n_regressed, n_improved;
+	bool comparable;
+	char why[256];			/* where not comparable */
+};
+
+/*
+ * Merges valid bench receipts of one key (refused with the difference otherwise) into *out.
+ * names: for sentences. Caller frees *out by json_decref. EXIT_RECEIPT_INVALID.
+ */
+int baseline_make(const json_t *const *receipts, const char *const *names, int n, json_t **out,
+		  struct err *e);
+
+/* The first engine's series of a bench receipt against a baseline; limit in percent of slowdown. */
+int baseline_check(const json_t *baseline, const json_t *receipt, double limit_percent,
+		   struct perf_report *out, struct err *e);
+
+/* Two series of one interleaved bench receipt (engines 0 and 1): 1 against 0. */
+int baseline_compare(const json_t *receipt, double limit_percent, struct perf_report *out,
+		     struct err *e);
+
+const char *perf_state_name(enum perf_state s);
+
+#endif
