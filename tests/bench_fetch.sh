@@ -8,6 +8,7 @@ B=$(cd "${B:-build/cc}" && pwd)
 cd "$(dirname "$0")"
 rounds=${ROUNDS:-5} bytes=1073741824
 dir=$(mktemp -d)
+chmod 755 "$dir"	# nginx started by root serves as another user
 port=$((20000 + RANDOM % 20000))
 trap '[ -f "$dir/pid" ] && kill "$(cat "$dir/pid")"; rm -rf "$dir"' EXIT
 mkdir "$dir/root"
@@ -40,7 +41,7 @@ run() { # name, command…: appends its seconds to $dir/name
 	rm -rf "$dir/cache" "$dir/out" "$dir/out.aria2"
 	sleep 1
 	begin=$(date +%s%N)
-	"$@" >/dev/null 2>&1
+	"$@" >"$dir/log" 2>&1 || { cat "$dir/log"; exit 1; }
 	echo "$((($(date +%s%N) - begin) / 1000000))" >>"$dir/$name"
 }
 export ASSAY_CACHE=$dir/cache

@@ -259,6 +259,8 @@ out:
 	for (int i = 0; i < n; i++)
 		job_free(&f.jobs[i]);
 	free(f.jobs);
+	while (f.n_spare)
+		free(f.spare[--f.n_spare]);
 	r = uv_loop_close(&f.loop) == 0 ? r : err_set(e, EXIT_INTERNAL, "a handle was left open");
 	return r;
 }

@@ -1,9 +1,7 @@
 #include "fetch_internal.h"
 
-#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -48,11 +46,7 @@ static void append(struct conn *c, int64_t at, const uint8_t *data, size_t bytes
 		if (b->bytes && (b->bytes == b->capacity || b->at + (int64_t)b->bytes != at))
 			disk_write(j, c);
 		if (!b->data) {
-			int64_t quarter = j->fetch->o->commit_bytes / 4;
-
-			b->capacity = quarter < FETCH_BLOCK_BYTES ? (size_t)quarter : FETCH_BLOCK_BYTES;
-			b->data = malloc(b->capacity);
-			assert(b->data);
+			disk_take(j->fetch, b);
 			b->at = at;
 		}
 		n = b->capacity - b->bytes < bytes ? b->capacity - b->bytes : bytes;
@@ -600,8 +594,7 @@ void conn_stop(struct conn *c, bool keep)
 	c->phase = CONN_IDLE;
 	if (keep)
 		disk_write(c->job, c);
-	free(c->block.data);
-	c->block = (struct block){0};
+	disk_give_back(c->job->fetch, &c->block);
 }
 
 void conn_resume(struct conn *c)

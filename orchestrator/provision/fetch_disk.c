@@ -6,12 +6,14 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { HASH_STEP_BYTES = 16 << 20 };
+/* Writers of one file wait for each other in the kernel: more than two only spin. */
+enum { HASH_STEP_BYTES = 16 << 20, WRITERS_MAX = 2 };
 
 /* One piece of work on a thread. Its inputs are its own; the loop reads its outputs in done. */
 struct work {
 	uv_work_t uv;
 	struct job *job;
+	struct work *next;		/* write: behind it in the queue */
 	struct conn *conn;
 	struct block block;
 	int64_t from, to;
@@ -53,6 +55,26 @@ static const char *full_hint(void)
 		       "; what has arrived is kept: make room and run the same command again" : "";
 }
 
+/* ---- blocks: memory that was touched once is used again ---------------------------------- */
+
+void disk_take(struct fetch *f, struct block *b)
+{
+	int64_t quarter = f->o->commit_bytes / 4;
+
+	b->capacity = quarter < FETCH_BLOCK_BYTES ? (size_t)quarter : FETCH_BLOCK_BYTES;
+	b->data = f->n_spare ? f->spare[--f->n_spare] : malloc(b->capacity);
+	assert(b->data);
+}
+
+void disk_give_back(struct fetch *f, struct block *b)
+{
+	if (b->data && f->n_spare < FETCH_SPARE_MAX)
+		f->spare[f->n_spare++] = b->data;
+	else
+		free(b->data);
+	*b = (struct block){0};
+}
+
 /* ---- writing ----------------------------------------------------------------------------- */
 
 static void run_write(uv_work_t *uv)
@@ -87,6 +109,8 @@ static void add_pending(struct job *j, struct conn *c, int64_t from, int64_t to)
 	j->pending_bytes += to - from;
 }
 
+static void start_writers(struct job *j);
+
 static void after_write(uv_work_t *uv, int status)
 {
 	struct work *w = uv->data;
@@ -94,6 +118,8 @@ static void after_write(uv_work_t *uv, int status)
 
 	(void)status;
 	j->writes--;
+	j->writers--;
+	start_writers(j);
 	if (w->r < 0) {
 		job_fail(j, &w->err, false);
 	} else {
@@ -102,9 +128,22 @@ static void after_write(uv_work_t *uv, int status)
 		ranges_add(&j->written, w->block.at, to);
 		add_pending(j, w->conn, w->block.at, to);
 	}
-	free(w->block.data);
+	disk_give_back(j->fetch, &w->block);
 	free(w);
 	job_pump(j);
+}
+
+static void start_writers(struct job *j)
+{
+	while (j->writers < WRITERS_MAX && j->first_write) {
+		struct work *w = j->first_write;
+
+		j->first_write = w->next;
+		if (!w->next)
+			j->last_write = NULL;
+		j->writers++;
+		queue(w, run_write, after_write);
+	}
 }
 
 void disk_write(struct job *j, struct conn *c)
@@ -118,7 +157,12 @@ void disk_write(struct job *j, struct conn *c)
 	w->block = c->block;
 	c->block = (struct block){0};
 	j->writes++;
-	queue(w, run_write, after_write);
+	if (j->last_write)
+		j->last_write->next = w;
+	else
+		j->first_write = w;
+	j->last_write = w;
+	start_writers(j);
 }
 
 /* ---- hashing ----------------------------------------------------------------------------- */

@@ -11,10 +11,11 @@
 #include <uv.h>
 
 enum { FETCH_BLOCK_BYTES = 1 << 20, FETCH_HOPS_MAX = 10, FETCH_UNKNOWN_BYTES_MAX = 256 << 20,
-       FETCH_ROUNDS_MAX = 3 };
+       FETCH_ROUNDS_MAX = 3, FETCH_SPARE_MAX = 64 };
 
 struct fetch;
 struct job;
+struct work;
 
 /* A source of one file. */
 struct source {
@@ -93,7 +94,9 @@ struct job {
 	struct pending *pending;	/* written, not yet committed */
 	int n_pending, pending_capacity;
 	int64_t pending_bytes;
-	int writes;		/* works under way */
+	int writes;		/* blocks on their way to the file … */
+	int writers;		/* … of which so many are on a thread; the others wait here */
+	struct work *first_write, *last_write;
 	bool hashing, syncing, checking, committing;
 	uint64_t synced_ms;
 	int restarts, rounds;
@@ -123,7 +126,9 @@ struct fetch {
 	const struct hub *hub;
 	struct job *jobs;
 	int n;
-	bool interrupted, closing;
+	bool closing;
+	uint8_t *spare[FETCH_SPARE_MAX];	/* blocks to use again */
+	int n_spare;
 	uint64_t random;
 };
 
@@ -154,6 +159,8 @@ void conn_resume(struct conn *c);
 void conn_check_stall(struct conn *c);
 
 /* fetch_disk.c */
+void disk_take(struct fetch *f, struct block *b);
+void disk_give_back(struct fetch *f, struct block *b);	/* accepts an empty one */
 void disk_write(struct job *j, struct conn *c);		/* takes the conn's block */
 void disk_hash(struct job *j);
 void disk_sync(struct job *j);
