@@ -26,7 +26,8 @@ FREE = {  # for people; nothing is claimed by them
     "engines.ours.tokenized", "engines.reference.tokenized",
 }
 FREE_PREFIX = ("engines.ours.opened.", "engines.reference.opened.", "engines.ours.hello.", "engines.reference.hello.",
-               "engines.ours.pieces", "engines.reference.pieces", "environment.")
+               "engines.ours.pieces", "engines.reference.pieces", "engines.ours.text",
+               "engines.reference.text", "environment.")
 
 
 def seal(r):
