@@ -60,6 +60,10 @@ KERNEL_OBJS += \
 	workers/kernels/quant_avx2.o \
 	workers/kernels/quant_avx512vnni.o
 endif
+ifeq ($(MACHINE),aarch64)
+KERNEL_OBJS += \
+	workers/kernels/i2s_neon.o
+endif
 
 MODEL_OBJS = \
 	workers/model/evaluate.o \
@@ -379,6 +383,7 @@ $(B)/assay-worker: $(addprefix $(B)/,$(WORKER_MAIN)) $(B)/libworker.a
 
 # per-file instruction sets: the suffix of the file's name says which
 $(B)/%_avx2.o: ISA = -mavx2 -mfma -mf16c -mbmi2
+$(B)/%_neon.o: ISA = -march=armv8.2-a+dotprod
 $(B)/%_avxvnni.o: ISA = -mavx2 -mfma -mf16c -mbmi2 -mavxvnni
 $(B)/%_avx512.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
 $(B)/%_avx512vnni.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi \

@@ -2,6 +2,7 @@
  * Every recorded operation of the golden runs on its own recorded inputs: what the reference
  * computed against what the kernels of the same profile compute, to the bit. One line per case and
  * operation kind: equal bits of all values, worst distance in ULP, worst NMSE of a row.
+ * An argument keeps the cases that contain it.
  */
 #include "gguf.h"
 #include "kernels.h"
@@ -485,7 +486,7 @@ static void run_case(const char *dir, const char *profile, const char *isa)
 	golden_close(&c);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	static const struct { const char *dir, *profile; } cases[] = {
 		{"avx2/bitnetcpp-b158-i2_s", "ggml-avx2-clang"},
@@ -518,6 +519,8 @@ int main(void)
 		for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 			char dir[256];
 
+			if (argc > 1 && !strstr(cases[i].dir, argv[1]))
+				continue;
 			snprintf(dir, sizeof(dir), "../shared/golden/%s", cases[i].dir);
 			run_case(dir, cases[i].profile, isa_name((enum isa)isa));
 		}

@@ -11,6 +11,8 @@
 #include <string.h>
 #if defined(__F16C__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 static inline uint32_t f32_bits(float x)
@@ -37,6 +39,10 @@ static inline void halves_to_floats(const uint16_t *h, float *f, int64_t n)
 	whole = n / 8 * 8;
 	for (int64_t i = 0; i < whole; i += 8)
 		_mm256_storeu_ps(f + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(h + i))));
+#elif defined(__aarch64__)
+	whole = n / 4 * 4;
+	for (int64_t i = 0; i < whole; i += 4)
+		vst1q_f32(f + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(h + i))));
 #endif
 	for (int64_t i = whole; i < n; i++)
 		f[i] = f16_to_f32(h[i]);
@@ -50,6 +56,10 @@ static inline void floats_to_halves(const float *f, uint16_t *h, int64_t n)
 	whole = n / 8 * 8;
 	for (int64_t i = 0; i < whole; i += 8)
 		_mm_storeu_si128((void *)(h + i), _mm256_cvtps_ph(_mm256_loadu_ps(f + i), 0));
+#elif defined(__aarch64__)
+	whole = n / 4 * 4;
+	for (int64_t i = 0; i < whole; i += 4)
+		vst1_u16(h + i, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(f + i))));
 #endif
 	for (int64_t i = whole; i < n; i++)
 		h[i] = f32_to_f16(f[i]);

@@ -61,6 +61,10 @@ static void fill(struct kernels *k)
 		k->by_type[TYPE_I2_S] = i2s_matmul_avx512vnni;
 	}
 #endif
+#if defined(__aarch64__)
+	if (k->isa == ISA_NEON)
+		k->by_type[TYPE_I2_S] = i2s_matmul_neon;
+#endif
 }
 
 int kernels_init(struct kernels *k, const struct cpu_flags *cpu, const char *force,

@@ -28,5 +28,8 @@ matmul_variant quant_matmul_avx2;	/* every block type of 32 and 256 */
 matmul_variant quant_matmul_avx512vnni;
 matmul_variant i2s_matmul_avx2, i2s_matmul_avxvnni, i2s_matmul_avx512vnni;
 #endif
+#if defined(__aarch64__)
+matmul_variant i2s_matmul_neon;		/* needs the dot-product instructions */
+#endif
 
 #endif
