@@ -344,6 +344,7 @@ SHELL_TESTS = \
 	infer \
 	logits \
 	models \
+	neon \
 	reference_worker \
 	references \
 	sweep \
