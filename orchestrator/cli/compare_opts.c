@@ -47,6 +47,27 @@ static int load_sets(struct compare_run *r, struct cli *c, struct err *e)
 			       thresholds_choose(u->thresholds_set, "", ""), "f32:1", e);
 }
 
+/* "type:count …" from the file itself; "" where it cannot be read: the workers will say why. */
+static void read_weights(char *out, size_t size, const char *model)
+{
+	struct gguf g = {0};
+	size_t n = 0;
+
+	out[0] = '\0';
+	if (gguf_open(&g, model, NULL) < 0)
+		return;
+	for (const struct weight_type *t = weight_types; t->name; t++) {
+		int count = 0;
+
+		for (uint64_t i = 0; i < g.n_tensors; i++)
+			count += g.tensors[i].type == t->id;
+		if (count && n < size)
+			n += (size_t)snprintf(out + n, size - n, "%s%s:%d", n ? " " : "", t->name,
+					      count);
+	}
+	gguf_close(&g);
+}
+
 /* The model says first which reference knows it; its path only where it cannot be read. */
 static void detect_backend(struct compare_run *r)
 {
@@ -150,6 +171,7 @@ int compare_setup(struct compare_run *r, struct cli *c, int n_workers, const cha
 			       "--threads, --ctx, --ubatch and --batch are not negative");
 	if (n_workers < 1 || n_workers > POOL_LANES_MAX)
 		return err_set(e, EXIT_USAGE, "--workers: expected 1 to %d", POOL_LANES_MAX);
+	read_weights(u->weights, sizeof(u->weights), u->model);
 	u->reproduce_defects = cli_flag(c, "reproduce-defects");
 	u->n_overrides = cli_list(c, "override-kv", &overrides);
 	if (u->n_overrides > EXCHANGE_OVERRIDES_MAX)

@@ -4,6 +4,7 @@
 #include "exchange_internal.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -37,6 +38,17 @@ static void profile_of(const struct exchange *x, struct lane *l, int side, char 
 		engine_profile(x->sides[side].engine, out, size);
 }
 
+/* "type:count …" of the first side that says it so; a reference may describe them in words. */
+static void weights_of(const struct exchange *x, struct lane *l, char *out, size_t size)
+{
+	for (int i = 0; i < x->n_sides; i++) {
+		out[0] = '\0';
+		exchange_fact(lane_opened(l, i), "weights", out, size);
+		if (strchr(out, ':'))
+			return;
+	}
+}
+
 static bool pick_thresholds(struct exchange *x, struct lane *l)
 {
 	const struct exchange_setup *u = x->setup;
@@ -48,8 +60,10 @@ static bool pick_thresholds(struct exchange *x, struct lane *l)
 	profile_of(x, l, 0, ours, sizeof(ours));
 	profile_of(x, l, x->n_sides - 1, ref, sizeof(ref));
 	set = thresholds_choose(set, ours, ref);
-	for (int i = x->n_sides - 1; i >= 0 && !*weights; i--)
-		exchange_fact(lane_opened(l, i), "weights", weights, sizeof(weights));
+	if (*u->weights)
+		snprintf(weights, sizeof(weights), "%s", u->weights);
+	else
+		weights_of(x, l, weights, sizeof(weights));
 	if (u->cos_tol > 0 && !*x->scenario->thresholds) {
 		thresholds_cosine(&t, u->cos_tol);
 	} else if (thresholds_load(&t, u->thresholds_text, u->thresholds_bytes, u->thresholds_path,
