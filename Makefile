@@ -157,6 +157,7 @@ CLI_OBJS = \
 	orchestrator/cli/one_scenario.o \
 	orchestrator/cli/per_token.o \
 	orchestrator/cli/receipt.o \
+	orchestrator/cli/record.o \
 	orchestrator/cli/reference_show.o \
 	orchestrator/cli/setup.o \
 	orchestrator/cli/suggest.o \
@@ -257,6 +258,8 @@ SWEEP_OBJS = \
 	orchestrator/sweep/journal.o \
 	orchestrator/sweep/pool.o \
 	orchestrator/sweep/probe.o \
+	orchestrator/sweep/record.o \
+	orchestrator/sweep/recorded.o \
 	orchestrator/sweep/scenario.o \
 	orchestrator/sweep/scenario_line.o \
 	orchestrator/sweep/sweep.o \
@@ -286,6 +289,8 @@ REPORT_OBJS = \
 	orchestrator/report/canonical.o \
 	orchestrator/report/receipt.o \
 	orchestrator/report/receipt_text.o \
+	orchestrator/report/recording.o \
+	orchestrator/report/recording_logits.o \
 	orchestrator/report/sign.o \
 	orchestrator/report/summary.o \
 
@@ -314,6 +319,7 @@ UNIT_TESTS = \
 	models_lock \
 	oracle \
 	oracle_golden \
+	recording \
 	replay \
 	scenario \
 	self_check \
@@ -346,6 +352,7 @@ SHELL_TESTS = \
 	models \
 	neon \
 	reference_worker \
+	record \
 	references \
 	sweep \
 	tokenize

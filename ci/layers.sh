@@ -37,6 +37,7 @@ allowed() { # room of the includer, room of the included, its path
 	'orchestrator/sweep>orchestrator/provision') case $3 in */reference.h | */embed.h | */digest.h) true ;; *) false ;; esac ;;
 	'orchestrator/provision>workers/engines') case $3 in */reference_build.h) true ;; *) false ;; esac ;;
 	'orchestrator/provision>orchestrator/sweep') case $3 in */client.h | */child.h) true ;; *) false ;; esac ;;
+	'orchestrator/sweep>workers/serve') case $3 in */channel.h) true ;; *) false ;; esac ;;
 	'orchestrator/cli>orchestrator/'* | 'orchestrator>orchestrator/'*) true ;;
 	*) [ "$1" = "$2" ] ;;
 	esac

@@ -23,6 +23,7 @@ extern const struct command cmd_infer;
 extern const struct command cmd_logits;
 extern const struct command cmd_merge;
 extern const struct command cmd_receipt;
+extern const struct command cmd_record;
 extern const struct command cmd_report;
 extern const struct command cmd_setup;
 extern const struct command cmd_sweep;
@@ -52,6 +53,7 @@ const struct command *const commands[] = {
 	&cmd_logits,
 	&cmd_merge,
 	&cmd_receipt,
+	&cmd_record,
 	&cmd_report,
 	&cmd_setup,
 	&cmd_sweep,

@@ -2,6 +2,7 @@
 
 #include "provision/clone.h"
 #include "provision/sandbox.h"
+#include "sweep/recorded.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -29,5 +30,7 @@ int hidden_main(int argc, char **argv)
 		return clone_child_main();
 	if (argc > 2 && strcmp(argv[1], "__exec") == 0)
 		return become(argv + 2);
+	if (argc > 2 && strcmp(argv[1], "__recorded") == 0)
+		return recorded_main(argv[2]);
 	return -1;
 }

@@ -7,6 +7,7 @@
  *
  * __clone	clone_child_main
  * __exec P …	dies with its parent and becomes P
+ * __recorded F	recorded_main
  * −1 when argv is none of them, else the exit code.
  */
 int hidden_main(int argc, char **argv);

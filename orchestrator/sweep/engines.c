@@ -1,8 +1,7 @@
 #include "engines.h"
 
 #include "provision/reference.h"
-
-#include "provision/reference.h"
+#include "recorded.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -82,6 +81,8 @@ void engine_profile(const char *engine, char *out, size_t size)
 	struct err ignored = ERR_NONE;
 
 	out[0] = '\0';
+	if (strncmp(engine, "recorded:", 9) == 0)
+		recorded_profile(engine + 9, out, size);
 	if (engine_is_reference(engine) && find_reference(&r, engine, &ignored) == 0)
 		snprintf(out, size, "%s", r.profile);
 }
@@ -111,6 +112,27 @@ static int reference_worker(const char *name, char out[PATH_MAX], struct err *e)
 	return status;
 }
 
+/* This program itself, as its hidden command. */
+static int recorded_command(struct engine_command *out, const char *file, struct err *e)
+{
+	char self[PATH_MAX];
+	int n = 0;
+	size_t at = 0;
+	ssize_t got = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	if (got < 0)
+		return err_set(e, EXIT_INTERNAL, "cannot tell where this program lies");
+	self[got] = '\0';
+	if (!*file || access(file, R_OK) != 0)
+		return err_set(e, EXIT_NO_REFERENCE,
+			       "recorded:%s cannot be read; `assay record --out FILE.tar.zst` makes a "
+			       "recording", file);
+	add_arg(out, &n, &at, self);
+	add_arg(out, &n, &at, "__recorded");
+	add_arg(out, &n, &at, file);
+	return 0;
+}
+
 int engine_command(struct engine_command *out, const char *engine, struct err *e)
 {
 	char path[PATH_MAX];
@@ -130,7 +152,7 @@ int engine_command(struct engine_command *out, const char *engine, struct err *e
 		return 0;
 	}
 	if (strncmp(engine, "recorded:", 9) == 0)
-		return err_set(e, EXIT_USAGE, "recordings cannot be compared with yet: %s", engine);
+		return recorded_command(out, engine + 9, e);
 	r = engine_is_own(engine) ? own_worker(path, e) : reference_worker(engine, path, e);
 	if (r < 0)
 		return r;

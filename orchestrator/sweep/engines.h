@@ -4,6 +4,7 @@
  *	native, oracle	assay-worker --engine NAME: $ASSAY_WORKER, else beside this executable, else
  *			../libexec/assay/ from it
  *	exec:COMMAND	sh -c COMMAND
+ *	recorded:FILE	this program itself, answering from a recording (recorded.h)
  *	any other name	a reference: $ASSAY_WORKER_<NAME> (upper case, other characters as '_'), else
  *			the worker installed for it (provision/reference.h; NAME.speed is the build
  *			with the engine's own flags); none: EXIT_NO_REFERENCE with the command that

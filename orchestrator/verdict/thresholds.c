@@ -151,12 +151,23 @@ int thresholds_load(struct thresholds *t, const char *text, size_t bytes, const 
 	return r;
 }
 
+/* "P" and "P~compact": the same numbers but for the stated error of a recording. */
+static bool same_but_compact(const char *a, const char *b)
+{
+	size_t n = strcspn(a, "~");
+
+	return n > 0 && n == strcspn(b, "~") && strncmp(a, b, n) == 0 &&
+	       (strcmp(a + n, "~compact") == 0 || strcmp(b + n, "~compact") == 0);
+}
+
 const char *thresholds_choose(const char *set, const char *profile_a, const char *profile_b)
 {
 	if (strcmp(set, "auto") != 0)
 		return set;
 	if (*profile_a && strcmp(profile_a, profile_b) == 0)
-		return "bits";
+		return same_but_compact(profile_a, profile_b) ? "compact" : "bits";
+	if (same_but_compact(profile_a, profile_b))
+		return "compact";
 	if (strcmp(profile_a, "float64") == 0 || strcmp(profile_b, "float64") == 0)
 		return "oracle";
 	return "default";

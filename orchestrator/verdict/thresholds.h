@@ -12,7 +12,7 @@
  * rule without `noise` has no drift. Unknown keys are refused.
  *
  * "auto" is no set: it stands for "bits" where both sides say that they compute the same numerics
- * profile, for "oracle" where one side is float64, else for "default".
+ * profile, for "compact" where the logits of one are a recording's compact form of that profile, for "oracle" where one side is float64, else for "default".
  */
 #ifndef ASSAY_THRESHOLDS_H
 #define ASSAY_THRESHOLDS_H

@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# `assay record` and the engine recorded:FILE: a recording stands in for the engine it was made
+# from, and refuses whatever it does not hold.
+set -u
+B=${B:-build/cc}
+T=$(mktemp -d)
+trap 'rm -rf "$T"' EXIT
+A=$B/assay
+export -n CROSSVAL_TIMEOUT_SECS CROSSVAL_GGUF ASSAY_WIRE_LOG BITNET_SEED
+
+check() {
+	local what=$1
+	shift
+	if "$@" >"$T/why" 2>&1; then echo "ok - $what"; else
+		echo "not ok - $what"
+		tail -n 20 "$T/why" "$T/err" | sed 's/^/    /'
+	fi
+}
+exits() {
+	local want=$1 got
+	shift
+	"$@" >"$T/out" 2>"$T/err" </dev/null
+	got=$?
+	[ $got -eq "$want" ] || { echo "exit $got, expected $want: $*"; cat "$T/out"; return 1; }
+}
+has() { grep -qF -- "$2" "$1" || { echo "no \"$2\" in $1:"; cat "$1"; return 1; }; }
+lacks() { ! grep -qF -- "$2" "$1" || { echo "\"$2\" in $1:"; cat "$1"; return 1; }; }
+
+check "a model" "$A" gen-fixtures --preset tiny-bitnet --seed 5 --out "$T/m.gguf"
+check "another" "$A" gen-fixtures --preset tiny-bitnet --seed 6 --out "$T/other.gguf"
+cat >"$T/s.json" <<J
+[{"id": "raw", "prompt": "2+2=", "max_new_tokens": 3},
+ {"id": "chat", "prompt": "Hi", "system": "Be brief.", "template": "llama3-chat", "max_new_tokens": 2},
+ {"id": "none", "prompt": "Count: 1,2,3,"},
+ {"id": "ids", "tokens": [1, 2, 3], "max_new_tokens": 1}]
+J
+rec() { "$A" record --model "$T/m.gguf" --scenarios "$T/s.json" "$@"; }
+sw() { local f=$1; shift; "$A" sweep --model "$T/m.gguf" --reference "recorded:$T/$f" "$@"; }
+
+# ---- the same as the engine itself ----------------------------------------------------------
+check "native is recorded" exits 0 rec --out "$T/n.tar.zst"
+check "… with its size and how to use it" has "$T/out" "use it with --reference recorded:"
+check "no part of it is left" test "$(ls "$T" | grep -c n.tar.zst)" -eq 1
+check "native against it: exit 0" exits 0 sw n.tar.zst --scenarios "$T/s.json" --out "$T/run"
+check "all four IDENTICAL" test "$(grep -c IDENTICAL "$T/out")" -eq 4
+for id in raw chat none ids; do
+	check "$id: one digest of both sides" test "$(grep '"logits_sha256"' "$T/run/$id/receipt.json" | sort -u | wc -l)" -eq 1
+done
+check "the receipt says it is a recording" has "$T/run/raw/receipt.json" '"recorded_at"'
+check "counters of what was computed when it was recorded" \
+	test "$(grep -c '"counters"' "$T/run/raw/receipt.json")" -eq 2
+check "the gate takes it" exits 0 "$A" gate "$T/run/raw/receipt.json"
+check "fewer greedy ids than recorded are there" \
+	exits 0 sw n.tar.zst --scenarios <(echo '[{"id":"a","prompt":"2+2=","max_new_tokens":1}]')
+check "… IDENTICAL" has "$T/out" IDENTICAL
+check "two recordings, no engine at all" exits 0 "$A" sweep --model "$T/m.gguf" \
+	--engine "recorded:$T/n.tar.zst" --reference "recorded:$T/n.tar.zst" --scenarios "$T/s.json"
+check "… IDENTICAL" test "$(grep -c IDENTICAL "$T/out")" -eq 4
+check "per-token too" exits 0 "$A" per-token --model "$T/m.gguf" --prompt "2+2=" \
+	--prompt-template raw --max-tokens 3 --reference "recorded:$T/n.tar.zst"
+check "… a line per position" has "$T/out" "✓ t=0 cosine=1.0"
+check "--ladder tokens takes its ids" exits 0 "$A" per-token --model "$T/m.gguf" --prompt "2+2=" \
+	--prompt-template raw --ladder tokens --reference "recorded:$T/n.tar.zst" --dump-cpp-ids
+check "… and shows them" has "$T/out" "recorded:$T/n.tar.zst ids ("
+check "--ladder first-logit" exits 0 "$A" per-token --model "$T/m.gguf" --prompt "2+2=" \
+	--prompt-template raw --ladder first-logit --reference "recorded:$T/n.tar.zst"
+check "logits of it" "$A" logits --model "$T/m.gguf" --tokens 1,2,3 --out "$T/a.f32"
+check "… from the recording" "$A" logits --model "$T/m.gguf" --engine "recorded:$T/n.tar.zst" \
+	--tokens 1,2,3 --out "$T/b.f32"
+check "… every bit" cmp "$T/a.f32" "$T/b.f32"
+
+# ---- a faulty engine is found ----------------------------------------------------------------
+cp "$T/m.gguf" "$T/flipped.gguf"
+size=$(stat -c %s "$T/m.gguf")
+printf '\x15' | dd of="$T/flipped.gguf" bs=1 seek=$((size - 4000)) conv=notrunc status=none
+check "one flipped byte of weights: exit 1" exits 1 "$A" sweep --model "$T/flipped.gguf" \
+	--reference-model "$T/m.gguf" --reference "recorded:$T/n.tar.zst" --scenarios "$T/s.json"
+
+# ---- another engine, the compact form ------------------------------------------------------
+check "the oracle is recorded" exits 0 rec --engine oracle --out "$T/o.tar.zst" --format json
+check "native against it: exit 0" exits 0 sw o.tar.zst --scenarios "$T/s.json" --out "$T/orun"
+check "… by the oracle's thresholds" has "$T/orun/raw/receipt.json" '"set": "oracle"'
+check "compact" exits 0 rec --out "$T/c.tar.zst" --logits compact --format json
+error=$(sed -n 's/.*"max_error": \([0-9.e-]*\).*/\1/p' "$T/out")
+check "its greatest error is told ($error)" \
+	awk -v e="$error" 'BEGIN { exit !(e > 0 && e < 1e-3) }'
+check "native against it: exit 0" exits 0 sw c.tar.zst --scenarios "$T/s.json" --out "$T/crun"
+check "… by the set for it" has "$T/crun/raw/receipt.json" '"set": "compact"'
+check "… never IDENTICAL" lacks "$T/out" IDENTICAL
+check "… and the measured difference is the stated one" awk -v e="$error" '
+	/"max_absolute_diff"/ { gsub(/[^0-9.e-]/, "", $2); if ($2 > m) m = $2 }
+	END { exit !(m > 0 && m <= e * 1.0001) }' "$T"/crun/*/logits-comparison.json
+check "a flipped byte is found with the compact form too: exit 1" exits 1 "$A" sweep \
+	--model "$T/flipped.gguf" --reference-model "$T/m.gguf" \
+	--reference "recorded:$T/c.tar.zst" --scenarios "$T/s.json"
+
+# ---- traces ---------------------------------------------------------------------------------
+check "with traces" exits 0 rec --trace all --out "$T/t.tar.zst"
+check "… the same logits" exits 0 sw t.tar.zst --scenarios "$T/s.json"
+check "… IDENTICAL" test "$(grep -c IDENTICAL "$T/out")" -eq 4
+trace() { "$A" trace --model "$T/m.gguf" --tokens 1,2,3 "$@"; }
+check "traced live" trace --out "$T/live"
+check "traced from the recording" trace --engine "recorded:$T/t.tar.zst" --out "$T/played"
+live=$(find "$T/live" -type f | wc -l)
+check "as many files ($live)" test "$live" -eq "$(find "$T/played" -type f | wc -l)"
+hashes() { grep -rhoE '"blake3": ?"[0-9a-f]{64}"' "$1" | sort; }
+check "and the same BLAKE3 of every record" cmp <(hashes "$T/live") <(hashes "$T/played")
+check "there are some" test "$(hashes "$T/live" | wc -l)" -ge 20
+check "a recording without traces says so: exit 3" exits 3 trace \
+	--engine "recorded:$T/n.tar.zst" --out "$T/untraced"
+
+# ---- what it does not hold -------------------------------------------------------------------
+check "a prompt that was not recorded: exit 3" exits 3 sw n.tar.zst \
+	--scenarios <(echo '[{"id":"a","prompt":"never seen"}]')
+check "… says what it holds" has "$T/err" "scenarios raw, chat, none, ids"
+check "ids that were not recorded: exit 3" exits 3 sw n.tar.zst \
+	--scenarios <(echo '[{"id":"a","tokens":[1,2]}]')
+check "more greedy ids than recorded: exit 3" exits 3 sw n.tar.zst \
+	--scenarios <(echo '[{"id":"a","prompt":"2+2=","max_new_tokens":4}]')
+check "… says it" has "$T/err" "decoding of 4 ids after scenario raw"
+check "another model: exit 13" exits 13 "$A" sweep --model "$T/other.gguf" \
+	--reference "recorded:$T/n.tar.zst" --scenarios "$T/s.json"
+check "… names both hashes" has "$T/err" "was recorded from another model"
+check "another tokenizer: exit 13" exits 13 sw n.tar.zst --tokenizer "$T/other.gguf" \
+	--scenarios "$T/s.json"
+check "another KV type: exit 64" exits 64 sw n.tar.zst --kv f32 --scenarios "$T/s.json"
+check "metadata overridden: exit 64" exits 64 sw n.tar.zst --scenarios "$T/s.json" \
+	--override-kv tokenizer.ggml.add_bos_token=bool:false
+check "a file that is not there: exit 3" exits 3 sw nowhere.tar.zst
+check "a file that is none: exit 3" exits 3 "$A" sweep --model "$T/m.gguf" \
+	--reference "recorded:$T/m.gguf"
+check "… says so" has "$T/err" "cannot be read as a recording"
+cp "$T/n.tar.zst" "$T/bad.tar.zst"
+size=$(stat -c %s "$T/bad.tar.zst")
+printf 'X' | dd of="$T/bad.tar.zst" bs=1 seek=$((size - 2000)) conv=notrunc status=none
+"$A" sweep --model "$T/m.gguf" --reference "recorded:$T/bad.tar.zst" --scenarios "$T/s.json" \
+	>"$T/out" 2>"$T/err"
+got=$?
+check "a damaged archive never compares (exit $got)" test $got -eq 13
+check "no position of it is shown" lacks "$T/out" IDENTICAL
+check "no scenario: exit 7" exits 7 rec --scenarios <(echo '[]') --out "$T/x.tar.zst"
+check "no --out: exit 64" exits 64 rec
+check "an unknown stage: exit 64" exits 64 rec --trace nonsense --out "$T/x.tar.zst"
+check "nothing is left of what failed" test ! -e "$T/x.tar.zst"
