@@ -256,22 +256,29 @@ SWEEP_OBJS = \
 	orchestrator/sweep/exchange_logits.o \
 	orchestrator/sweep/facts.o \
 	orchestrator/sweep/journal.o \
+	orchestrator/sweep/local.o \
 	orchestrator/sweep/pool.o \
 	orchestrator/sweep/probe.o \
 	orchestrator/sweep/record.o \
 	orchestrator/sweep/recorded.o \
 	orchestrator/sweep/scenario.o \
 	orchestrator/sweep/scenario_line.o \
+	orchestrator/sweep/side.o \
 	orchestrator/sweep/sweep.o \
-	orchestrator/sweep/token_gate.o
+	orchestrator/sweep/token_gate.o \
+	orchestrator/sweep/trace_dir.o \
+
 
 VERDICT_OBJS = \
 	orchestrator/verdict/baseline.o \
 	orchestrator/verdict/gate_bench.o \
 	orchestrator/verdict/gate.o \
 	orchestrator/verdict/gate_counters.o \
+	orchestrator/verdict/gate_local.o \
 	orchestrator/verdict/gate_metrics.o \
+	orchestrator/verdict/local.o \
 	orchestrator/verdict/schema.o \
+	orchestrator/verdict/tensor_diff.o \
 	orchestrator/verdict/compare.o \
 	orchestrator/verdict/metrics.o \
 	orchestrator/verdict/metrics_base.o \
@@ -287,6 +294,7 @@ endif
 
 REPORT_OBJS = \
 	orchestrator/report/canonical.o \
+	orchestrator/report/local_json.o \
 	orchestrator/report/receipt.o \
 	orchestrator/report/receipt_text.o \
 	orchestrator/report/recording.o \
@@ -313,6 +321,7 @@ UNIT_TESTS = \
 	golden_ops \
 	kernels \
 	llama_stages \
+	local \
 	math \
 	metrics \
 	model \

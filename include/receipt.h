@@ -22,6 +22,7 @@
 enum { RECEIPT_HASH_HEX = 65 };
 
 struct comparison;
+struct local_result;
 
 struct receipt_side {
 	const char *engine;		/* as it was asked for */
@@ -69,12 +70,16 @@ struct receipt {
 	int first_difference;		/* of the ids, −1 */
 	const char *cause;		/* likely cause of differing ids, or "" */
 	const struct comparison *comparison;
+	const struct local_result *local;	/* NULL: not tried */
 	const char *verdict, *explanation;
 	int exit_code;
 };
 
 /* Indented text with a newline at the end; caller frees. */
 char *receipt_json(const struct receipt *r);
+
+/* "local" of a receipt alone, with a row per operation where rows is set; caller frees. */
+char *receipt_local_json(const struct local_result *l, bool rows);
 
 /* The numbers of the comparison alone (logits-comparison.json); caller frees. */
 char *receipt_comparison_json(const struct receipt *r);

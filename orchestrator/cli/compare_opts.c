@@ -178,6 +178,14 @@ int compare_setup(struct compare_run *r, struct cli *c, int n_workers, const cha
 		return err_set(e, EXIT_USAGE, "more than %d --override-kv", EXCHANGE_OVERRIDES_MAX);
 	for (int i = 0; i < u->n_overrides; i++)
 		u->overrides[i] = overrides[i];
+	u->n_overrides_ref = cli_list(c, "reference-override", &overrides);
+	if (u->n_overrides_ref > EXCHANGE_OVERRIDES_MAX)
+		return err_set(e, EXIT_USAGE, "more than %d --reference-override",
+			       EXCHANGE_OVERRIDES_MAX);
+	for (int i = 0; i < u->n_overrides_ref; i++)
+		u->overrides_ref[i] = overrides[i];
+	u->local = cli_flag(c, "no-local") ? EXCHANGE_LOCAL_NEVER :
+		   cli_flag(c, "local")	  ? EXCHANGE_LOCAL_ALWAYS : EXCHANGE_LOCAL_AUTO;
 	rc = load_sets(r, c, e);
 	if (rc == 0)
 		rc = choose_sides(r, c, e);

@@ -40,6 +40,11 @@
 	 NULL, NULL, NULL, 0},                                                                     \
 	{"reproduce-defects", OPT_FLAG, NULL, "native: the reference's known defects too", NULL,   \
 	 NULL, NULL, 0},                                                                           \
+	{"reference-override", OPT_LIST, "KEY=TYPE:VALUE", "metadata for the reference only",      \
+	 NULL, NULL, NULL, 0},                                                                     \
+	{"local", OPT_FLAG, NULL, "replay every operation on the reference's own inputs; by "      \
+	 "default done up to 64 positions where the bits differ", NULL, NULL, NULL, 0},            \
+	{"no-local", OPT_FLAG, NULL, "never do that", NULL, NULL, NULL, 0},                        \
 	{"strict", OPT_FLAG, NULL, "drift counts as divergence", NULL, NULL, NULL, 0}
 
 struct compare_run {

@@ -1,6 +1,7 @@
 #include "receipt.h"
 
 #include "canonical.h"
+#include "local_json.h"
 #include "verdict/compare.h"
 
 #include <assert.h>
@@ -255,6 +256,8 @@ static void put_comparison(json_t *o, const struct receipt *r)
 	canonical_set(o, "positions", positions_object(c));
 	canonical_set(o, "summary", summary_object(c));
 	canonical_set(o, "greedy", greedy_object(c));
+	if (r->local)
+		canonical_set(o, "local", local_json(r->local, false));
 }
 
 static void put_run(json_t *o, const struct receipt_run *u)

@@ -1,5 +1,7 @@
 #include "receipt.h"
 
+#include "local_json.h"
+
 #include "verdict/compare.h"
 
 #include <assert.h>
@@ -117,6 +119,10 @@ char *receipt_text(const struct receipt *r)
 	}
 	print_tokens(f, r);
 	print_rows(f, r->comparison);
+	if (r->local) {
+		putc('\n', f);
+		local_text(f, r->local);
+	}
 	fclose(f);
 	return text;
 }

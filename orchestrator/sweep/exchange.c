@@ -194,6 +194,8 @@ static void ask_open(struct exchange *x, struct lane *l)
 		put_number(&b, "ubatch", u->ubatch);
 		for (int k = 0; k < u->n_overrides; k++)
 			wire_put(&b, "override", "%s", u->overrides[k]);
+		for (int k = 0; i == EXCHANGE_REF && k < u->n_overrides_ref; k++)
+			wire_put(&b, "override", "%s", u->overrides_ref[k]);
 		exchange_ask(x, l, i, &b);
 	}
 	wire_builder_free(&b);

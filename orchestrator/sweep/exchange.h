@@ -45,6 +45,13 @@ struct exchange_setup {
 	bool only_last;				/* logits of the prompt's last position alone */
 	const char *overrides[EXCHANGE_OVERRIDES_MAX];
 	int n_overrides;
+	const char *overrides_ref[EXCHANGE_OVERRIDES_MAX];	/* for the reference only, too */
+	int n_overrides_ref;
+	enum exchange_local {
+		EXCHANGE_LOCAL_AUTO,	/* where short and not IDENTICAL, never against oracle */
+		EXCHANGE_LOCAL_ALWAYS,
+		EXCHANGE_LOCAL_NEVER,
+	} local;			/* the check of verdict/local.h */
 };
 
 struct exchange_side {

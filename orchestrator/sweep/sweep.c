@@ -3,6 +3,7 @@
 #include "engines.h"
 #include "facts.h"
 #include "journal.h"
+#include "local.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -215,6 +216,56 @@ static void fill_side(struct receipt_side *out, const struct exchange_side *s)
 	digest_hex(sha, out->logits_sha256);
 }
 
+/* ---- the local check ------------------------------------------------------------------------ */
+
+static bool side_says(const struct exchange_side *s, const char *feature)
+{
+	char features[512];
+
+	return exchange_fact(s->hello, "features", features, sizeof(features)) &&
+	       strstr(features, feature);
+}
+
+static bool wants_local(const struct exchange *x)
+{
+	const struct exchange_side *a = &x->sides[0], *b = &x->sides[1];
+
+	if (x->n_sides != 2 || !a->finished || !b->finished ||
+	    x->setup->local == EXCHANGE_LOCAL_NEVER)
+		return false;
+	if (x->setup->local == EXCHANGE_LOCAL_ALWAYS)
+		return true;
+	return x->verdict != VERDICT_IDENTICAL && a->n_positions <= LOCAL_POSITIONS_MAX &&
+	       x->comparison.n_nonfinite_ours + x->comparison.n_nonfinite_ref == 0 &&
+	       strcmp(a->engine, "oracle") != 0 && strcmp(b->engine, "oracle") != 0 &&
+	       side_says(a, "trace") && side_says(b, "trace") && side_says(a, "replay");
+}
+
+/* The side that cannot replay is judged by the one that can. */
+static void check_local(struct local_result *out, struct exchange *x)
+{
+	bool swapped = !side_says(&x->sides[0], "replay") && side_says(&x->sides[1], "replay");
+	const struct exchange_side *ours = &x->sides[swapped], *ref = &x->sides[!swapped];
+	struct local_job j = {.setup = x->setup, .ours = ours->engine, .reference = ref->engine,
+			      .swapped = swapped, .ids = ref->ids, .n_ids = ref->n_ids,
+			      .greedy = {ours->greedy, ref->greedy},
+			      .n_greedy = {ours->n_greedy, ref->n_greedy}};
+	struct err e = ERR_NONE;
+	char end_to_end[ERR_MSG_MAX];
+
+	if (local_run(out, &j, &e) < 0) {
+		out->ran = false;
+		snprintf(out->reason, sizeof(out->reason), "%.500s", e.msg);
+	}
+	if (!out->equivalent || x->verdict == VERDICT_IDENTICAL)
+		return;
+	memcpy(end_to_end, x->explanation, sizeof(end_to_end));
+	x->verdict = VERDICT_EQUIVALENT;
+	x->exit_code = EXIT_AGREE;
+	snprintf(x->explanation, sizeof(x->explanation), "%s; end to end: %.900s", out->reason,
+		 end_to_end);
+}
+
 static void fill_receipt(struct receipt *r, const struct sweep *w, const struct planned *p,
 			 const struct exchange *x)
 {
@@ -245,14 +296,21 @@ static void fill_receipt(struct receipt *r, const struct sweep *w, const struct 
 		fill_side(&r->sides[i], &x->sides[i]);
 }
 
-static void finish(struct sweep *w, struct planned *p, const struct exchange *x)
+static void finish(struct sweep *w, struct planned *p, struct exchange *x)
 {
 	struct err e = ERR_NONE;
+	struct local_result local = {.tried = false};
 	struct receipt r;
 	char *json;
 	int rc = 0;
 
+	if (wants_local(x))
+		check_local(&local, x);
+	if (w->o->strict && x->verdict == VERDICT_DRIFT)
+		x->exit_code = EXIT_DIVERGED;
 	fill_receipt(&r, w, p, x);
+	if (local.tried)
+		r.local = &local;
 	json = receipt_json(&r);
 	if (w->o->out)
 		rc = write_results(w, &r, json, &e);
@@ -265,14 +323,13 @@ static void finish(struct sweep *w, struct planned *p, const struct exchange *x)
 	w->n_done++;
 	if (w->o->on_receipt)
 		w->o->on_receipt(w->o->ctx, x, &r);
+	local_free(&local);
 }
 
 static void on_over(struct exchange *x, struct lane *l)
 {
 	struct sweep *w = x->ctx;
 
-	if (w->o->strict && x->verdict == VERDICT_DRIFT)
-		x->exit_code = EXIT_DIVERGED;
 	for (int i = 0; i < w->n; i++)
 		if (w->plan[i].running == x) {
 			finish(w, &w->plan[i], x);

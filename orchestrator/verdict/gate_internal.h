@@ -28,6 +28,7 @@ const json_t *gate_side(const struct gating *g, const char *name);
 void gate_schema_form(struct gating *g);	/* schema and seal */
 void gate_model(struct gating *g);
 void gate_metrics(struct gating *g);
+void gate_local(struct gating *g);	/* the table that EQUIVALENT stands on */
 void gate_compute_path(struct gating *g);
 void gate_kernels(struct gating *g);
 void gate_weights(struct gating *g);

@@ -175,8 +175,10 @@ static void check_verdict(struct gating *g, const struct comparison *c)
 
 	/* the proof by induction is checked by its own table, thresholds do not decide it */
 	if (strcmp(said, "EQUIVALENT") == 0) {
-		if (!json_object_get(g->r, "local"))
-			gate_fail(g, "EQUIVALENT without a table of local differences");
+		gate_local(g);
+		if (v == VERDICT_NOT_RUN || v == VERDICT_IDENTICAL || code != EXIT_AGREE)
+			gate_fail(g, "EQUIVALENT with exit code %lld, the series alone give %s",
+				  (long long)code, verdict_name(v));
 	} else if (strcmp(said, verdict_name(v)) != 0) {
 		gate_fail(g, "the verdict is %s, series and thresholds give %s", said, verdict_name(v));
 	} else if (code != verdict_exit_code(v) && !(v == VERDICT_DRIFT && code == EXIT_DIVERGED)) {

@@ -1,0 +1,394 @@
+#include "local.h"
+
+#include "trace_dir.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- what is kept --------------------------------------------------------------------------- */
+
+static struct local_kept *kept_at(struct local_feed *f, int layer, enum trace_stage stage)
+{
+	return &f->kept[layer + 1][stage];
+}
+
+static bool grows(enum trace_stage s)
+{
+	return s == STAGE_K_ROPE || s == STAGE_V;
+}
+
+static int keep(struct local_feed *f, const struct trace_record *r, const float *values,
+		struct err *e)
+{
+	struct local_kept *k = kept_at(f, r->layer, r->stage);
+	int64_t from = grows(r->stage) ? k->n : 0, need = from + r->num_elements;
+
+	if (need > k->cap) {
+		float *x = realloc(k->x, (size_t)need * sizeof(*x));
+
+		if (!x)
+			return err_set(e, EXIT_INTERNAL, "no memory to keep %s", r->name);
+		k->x = x;
+		k->cap = need;
+	}
+	memcpy(k->x + from, values, (size_t)r->num_elements * sizeof(float));
+	k->n = need;
+	k->rows = (grows(r->stage) ? k->rows : 0) + (int)r->shape[0];
+	k->call = f->call;
+	return 0;
+}
+
+static void drop(struct local_kept *k)
+{
+	free(k->x);
+	*k = (struct local_kept){0};
+}
+
+/* A layer is over: only what later ones read stays. */
+static void drop_layer(struct local_feed *f, int layer)
+{
+	for (int s = 0; s < STAGE_COUNT; s++)
+		if (!grows((enum trace_stage)s) && s != STAGE_LAYER_OUT)
+			drop(kept_at(f, layer, (enum trace_stage)s));
+	if (layer > 0)
+		drop(kept_at(f, layer - 1, STAGE_LAYER_OUT));
+	else
+		drop(kept_at(f, -1, STAGE_EMBEDDINGS));
+}
+
+/* ---- one operation -------------------------------------------------------------------------- */
+
+/* Inputs as the replaying engine wants them; false when one is not there. */
+static bool collect(struct local_feed *f, const struct trace_record *r, struct side_op *op)
+{
+	struct local_input in[LOCAL_INPUTS_MAX];
+	int rows = (int)r->shape[0];
+
+	*op = (struct side_op){.stage = r->stage, .layer = r->layer, .n_rows = rows,
+			       .pos0 = f->pos0 + f->n_rows - rows};
+	op->n_inputs = local_inputs(r->stage, r->layer, f->n_layer, f->has[r->layer + 1], in);
+	for (int i = 0; i < op->n_inputs; i++) {
+		struct local_kept *k = kept_at(f, in[i].layer, in[i].stage);
+		int want = in[i].whole ? f->next_pos : rows;
+
+		if (k->call != f->call || k->rows < want || !k->n)
+			return false;
+		int64_t width = k->n / k->rows;
+
+		/* rows that nobody asked for are left out behind the last layer */
+		op->input_stage[i] = in[i].stage;
+		op->input[i] = in[i].whole ? k->x : k->x + (k->rows - want) * width;
+		op->input_elements[i] = want * width;
+	}
+	if (r->stage == STAGE_EMBEDDINGS) {
+		op->ids = f->ids + op->pos0;
+		return op->pos0 + rows <= f->n_ids;
+	}
+	return true;
+}
+
+static int judge(struct local_feed *f, const struct trace_record *r, const float *values,
+		 struct err *e)
+{
+	struct local_row row = {.stage = r->stage, .layer = r->layer, .seq = r->seq};
+	struct side_op op;
+	float *out = NULL;
+	int64_t n = 0;
+	int rc;
+
+	if (!collect(f, r, &op)) {
+		local_missing(f->pass, r->name, r->seq);
+		return 0;
+	}
+	rc = side_replay(f->replayer, &op, &out, &n, e);
+	if (rc < 0)
+		return rc;
+	if (n != r->num_elements) {
+		rc = err_set(e, EXIT_WORKER, "engine %s: %s has %lld values, the trace %lld",
+			     f->replayer->engine, r->name, (long long)n, (long long)r->num_elements);
+	} else {
+		row.bound = local_bound(local_kind_of(r->stage), f->quantised, f->n_positions);
+		tensor_diff(&row.diff, out, values, n, r->shape[0]);
+		local_add(f->pass, &row);
+		if (f->on_seen) {
+			struct local_seen seen = {op, values, out, n, &f->pass->rows[f->pass->n - 1]};
+
+			rc = f->on_seen(f->ctx, &seen, e);
+		}
+	}
+	free(out);
+	return rc;
+}
+
+/* ---- the feed ------------------------------------------------------------------------------- */
+
+int local_feed_init(struct local_feed *f, struct side *replayer, struct local_pass *pass,
+		    const int32_t *ids, int n_ids, struct err *e)
+{
+	*f = (struct local_feed){.replayer = replayer, .pass = pass, .ids = ids, .n_ids = n_ids,
+				 .n_layer = replayer->n_layer, .n_positions = n_ids,
+				 .quantised = local_quantised(replayer->weights)};
+	f->has = calloc((size_t)f->n_layer + 1, sizeof(*f->has));
+	f->kept = calloc((size_t)f->n_layer + 1, sizeof(*f->kept));
+	if (f->has && f->kept)
+		return 0;
+	local_feed_free(f);
+	return err_set(e, EXIT_INTERNAL, "no memory for a local check");
+}
+
+static void note_missing(struct local_feed *f)
+{
+	const uint64_t fused = (uint64_t)1 << STAGE_ATTN_SCORES | (uint64_t)1 << STAGE_ATTN_SOFTMAX;
+
+	for (int layer = -1; f->call && f->expected && layer < f->n_layer; layer++) {
+		uint64_t lack = f->expected[layer + 1] & ~f->has[layer + 1];
+
+		/* attention in one operation was judged as a whole */
+		if (!(f->has[layer + 1] & fused) && f->has[layer + 1] >> STAGE_ATTN_OUT_HEADS & 1)
+			lack &= ~fused;
+		for (int s = 0; s < STAGE_COUNT; s++)
+			if (lack >> s & 1) {
+				char name[64];
+
+				local_name((enum trace_stage)s, layer, name, sizeof(name));
+				local_missing(f->pass, name, f->call - 1);
+			}
+	}
+}
+
+static void begin_call(struct local_feed *f, int rows)
+{
+	note_missing(f);
+	f->call++;
+	f->pos0 = f->next_pos;
+	f->n_rows = rows;
+	f->next_pos += rows;
+	f->pass->n_positions = f->next_pos;
+	memset(f->has, 0, ((size_t)f->n_layer + 1) * sizeof(*f->has));
+}
+
+static bool begins_call(const struct local_feed *f, const struct trace_record *r)
+{
+	if (f->call == 0 || r->stage == STAGE_EMBEDDINGS)
+		return true;
+	return r->stage == STAGE_ATTN_NORM && r->layer == 0 && f->has[1] >> STAGE_ATTN_NORM & 1;
+}
+
+int local_feed_add(void *feed, const struct trace_record *r, const float *values, struct err *e)
+{
+	struct local_feed *f = feed;
+	int rc;
+
+	if (r->layer < -1 || r->layer >= f->n_layer)
+		return err_set(e, EXIT_WORKER, "trace record %.60s: the model has %d layers", r->name,
+			       f->n_layer);
+	if (!values)
+		return err_set(e, EXIT_USAGE, "the trace has no values for %.60s (assay trace --values "
+			       "--out DIR writes them)", r->name);
+	if (begins_call(f, r))
+		begin_call(f, (int)r->shape[0]);
+	f->has[r->layer + 1] |= (uint64_t)1 << r->stage;
+	rc = judge(f, r, values, e);
+	if (rc == 0)
+		rc = keep(f, r, values, e);
+	if (rc == 0 && r->stage == STAGE_LAYER_OUT)
+		drop_layer(f, r->layer);
+	return rc;
+}
+
+void local_feed_end(struct local_feed *f)
+{
+	note_missing(f);
+}
+
+void local_feed_free(struct local_feed *f)
+{
+	for (int l = 0; f->kept && l <= f->n_layer; l++)
+		for (int s = 0; s < STAGE_COUNT; s++)
+			free(f->kept[l][s].x);
+	free(f->kept);
+	free(f->has);
+	*f = (struct local_feed){0};
+}
+
+/* ---- weights -------------------------------------------------------------------------------- */
+
+struct hashes {
+	char (*name)[96];
+	char (*sha)[65];
+	int n, cap, at;
+	bool comparing;
+	int n_differ;
+	char *out;
+	size_t size;
+};
+
+static int on_weight(void *ctx, const char *name, const char *type, const char *sha, struct err *e)
+{
+	struct hashes *h = ctx;
+	size_t n = strlen(h->out);
+
+	(void)type;
+	(void)e;
+	if (h->comparing) {
+		bool same = h->at < h->n && strcmp(h->name[h->at], name) == 0 &&
+			    strcmp(h->sha[h->at], sha) == 0;
+
+		h->at++;
+		if (!same && h->n_differ++ < 8)
+			snprintf(h->out + n, h->size - n, "%s%s", n ? ", " : "", name);
+		return 0;
+	}
+	if (h->n == h->cap) {
+		h->cap = h->cap ? 2 * h->cap : 256;
+		h->name = realloc(h->name, (size_t)h->cap * sizeof(*h->name));
+		h->sha = realloc(h->sha, (size_t)h->cap * sizeof(*h->sha));
+		assert(h->name && h->sha);
+	}
+	snprintf(h->name[h->n], sizeof(*h->name), "%s", name);
+	snprintf(h->sha[h->n++], sizeof(*h->sha), "%s", sha);
+	return 0;
+}
+
+int local_weights_equal(const struct exchange_setup *u, bool *equal, char *out, size_t size,
+			struct err *e)
+{
+	struct hashes h = {.out = out, .size = size};
+	int rc = 0;
+
+	out[0] = '\0';
+	*equal = true;
+	if (!u->model_ref || strcmp(u->model_ref, u->model) == 0)
+		return 0;
+	for (int i = 0; i < 2 && rc == 0; i++) {
+		struct side s;
+
+		h.comparing = i == 1;
+		rc = side_open(&s, "native", u, i == 1, NULL, 0, e);
+		if (rc == 0)
+			rc = side_weights(&s, on_weight, &h, e);
+		side_close(&s);
+	}
+	*equal = rc == 0 && h.n_differ == 0 && h.at == h.n;
+	free(h.name);
+	free(h.sha);
+	return rc;
+}
+
+/* ---- both passes ---------------------------------------------------------------------------- */
+
+/* The ids that the run reads: the prompt's, and the decoded ones but the last. */
+static int32_t *all_ids(const struct local_job *j, int who, int *n)
+{
+	int more = j->n_greedy[who] > 1 ? j->n_greedy[who] - 1 : 0;
+	int32_t *ids = malloc((size_t)(j->n_ids + more + 1) * sizeof(*ids));
+
+	assert(ids);
+	memcpy(ids, j->ids, (size_t)j->n_ids * sizeof(*ids));
+	if (more)
+		memcpy(ids + j->n_ids, j->greedy[who], (size_t)more * sizeof(*ids));
+	*n = j->n_ids + more;
+	return ids;
+}
+
+static int run_pass(struct local_feed *f, struct side *source, const struct local_job *j,
+		    int n_greedy, struct err *e)
+{
+	struct side_eval q = {.ids = j->ids, .n_ids = j->n_ids, .n_greedy = n_greedy,
+			      .on_trace = local_feed_add, .ctx = f};
+	int rc = side_evaluate(source, &q, e);
+
+	if (rc == 0)
+		local_feed_end(f);
+	return rc;
+}
+
+/* Stages that our own run shows are what the other run must show. */
+static int own_pass(struct local_result *out, struct side *ours, const struct local_job *j,
+		    uint64_t **expected, struct err *e)
+{
+	struct side source;
+	struct local_feed f = {0};
+	int n, rc = side_open(&source, j->ours, j->setup, j->swapped, j->reference,
+			      j->n_ids + j->n_greedy[0], e);
+	int32_t *ids = all_ids(j, 0, &n);
+
+	if (rc == 0)
+		rc = local_feed_init(&f, ours, &out->own, ids, n, e);
+	if (rc == 0) {
+		rc = run_pass(&f, &source, j, j->n_greedy[0], e);
+		*expected = malloc(((size_t)f.n_layer + 1) * sizeof(**expected));
+		assert(*expected);
+		memcpy(*expected, f.has, ((size_t)f.n_layer + 1) * sizeof(**expected));
+	}
+	local_feed_free(&f);
+	side_close(&source);
+	free(ids);
+	return rc;
+}
+
+static int reference_pass(struct local_result *out, struct side *ours, const struct local_job *j,
+			  const uint64_t *expected, struct err *e)
+{
+	struct side source = {0};
+	struct local_feed f = {0};
+	int n, rc = 0;
+	int32_t *ids = all_ids(j, 1, &n);
+
+	if (!j->reference_trace)
+		rc = side_open(&source, j->reference, j->setup, !j->swapped, j->ours,
+			       j->n_ids + j->n_greedy[1], e);
+	if (rc == 0)
+		rc = local_feed_init(&f, ours, &out->reference, ids, n, e);
+	if (rc == 0) {
+		f.expected = expected;
+		f.on_seen = j->on_seen;
+		f.ctx = j->ctx;
+		if (!j->reference_trace) {
+			rc = run_pass(&f, &source, j, j->n_greedy[1], e);
+		} else {
+			rc = trace_dir_read(j->reference_trace, local_feed_add, &f, e);
+			if (rc == 0)
+				local_feed_end(&f);
+		}
+	}
+	local_feed_free(&f);
+	side_close(&source);
+	free(ids);
+	return rc;
+}
+
+int local_run(struct local_result *out, const struct local_job *j, struct err *e)
+{
+	uint64_t *expected = NULL;
+	struct side ours;
+	char differ[300];
+	int rc;
+
+	out->tried = true;
+	out->tokens_equal = true;
+	local_pass_init(&out->reference, j->reference, j->ours);
+	local_pass_init(&out->own, j->ours, j->ours);
+	rc = local_weights_equal(j->setup, &out->weights_equal, differ, sizeof(differ), e);
+	if (rc == 0)
+		rc = side_open(&ours, j->ours, j->setup, j->swapped, j->reference,
+			       j->n_ids + j->n_greedy[0], e);
+	if (rc < 0)
+		return rc;
+	out->quantised = local_quantised(ours.weights);
+	if (!ours.replays || !ours.traces) {
+		snprintf(out->reason, sizeof(out->reason), "engine %.200s cannot replay operations",
+			 j->ours);
+	} else {
+		rc = own_pass(out, &ours, j, &expected, e);
+		if (rc == 0)
+			rc = reference_pass(out, &ours, j, expected, e);
+		out->ran = rc == 0;
+		local_decide(out);
+	}
+	free(expected);
+	side_close(&ours);
+	return rc;
+}

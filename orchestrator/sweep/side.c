@@ -1,0 +1,329 @@
+#include "side.h"
+
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool says(const char *features, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (const char *p = features; *p;) {
+		size_t len = strcspn(p, ",");
+
+		if (len == n && memcmp(p, name, n) == 0)
+			return true;
+		p += len + (p[len] == ',');
+	}
+	return false;
+}
+
+static int call(struct side *s, client_frame_fn *fn, void *ctx, struct err *e)
+{
+	int rc = wire_finish(&s->request, e);
+
+	return rc < 0 ? rc : client_call(s->client, &s->request, fn, ctx, e);
+}
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+static int on_opened(void *ctx, const struct wire_frame *f, struct err *e)
+{
+	struct side *s = ctx;
+
+	(void)e;
+	if (f->type != WIRE_OPENED)
+		return 0;
+	wire_get(f, "arch", 0, s->arch, sizeof(s->arch));
+	wire_get(f, "weights", 0, s->weights, sizeof(s->weights));
+	wire_get(f, "profile", 0, s->profile, sizeof(s->profile));
+	s->n_layer = (int)wire_get_int(f, "n_layer", 0);
+	s->n_vocab = (int)wire_get_int(f, "n_vocab", 0);
+	s->n_embd = (int)wire_get_int(f, "n_embd", 0);
+	s->n_ctx = (int)wire_get_int(f, "n_ctx", 0);
+	return 0;
+}
+
+static void put_text(struct wire_builder *b, const char *key, const char *value)
+{
+	if (value && *value)
+		wire_put(b, key, "%s", value);
+}
+
+static int open_model(struct side *s, const struct exchange_setup *u, bool reference,
+		      const char *opposite, int n_positions, struct err *e)
+{
+	struct wire_builder *b = &s->request;
+	char profile[64] = "";
+	int ctx = u->ctx;
+
+	if (strcmp(s->engine, "native") == 0 && !u->profile && opposite)
+		engine_profile(opposite, profile, sizeof(profile));
+	if (ctx && ctx < n_positions)
+		ctx = n_positions;
+	wire_begin(b, WIRE_OPEN);
+	put_text(b, "model", reference && u->model_ref ? u->model_ref : u->model);
+	put_text(b, "tokenizer", u->tokenizer);
+	put_text(b, "isa", u->isa);
+	put_text(b, "kv", u->kv);
+	if (strcmp(s->engine, "native") == 0)
+		put_text(b, "profile", u->profile ? u->profile : profile);
+	if (u->threads)
+		wire_put(b, "threads", "%d", u->threads);
+	if (ctx)
+		wire_put(b, "ctx", "%d", ctx);
+	for (int k = 0; k < u->n_overrides; k++)
+		wire_put(b, "override", "%s", u->overrides[k]);
+	for (int k = 0; reference && k < u->n_overrides_ref; k++)
+		wire_put(b, "override", "%s", u->overrides_ref[k]);
+	return call(s, on_opened, s, e);
+}
+
+int side_open(struct side *s, const char *engine, const struct exchange_setup *u, bool reference,
+	      const char *opposite, int n_positions, struct err *e)
+{
+	struct client_options o = {.engine = engine, .deadline_ms = SIDE_DEADLINE_MS};
+	char features[512] = "";
+	int rc;
+
+	*s = (struct side){0};
+	snprintf(s->engine, sizeof(s->engine), "%s", engine);
+	rc = client_open(&s->client, &o, e);
+	if (rc < 0) {
+		s->client = NULL;
+		return rc;
+	}
+	client_hello(s->client, "features", features, sizeof(features));
+	s->traces = says(features, "trace");
+	s->replays = says(features, "replay");
+	s->splices = says(features, "splice");
+	s->has_weights = says(features, "weights");
+	rc = open_model(s, u, reference, opposite, n_positions, e);
+	if (rc < 0)
+		side_close(s);
+	return rc;
+}
+
+void side_close(struct side *s)
+{
+	client_close(s->client);
+	wire_builder_free(&s->request);
+	free(s->part);
+	*s = (struct side){0};
+}
+
+/* ---- traces --------------------------------------------------------------------------------- */
+
+static int parse_record(struct trace_record *r, const struct wire_frame *f, struct err *e)
+{
+	char stage[32] = "", shape[128] = "", *end;
+	int64_t total = 1;
+
+	*r = (struct trace_record){.layer = (int)wire_get_int(f, "layer", -1),
+				   .seq = (int)wire_get_int(f, "seq", 0),
+				   .rms = wire_get_real(f, "rms", 0),
+				   .num_elements = wire_get_int(f, "n", 0)};
+	wire_get(f, "stage", 0, stage, sizeof(stage));
+	wire_get(f, "name", 0, r->name, sizeof(r->name));
+	wire_get(f, "dtype", 0, r->dtype, sizeof(r->dtype));
+	wire_get(f, "blake3", 0, r->blake3, sizeof(r->blake3));
+	wire_get(f, "shape", 0, shape, sizeof(shape));
+	if (trace_stage_by_name(stage) < 0)
+		return err_set(e, EXIT_WORKER, "a trace record of stage \"%s\", which does not exist",
+			       stage);
+	r->stage = (enum trace_stage)trace_stage_by_name(stage);
+	for (const char *p = shape; *p && r->n_dims < TRACE_DIMS_MAX; p = *end ? end + 1 : end) {
+		r->shape[r->n_dims] = strtoll(p, &end, 10);
+		if (end == p)
+			break;
+		total *= r->shape[r->n_dims++];
+	}
+	if (r->n_dims < 1 || r->shape[0] < 1 || total != r->num_elements)
+		return err_set(e, EXIT_WORKER, "trace record %.60s: shape %s does not hold %lld values",
+			       r->name, shape, (long long)r->num_elements);
+	return 0;
+}
+
+struct assembly {
+	struct side *s;
+	side_trace_fn *fn;
+	int (*on_logits)(void *, int, int, int32_t, const float *, struct err *);
+	void *ctx;
+	struct trace_record r;
+	int64_t have;
+	int n_logits;
+};
+
+static int room(struct side *s, int64_t n, struct err *e)
+{
+	float *p;
+
+	if (n <= s->part_cap)
+		return 0;
+	p = realloc(s->part, (size_t)n * sizeof(*p));
+	if (!p)
+		return err_set(e, EXIT_INTERNAL, "no memory for a tensor of %lld values", (long long)n);
+	s->part = p;
+	s->part_cap = n;
+	return 0;
+}
+
+static int take_trace(struct assembly *a, const struct wire_frame *f, struct err *e)
+{
+	int64_t offset = wire_get_int(f, "offset", 0), n = (int64_t)(f->body_bytes / sizeof(float));
+	int rc;
+
+	if (offset == 0) {
+		rc = parse_record(&a->r, f, e);
+		a->have = 0;
+		if (rc == 0 && n == a->r.num_elements)
+			return a->fn(a->ctx, &a->r, (const float *)(const void *)f->body, e);
+		if (rc == 0)
+			rc = room(a->s, a->r.num_elements, e);
+		if (rc < 0)
+			return rc;
+	}
+	if (offset != a->have || offset + n > a->r.num_elements || n == 0)
+		return err_set(e, EXIT_WORKER, "engine %s: trace %.60s came with a gap at value %lld",
+			       a->s->engine, a->r.name, (long long)a->have);
+	memcpy(a->s->part + offset, f->body, (size_t)n * sizeof(float));
+	a->have += n;
+	return a->have == a->r.num_elements ? a->fn(a->ctx, &a->r, a->s->part, e) : 0;
+}
+
+static int on_evaluated(void *ctx, const struct wire_frame *f, struct err *e)
+{
+	struct assembly *a = ctx;
+
+	if (f->type == WIRE_TRACE && a->fn)
+		return take_trace(a, f, e);
+	if (f->type != WIRE_LOGITS || !a->on_logits)
+		return 0;
+	if (f->body_bytes != (size_t)a->s->n_vocab * sizeof(float))
+		return err_set(e, EXIT_WORKER, "engine %s: LOGITS of %zu bytes", a->s->engine,
+			       f->body_bytes);
+	return a->on_logits(a->ctx, (int)wire_get_int(f, "pos", -1), (int)wire_get_int(f, "step", 0),
+			    (int32_t)wire_get_int(f, "token", -1),
+			    (const float *)(const void *)f->body, e);
+}
+
+static void put_stages(struct wire_builder *b, uint64_t stages)
+{
+	char list[512] = "";
+	size_t n = 0;
+
+	for (int i = 0; i < STAGE_COUNT; i++)
+		if (stages >> i & 1)
+			n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", n ? "," : "",
+					      trace_stage_name((enum trace_stage)i));
+	wire_put(b, "trace", "%s", n ? list : "all");
+}
+
+int side_evaluate(struct side *s, const struct side_eval *q, struct err *e)
+{
+	struct wire_builder *b = &s->request;
+	struct assembly a = {.s = s, .fn = q->on_trace, .on_logits = q->on_logits, .ctx = q->ctx};
+
+	wire_begin(b, WIRE_EVALUATE);
+	wire_put(b, "logits", "all");
+	wire_put(b, "greedy", "%d", q->n_greedy);
+	wire_put(b, "tokens", "%d", q->n_ids);
+	if (!q->no_trace) {
+		put_stages(b, q->stages);
+		wire_put(b, "values", "1");
+	}
+	if (q->splice)
+		wire_put(b, "splice_layer", "%d", q->splice_layer);
+	wire_body(b, q->ids, (size_t)q->n_ids * sizeof(*q->ids));
+	if (q->splice)
+		wire_body(b, q->splice, (size_t)q->n_ids * (size_t)s->n_embd * sizeof(float));
+	return call(s, on_evaluated, &a, e);
+}
+
+/* ---- one operation -------------------------------------------------------------------------- */
+
+struct replayed {
+	float *out;
+	int64_t n;
+};
+
+static int keep_replayed(void *ctx, const struct trace_record *r, const float *values, struct err *e)
+{
+	struct replayed *p = ctx;
+
+	free(p->out);
+	p->n = r->num_elements;
+	p->out = malloc((size_t)p->n * sizeof(float));
+	if (!p->out)
+		return err_set(e, EXIT_INTERNAL, "no memory for a replayed operation");
+	memcpy(p->out, values, (size_t)p->n * sizeof(float));
+	return 0;
+}
+
+int side_replay(struct side *s, const struct side_op *op, float **out, int64_t *n, struct err *e)
+{
+	struct wire_builder *b = &s->request;
+	struct replayed got = {0};
+	struct assembly a = {.s = s, .fn = keep_replayed, .ctx = &got};
+	char inputs[256] = "";
+	size_t at = 0;
+	int rc;
+
+	wire_begin(b, WIRE_REPLAY);
+	wire_put(b, "layer", "%d", op->layer);
+	wire_put(b, "stage", "%s", trace_stage_name(op->stage));
+	wire_put(b, "pos0", "%d", op->pos0);
+	wire_put(b, "n_tokens", "%d", op->n_rows);
+	put_text(b, "variant", op->variant);
+	for (int i = 0; i < op->n_inputs; i++)
+		at += (size_t)snprintf(inputs + at, sizeof(inputs) - at, "%s%s:%lld", i ? "," : "",
+				       trace_stage_name(op->input_stage[i]),
+				       (long long)op->input_elements[i]);
+	put_text(b, "inputs", inputs);
+	for (int i = 0; i < op->n_inputs; i++)
+		wire_body(b, op->input[i], (size_t)op->input_elements[i] * sizeof(float));
+	if (op->n_inputs == 0)
+		wire_body(b, op->ids, (size_t)op->n_rows * sizeof(*op->ids));
+	rc = call(s, on_evaluated, &a, e);
+	if (rc == 0 && !got.out)
+		rc = err_set(e, EXIT_WORKER, "engine %s replayed %s without an answer", s->engine,
+			     trace_stage_name(op->stage));
+	if (rc < 0) {
+		free(got.out);
+		return rc;
+	}
+	*out = got.out;
+	*n = got.n;
+	return 0;
+}
+
+/* ---- weights -------------------------------------------------------------------------------- */
+
+struct weighing {
+	side_weight_fn *fn;
+	void *ctx;
+};
+
+static int on_weight(void *ctx, const struct wire_frame *f, struct err *e)
+{
+	struct weighing *w = ctx;
+	char name[256] = "", type[32] = "", sha[65] = "";
+
+	if (f->type != WIRE_WEIGHT || wire_get_int(f, "offset", 0) > 0)
+		return 0;
+	wire_get(f, "name", 0, name, sizeof(name));
+	wire_get(f, "type", 0, type, sizeof(type));
+	wire_get(f, "sha256", 0, sha, sizeof(sha));
+	return w->fn(w->ctx, name, type, sha, e);
+}
+
+int side_weights(struct side *s, side_weight_fn *fn, void *ctx, struct err *e)
+{
+	struct weighing w = {fn, ctx};
+
+	wire_begin(&s->request, WIRE_WEIGHTS);
+	wire_put(&s->request, "values", "0");
+	return call(s, on_weight, &w, e);
+}

@@ -1,0 +1,132 @@
+/*
+ * Local against inherited error: what every operation of an engine's run gives when it is fed
+ * that engine's own inputs, judged operation by operation. Pure: tensors in, a table out.
+ *
+ * EQUIVALENT is a proof by induction over the graph. Let R be the reference's run, O ours:
+ *	weights	both read the same weights, tokens	both evaluate the same ids
+ *	pass 1	for every operation f of R with inputs x and output y: |ours f(x) − y| is inside the
+ *		bound of f's kind, and no operation is missing
+ *	pass 2	for every operation of O the same with *equal bits*: our run is nothing but the
+ *		composition of the operations that pass 1 judged
+ * Then both runs compute the same function up to rounding, whatever became of the rounding at
+ * the end.
+ *
+ * Bounds are in row_ulp of verdict/tensor_diff.h (u = 2⁻²³ of the row's greatest value), on equal
+ * inputs, for any order of summation in float32 or better:
+ *
+ *	kind	    bound		derivation
+ *	embeddings  2			a product and a sum, half a unit each, with or without fma
+ *	norm	    16			mean of n squares: float64 sum 1, float32 in 8 lanes √(n/8)·u for
+ *					n ≤ 2¹³ (6σ, halved by the root), then root, division, two
+ *					products
+ *	product	    256; with quantised	n terms in any order: error ≈ √n·u·|x||w|, the row's greatest
+ *		    weights 8192	value ≈ 3|x||w|; 256 holds 6σ for n ≤ 2¹⁴. Quantised: one
+ *					activation on a rounding tie falls to the other side, which is
+ *					1/127 of its block's greatest, ≤ 2⁻¹⁰ of a sum of 256 terms
+ *	rope	    8 + 4·positions	the angle is good to a few u of itself, so its sine is to
+ *					position · u; then a product and an fma
+ *	scores	    256			as product (operands rounded to the cache's type are equal)
+ *	softmax	    128			exp of a difference: (8·max|s| + 24)·2⁻²⁴ (oracle_bounds.h)
+ *	values	    256			as product
+ *	activation  16			exp and division good to 4 units each, two products
+ *	add	    1			one rounding
+ *
+ * A half-precision accumulator (2⁻¹¹) or a half-precision cache against float32 (2⁻¹²: 2048 u) is
+ * outside on purpose: these are other functions.
+ */
+#ifndef ASSAY_LOCAL_H
+#define ASSAY_LOCAL_H
+
+#include "tensor_diff.h"
+#include "trace.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum local_kind {
+	LOCAL_EMBEDDINGS,
+	LOCAL_NORM,
+	LOCAL_PRODUCT,
+	LOCAL_ROPE,
+	LOCAL_SCORES,
+	LOCAL_SOFTMAX,
+	LOCAL_VALUES,
+	LOCAL_ACTIVATION,
+	LOCAL_ADD,
+	LOCAL_KINDS,
+};
+
+enum { LOCAL_INPUTS_MAX = 3, LOCAL_TEXT_MAX = 512, LOCAL_POSITIONS_MAX = 64 };
+
+const char *local_kind_name(enum local_kind k);
+enum local_kind local_kind_of(enum trace_stage s);
+
+/* n_positions: of the whole run; quantised: weights of other types than f32, f16 and bf16. */
+double local_bound(enum local_kind k, bool quantised, int n_positions);
+bool local_quantised(const char *weights);	/* from "i2_s:210 f16:1 f32:121" */
+
+/* What an operation reads. LAYER_OUT of layer 0's predecessor is EMBEDDINGS of layer −1. */
+struct local_input {
+	enum trace_stage stage;
+	int layer;
+	bool whole;	/* all rows from position 0 on (keys, values) */
+};
+
+/*
+ * The one dependency table. has: bits of the stages of this layer (norms of q and k, sub-norms,
+ * softmax) that exist; where the probabilities do not, attention is one operation on q, k and v.
+ * Returns the number of inputs; 0 for embeddings, which read token ids.
+ */
+int local_inputs(enum trace_stage stage, int layer, int n_layer, uint64_t has,
+		 struct local_input in[LOCAL_INPUTS_MAX]);
+
+struct local_row {		/* one operation */
+	enum trace_stage stage;
+	int layer, seq;
+	struct tensor_diff diff;	/* a = replayed, b = what the run has */
+	double bound;
+	bool inside;
+};
+
+struct local_kind_sum {
+	int n, n_bits_equal;
+	uint32_t worst_ulp;
+	double worst_row_ulp, bound;
+};
+
+/* All operations of one run. */
+struct local_pass {
+	const char *source, *replayer;	/* engines; borrowed */
+	struct local_row *rows;		/* [n], execution order; owned */
+	int n, cap;
+	int n_bits_equal, n_beyond;
+	int first_different, first_beyond;	/* rows; −1 */
+	struct local_kind_sum kinds[LOCAL_KINDS];
+	int n_positions;
+	int n_missing;
+	char missing[LOCAL_TEXT_MAX];	/* names of the first */
+};
+
+void local_pass_init(struct local_pass *p, const char *source, const char *replayer);
+void local_add(struct local_pass *p, const struct local_row *r);	/* fills bound's judgement */
+void local_missing(struct local_pass *p, const char *name, int seq);
+void local_pass_free(struct local_pass *p);
+
+struct local_result {
+	bool tried, ran;
+	bool weights_equal, tokens_equal, quantised;
+	struct local_pass reference;	/* the reference's run, replayed by ours (or the reverse) */
+	struct local_pass own;		/* the replaying engine's own run, replayed by itself */
+	bool equivalent;
+	char reason[LOCAL_TEXT_MAX];	/* why it is, or why not */
+};
+
+/* Fills equivalent and reason from the rest. */
+void local_decide(struct local_result *r);
+void local_free(struct local_result *r);	/* accepts zeroed */
+
+/* "ffn_act of layer 3", "embeddings" */
+void local_name(enum trace_stage stage, int layer, char *out, size_t size);
+
+#endif
