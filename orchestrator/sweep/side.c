@@ -70,6 +70,8 @@ static int open_model(struct side *s, const struct exchange_setup *u, bool refer
 	put_text(b, "kv", u->kv);
 	if (strcmp(s->engine, "native") == 0)
 		put_text(b, "profile", u->profile ? u->profile : profile);
+	if (u->reproduce_defects && strcmp(s->engine, "native") == 0)
+		wire_put(b, "reproduce_defects", "1");
 	if (u->threads)
 		wire_put(b, "threads", "%d", u->threads);
 	if (ctx)
