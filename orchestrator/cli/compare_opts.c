@@ -50,11 +50,12 @@ static int load_sets(struct compare_run *r, struct cli *c, struct err *e)
 /* "type:count …" from the file itself; "" where it cannot be read: the workers will say why. */
 static void read_weights(char *out, size_t size, const char *model)
 {
+	struct err ignored = ERR_NONE;
 	struct gguf g = {0};
 	size_t n = 0;
 
 	out[0] = '\0';
-	if (gguf_open(&g, model, NULL) < 0)
+	if (gguf_open(&g, model, &ignored) < 0)
 		return;
 	for (const struct weight_type *t = weight_types; t->name; t++) {
 		int count = 0;
@@ -74,7 +75,8 @@ static void detect_backend(struct compare_run *r)
 	const char *model = r->o.setup.model, *why;
 	struct gguf g = {0};
 	struct gguf_str arch = {"", 0};
-	bool has_i2_s = false, readable = gguf_open(&g, model, NULL) == 0;
+	struct err ignored = ERR_NONE;
+	bool has_i2_s = false, readable = gguf_open(&g, model, &ignored) == 0;
 
 	if (readable)
 		gguf_string(&g, "general.architecture", &arch);
