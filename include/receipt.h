@@ -31,6 +31,7 @@ struct receipt_side {
 	int n_ids;
 	bool tokenized;			/* false: took the other side's ids */
 	const char *pieces;		/* around the first difference, or NULL */
+	const char *identity;		/* of a reference: lines of engines.h, or NULL */
 	const char *text;		/* of greedy, as this side reads it, or NULL */
 	const int32_t *greedy;		/* [n_greedy] */
 	int n_greedy;
@@ -52,6 +53,7 @@ struct receipt_run {			/* the same for all receipts of a run */
 	char tokenizer_sha256[RECEIPT_HASH_HEX];	/* of the file that holds it */
 	char cpu[128];
 	int n_cpus;
+	const char *asked;		/* lines: kv, ctx, ubatch, batch, override … as asked; or NULL */
 	int threads;			/* per worker, 0 = the engine's choice */
 };
 

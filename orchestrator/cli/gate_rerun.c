@@ -59,6 +59,31 @@ static void put_text(struct wire_builder *b, const char *key, const json_t *side
 		wire_put(b, key, "%s", s);
 }
 
+static void put_value(struct wire_builder *b, const char *key, const json_t *v)
+{
+	if (json_is_string(v))
+		wire_put(b, key, "%s", json_string_value(v));
+	else if (json_is_integer(v))
+		wire_put(b, key, "%lld", (long long)json_integer_value(v));
+}
+
+/* kv, ubatch, override … as the run had them; profile and isa are the engine's own words. */
+static void put_asked(struct wire_builder *b, json_t *asked)
+{
+	const char *key;
+	json_t *v, *item;
+	size_t i;
+
+	json_object_foreach(asked, key, v) {
+		if (strcmp(key, "profile") == 0 || strcmp(key, "isa") == 0 || strcmp(key, "ctx") == 0 ||
+		    strcmp(key, "batch") == 0)
+			continue;
+		put_value(b, key, v);
+		json_array_foreach(v, i, item)
+			put_value(b, key, item);
+	}
+}
+
 static int evaluate(const json_t *receipt, const json_t *side, struct client *c, const char *model,
 		    const int32_t *ids, int n, struct digest *logits, struct err *e)
 {
@@ -71,6 +96,7 @@ static int evaluate(const json_t *receipt, const json_t *side, struct client *c,
 
 	wire_begin(&b, WIRE_OPEN);
 	wire_put(&b, "model", "%s", model);
+	put_asked(&b, json_object_get(receipt, "asked"));
 	wire_put(&b, "threads", "%lld", (long long)(threads > 0 ? threads : 1));
 	wire_put(&b, "ctx", "%lld", (long long)(n + greedy + 8 + 255) / 256 * 256);
 	put_text(&b, "profile", side);
@@ -81,6 +107,7 @@ static int evaluate(const json_t *receipt, const json_t *side, struct client *c,
 		wire_put(&b, "tokens", "%d", n);
 		wire_put(&b, "greedy", "%lld", (long long)greedy);
 		wire_put(&b, "logits", "all");
+		put_value(&b, "batch", json_object_get(json_object_get(receipt, "asked"), "batch"));
 		wire_body(&b, ids, (size_t)n * sizeof(*ids));
 		r = call(c, &b, hash_logits, logits, e);
 	}

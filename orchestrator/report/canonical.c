@@ -77,6 +77,24 @@ static json_t *value_of(const char *text)
 	return *end ? canonical_text(text) : json_integer(n);
 }
 
+/* A key that comes again makes an array of its values. */
+static void add_value(json_t *o, const char *key, json_t *v)
+{
+	json_t *old = json_object_get(o, key);
+
+	if (json_is_array(old)) {
+		json_array_append_new(old, v);
+	} else if (old) {
+		json_t *both = json_array();
+
+		json_array_append(both, old);
+		json_array_append_new(both, v);
+		canonical_set(o, key, both);
+	} else {
+		canonical_set(o, key, v);
+	}
+}
+
 json_t *canonical_lines(const char *lines)
 {
 	json_t *o = json_object();
@@ -89,7 +107,7 @@ json_t *canonical_lines(const char *lines)
 		eq = strchr(line, '=');
 		if (eq) {
 			*eq = '\0';
-			canonical_set(o, line, value_of(eq + 1));
+			add_value(o, line, value_of(eq + 1));
 		}
 		free(line);
 		lines += n + (lines[n] == '\n');

@@ -10,7 +10,8 @@
 void canonical_set(json_t *o, const char *key, json_t *v);
 json_t *canonical_real(double x);		/* not finite: a string */
 json_t *canonical_text(const char *s);		/* NULL: null; bytes that are not UTF-8: '?' */
-json_t *canonical_lines(const char *lines);	/* "key=value\n" lines: an object; integers as such */
+json_t *canonical_lines(const char *lines);	/* "key=value\n" lines: an object; integers as such;
+						 * a key that repeats: an array */
 
 char *canonical_compact(const json_t *o);	/* caller frees */
 char *canonical_indented(const json_t *o);	/* and a newline; caller frees */

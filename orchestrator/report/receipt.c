@@ -106,6 +106,8 @@ static json_t *side_object(const struct receipt_side *s)
 	canonical_set(o, "hello", canonical_lines(s->hello));
 	canonical_set(o, "opened", canonical_lines(s->opened));
 	canonical_set(o, "done", done);
+	if (s->identity)
+		canonical_set(o, "reference", canonical_lines(s->identity));
 	canonical_set(o, "tokenized", json_boolean(s->tokenized));
 	canonical_set(o, "n_tokens", json_integer(s->n_ids));
 	canonical_set(o, "tokens_sha256", canonical_text(s->tokens_sha256));
@@ -289,6 +291,7 @@ static void put_run(json_t *o, const struct receipt_run *u)
 	canonical_set(o, "tokenizer", tokenizer);
 	canonical_set(o, "host", host);
 	canonical_set(o, "environment", environment());
+	canonical_set(o, "asked", canonical_lines(u->asked ? u->asked : ""));
 }
 
 static void put_scenario(json_t *o, const struct receipt *r)

@@ -41,7 +41,7 @@ static int own_worker(char out[PATH_MAX], struct err *e)
 	ssize_t n;
 	char *slash;
 
-	if (given && *given) {
+	if (given) {
 		if (access(given, X_OK) != 0)
 			return err_set(e, EXIT_USAGE, "ASSAY_WORKER=%s cannot be run", given);
 		snprintf(out, PATH_MAX, "%s", given);
@@ -87,18 +87,47 @@ void engine_profile(const char *engine, char *out, size_t size)
 		snprintf(out, size, "%s", r.profile);
 }
 
-static int reference_worker(const char *name, char out[PATH_MAX], struct err *e)
+/* The program that ASSAY_WORKER_<NAME> names, or NULL; variable: its name. */
+static const char *given_worker(const char *name, char *variable, size_t size)
 {
-	char variable[128] = "ASSAY_WORKER_";
-	size_t n = strlen(variable);
-	struct reference r;
+	size_t n = (size_t)snprintf(variable, size, "ASSAY_WORKER_");
 	const char *given;
-	int status;
 
-	for (const char *p = name; *p && n + 1 < sizeof(variable); p++)
+	for (const char *p = name; *p && n + 1 < size; p++)
 		variable[n++] = isalnum((unsigned char)*p) ? (char)toupper((unsigned char)*p) : '_';
 	variable[n] = '\0';
 	given = getenv(variable);
+	return given && *given ? given : NULL;
+}
+
+char *engine_identity(const char *engine)
+{
+	struct err ignored = ERR_NONE;
+	char variable[128];
+	struct reference r;
+	char *text = NULL;
+
+	if (!engine_is_reference(engine))
+		return NULL;
+	if (given_worker(engine, variable, sizeof(variable)))
+		return strdup("commit=\nbuild_key=\nself_check=not run\n");
+	if (find_reference(&r, engine, &ignored) == 0 &&
+	    asprintf(&text,
+		     "commit=%s\ntree=%s\nbuild_key=%s\nself_check=%s\nprofile=%s\ncompiler=%s\n"
+		     "cpu_features=%s\npinned=%d\nflags=%s\n",
+		     r.commit, r.tree, r.key, r.self_check, r.profile, r.compiler, r.cpu_features,
+		     r.pinned, r.speed ? "speed" : "parity") < 0)
+		text = NULL;
+	return text;
+}
+
+static int reference_worker(const char *name, char out[PATH_MAX], struct err *e)
+{
+	char variable[128];
+	const char *given = given_worker(name, variable, sizeof(variable));
+	struct reference r;
+	int status;
+
 	if (given && *given) {
 		if (access(given, X_OK) != 0)
 			return err_set(e, EXIT_NO_REFERENCE, "%s=%s cannot be run", variable,

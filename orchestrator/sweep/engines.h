@@ -30,6 +30,13 @@ int engine_command(struct engine_command *out, const char *engine, struct err *e
 /* The numerics profile that a built reference was found to compute; "" when it is not known. */
 void engine_profile(const char *engine, char *out, size_t size);
 
+/*
+ * What a built reference is, as "key=value" lines: commit, tree, build_key, self_check, profile,
+ * compiler, cpu_features, pinned; allocated, caller frees. NULL for anything that is no reference.
+ * A worker named by ASSAY_WORKER_<NAME> has no build: self_check=not run.
+ */
+char *engine_identity(const char *engine);
+
 bool engine_is_own(const char *engine);		/* native or oracle */
 bool engine_is_reference(const char *engine);	/* neither own, nor exec:, nor recorded: */
 

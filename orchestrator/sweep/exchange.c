@@ -70,6 +70,7 @@ void exchange_end(struct exchange *x, struct lane *l, enum verdict v, int exit_c
 
 		s->hello = copy_text(lane_hello(l, i));
 		s->opened = copy_text(lane_opened(l, i));
+		s->identity = engine_identity(s->engine);
 		s->peak_rss = lane_peak_rss(l, i);
 	}
 	x->over(x, l);
@@ -566,6 +567,7 @@ void exchange_free(struct exchange *x)
 		struct exchange_side *s = &x->sides[i];
 
 		free(s->hello);
+		free(s->identity);
 		free(s->opened);
 		free(s->done);
 		free(s->ids);

@@ -60,6 +60,7 @@ struct exchange_side {
 	int32_t *ids;			/* [n_ids] of the prompt as this side tokenized it */
 	int n_ids;
 	bool tokenized;			/* false: it has no tokenizer and took the other's ids */
+	char *identity;			/* of a reference (engines.h), or NULL */
 	char *pieces;			/* around the first difference: "[id] text …"; or NULL */
 	char *text;			/* of greedy, as this side reads it; or NULL */
 	int32_t *greedy;		/* [n_greedy] ids it chose after the prompt */

@@ -30,6 +30,7 @@ struct sweep {
 	const struct sweep_options *o;
 	struct summary *summary;
 	struct receipt_run run;
+	char *asked;
 	struct planned *plan;		/* [n] */
 	int n, next, n_done;
 	struct journal journal;
@@ -197,6 +198,7 @@ static void fill_side(struct receipt_side *out, const struct exchange_side *s)
 	*out = (struct receipt_side){
 		.engine = s->engine,
 		.hello = s->hello,
+		.identity = s->identity,
 		.opened = s->opened,
 		.done = s->done,
 		.ids = s->ids,
@@ -533,6 +535,34 @@ static int64_t own_peak_rss(void)
 	return getrusage(RUSAGE_SELF, &u) == 0 ? (int64_t)u.ru_maxrss * 1024 : 0;
 }
 
+/* What changes an evaluation beyond model and scenario: bound into every receipt. */
+static char *asked_lines(const struct exchange_setup *u)
+{
+	char *text = NULL;
+	size_t n;
+	FILE *f = open_memstream(&text, &n);
+
+	assert(f);
+	if (u->kv)
+		fprintf(f, "kv=%s\n", u->kv);
+	if (u->profile)
+		fprintf(f, "profile=%s\n", u->profile);
+	if (u->isa)
+		fprintf(f, "isa=%s\n", u->isa);
+	if (u->ctx)
+		fprintf(f, "ctx=%d\n", u->ctx);
+	if (u->ubatch)
+		fprintf(f, "ubatch=%d\n", u->ubatch);
+	if (u->batch)
+		fprintf(f, "batch=%d\n", u->batch);
+	if (u->reproduce_defects)
+		fprintf(f, "reproduce_defects=1\n");
+	for (int i = 0; i < u->n_overrides; i++)
+		fprintf(f, "override=%s\n", u->overrides[i]);
+	fclose(f);
+	return text;
+}
+
 static int prepare(struct sweep *w, struct err *e)
 {
 	const struct sweep_options *o = w->o;
@@ -555,6 +585,8 @@ static int prepare(struct sweep *w, struct err *e)
 		.tokenizer_path = o->setup.tokenizer,
 		.threads = o->setup.threads,
 	};
+	w->asked = asked_lines(&o->setup);
+	w->run.asked = w->asked;
 	snprintf(stamp, sizeof(stamp), "%.4000s/model.stamp", o->out ? o->out : "");
 	r = facts_fill(&w->run, o->out ? stamp : NULL, e);
 	if (r == 0 && o->out)
@@ -618,5 +650,6 @@ int sweep_run(const struct sweep_options *o, struct summary *s, struct err *e)
 	journal_close(&w.journal);
 	free(w.plan);
 	free(w.retired);
+	free(w.asked);
 	return r;
 }
