@@ -368,10 +368,13 @@ SHELL_TESTS = \
 
 # tests/fuzz/NAME.c
 FUZZERS = \
+	build_log \
 	gguf \
+	gitmodules \
 	http_head \
 	models_lock \
 	partlog \
+	references_lock \
 	template \
 	tokenizer \
 	tokenizer_json \

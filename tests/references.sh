@@ -196,9 +196,38 @@ check "and the clone came from there" says "commit $GOOD"
 # archives
 git -C "$T/root" archive --prefix=tiny-1/ -o "$T/tiny.tar.gz" "$GOOD"
 rm -rf "$T/cache/references/sources"
-check "an archive without the submodule's files is not the pinned tree" exits 13 "$A" fetch-cpp tiny \
+check "the pinned tree from an archive, its submodule cloned: builds" exits 5 "$A" fetch-cpp tiny \
 	--archive "$T/tiny.tar.gz"
+check "and comes to the self-check" says "self-check failed"
+git -C "$T/root" archive --prefix=tiny-1/ -o "$T/other.tar.gz" filters
+rm -rf "$T/cache/references/sources"
+check "an archive of another tree: exit 13" exits 13 "$A" fetch-cpp tiny --archive "$T/other.tar.gz"
 check "both tree ids are named" says "the lock pins tree $TREE"
+python3 - "$T/evil.tar" <<X
+import io, sys, tarfile
+t = tarfile.open(sys.argv[1], "w")
+i = tarfile.TarInfo("tiny-1/../../outside")
+i.size = 1
+t.addfile(i, io.BytesIO(b"x"))
+t.close()
+X
+check "an archive that climbs out: exit 13" exits 13 "$A" fetch-cpp tiny --archive "$T/evil.tar"
+check "its name is shown" says "tiny-1/../../outside"
+
+# somebody's own build
+mkdir -p "$T/own/build/bin" "$T/own/include"
+cp "$SRC"/include/* "$T/own/include"
+cc -shared -fPIC -I"$SRC/include" -o "$T/own/build/bin/libllama.so" "$SRC/src/llama.c" "$SRC/sub/sub.c"
+entry bitnet-own "$GOOD"
+write_lock
+check "BITNET_CPP_DIR: that build is used, when it passes its self-check" exits 5 \
+	env BITNET_CPP_DIR="$T/own" "$A" fetch-cpp bitnet-own
+check "which it does not" says "self-check failed"
+check "the worker is linked with it" sh -c "ldd '$T/cache/references/by-name/bitnet-own/bin/assay-worker-bitnet-own' | grep -qF '$T/own/build/bin/libllama.so'"
+check "BITNET_CPP_DIR without a library: exit 3" exits 3 env BITNET_CPP_DIR="$T/sub" "$A" fetch-cpp bitnet-own
+check "what is missing is said" says "has no shared library of the engine"
+check "--explain says why it would be made anew" sh -c "sed -i 's/\"compiler\": \"[^\"]*\"/\"compiler\": \"gcc 1.0\"/' \
+	'$T/cache/references/by-name/bitnet-own/manifest.json'; '$A' doctor --explain bitnet-own | grep -q 'the compiler changed: it was \"gcc 1.0\"'"
 
 # ---- every known failure --------------------------------------------------------------------
 fails() { # entry = signature [, something from the log]

@@ -32,7 +32,6 @@ static int run(struct cli *c, struct err *e)
 	struct reference_build_options o = {0};
 	struct reference_build_result *out = calloc(1, sizeof(*out));
 	const char *const *names, *const *subs;
-	const char *own = getenv("BITNET_CPP_DIR");
 	int n = cli_positional(c, &names), r;
 
 	if (!out)
@@ -57,7 +56,6 @@ static int run(struct cli *c, struct err *e)
 	o.check_again = cli_flag(c, "check");
 	o.allow_bad = cli_flag(c, "allow-bad-reference");
 	o.explain = cli_flag(c, "explain");
-	o.own_build = own && *own && strncmp(o.name, "bitnet", 6) == 0 ? own : NULL;
 	reference_show_setup(&o);
 	r = reference_build(&o, out, e);
 	term_clear();

@@ -55,14 +55,14 @@ int build_run(const struct build_plan *plan, struct build_result *out, struct er
 /*
  * The worker compiled from the embedded sources that workers/engines/reference_build.h lists,
  * against one tree's own llama.h: what that header has is found by compiling small probes.
- * lib_dir is absolute and becomes the rpath.
+ * lib_dir holds absolute folders, which become the rpath.
  */
 struct build_worker {
 	const char *cc;			/* C compiler */
 	const char *name, *build_id;	/* of the reference */
 	bool speed;			/* the engine's own settings at run time too */
 	const char *include_dirs;	/* absolute, ':'-separated */
-	const char *lib_dir, *library;	/* -L -l */
+	const char *lib_dir, *library;	/* -L (':'-separated) and -l */
 	const char *work;		/* folder to compile in; ours */
 	const char *out;		/* program */
 	const char *log;		/* file the compiler's output goes to */

@@ -117,17 +117,26 @@ static void add_includes(struct args *a, const struct build_worker *w)
 static void add_libraries(struct args *a, const struct build_worker *w)
 {
 	static const char *const ggml[] = {"ggml", "ggml-base", "ggml-cpu"};
-	char so[PATH_MAX + 64];
+	char so[PATH_MAX + 64], dir[PATH_MAX];
+	bool there[3] = {false};
 
-	add(a, "-L", w->lib_dir);
-	add(a, "-Wl,-rpath,", w->lib_dir);
-	add(a, "-Wl,-rpath-link,", w->lib_dir);
-	add(a, "-l", w->library);
-	for (size_t i = 0; i < sizeof(ggml) / sizeof(ggml[0]); i++) {
-		snprintf(so, sizeof(so), "%s/lib%s.so", w->lib_dir, ggml[i]);
-		if (paths_exists(so))
-			add(a, "-l", ggml[i]);
+	for (const char *p = w->lib_dir; *p;) {
+		size_t n = strcspn(p, ":");
+
+		snprintf(dir, sizeof(dir), "%.*s", (int)n, p);
+		add(a, "-L", dir);
+		add(a, "-Wl,-rpath,", dir);
+		add(a, "-Wl,-rpath-link,", dir);
+		for (int i = 0; i < 3; i++) {
+			snprintf(so, sizeof(so), "%s/lib%s.so", dir, ggml[i]);
+			there[i] = there[i] || paths_exists(so);
+		}
+		p += n + (p[n] == ':');
 	}
+	add(a, "-l", w->library);
+	for (int i = 0; i < 3; i++)
+		if (there[i])
+			add(a, "-l", ggml[i]);
 	add(a, "-lpthread", "");
 	add(a, "-lm", "");
 }

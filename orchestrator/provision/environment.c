@@ -43,6 +43,7 @@ static void add_reference(struct environment *v, const char *const *names, const
 		    !r->libraries[0])
 			continue;
 		snprintf(library_path + n, size - n, "%s%s", n ? ":" : "", r->libraries);
+		r->libraries[strcspn(r->libraries, ":")] = '\0';
 		slash = strrchr(r->libraries, '/');
 		if (slash && strcmp(slash, "/lib") == 0)
 			*slash = '\0';

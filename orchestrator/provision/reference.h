@@ -52,7 +52,7 @@ struct reference {
 	char cpu_features[256];		/* "avx2 fma f16c": needed at run time */
 	char self_check[16];		/* "passed", "failed", "not run" */
 	char capabilities[1024];	/* "arch:type …" found right by the self-check */
-	char libraries[PATH_MAX];	/* folder of the engine's own libraries */
+	char libraries[2 * PATH_MAX];	/* folders, colon-separated, of the engine's own libraries */
 };
 
 /*

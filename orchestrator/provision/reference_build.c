@@ -25,7 +25,7 @@ struct job {
 	struct toolchain tools;
 	struct source source;
 	struct build_result build;
-	char lib_dir[PATH_MAX], include_dirs[3 * PATH_MAX];
+	char lib_dir[4 * PATH_MAX], include_dirs[4 * PATH_MAX];
 	struct self_check_result check;
 	struct err *e;
 };
@@ -146,48 +146,74 @@ static int get_libraries(struct job *j)
 }
 
 /* BITNET_CPP_DIR: a folder that people built themselves; its usual places. */
+static const char *const own_libs[] = {
+	"build/3rdparty/llama.cpp/src", "build/3rdparty/llama.cpp/ggml/src", "build/bin", "build/src",
+	"build/ggml/src", "build/lib", "lib", "bin", "src", NULL};
+static const char *const own_includes[] = {"3rdparty/llama.cpp/include",
+					   "3rdparty/llama.cpp/ggml/include", "include", "ggml/include",
+					   NULL};
+
+/* Folders below real that hold one of the engine's libraries, ':'-separated. */
+static int own_libraries(struct job *j, const char *real, struct digest_key *k)
+{
+	const char *names[] = {j->entry->library, "ggml", "ggml-base", "ggml-cpu"};
+	char path[PATH_MAX], sha[65];
+
+	for (int i = 0; own_libs[i]; i++) {
+		bool any = false;
+
+		for (int n = 0; n < 4; n++) {
+			int r = paths_format(path, sizeof(path), j->e, "%s/%s/lib%s.so", real, own_libs[i],
+					     names[n]);
+
+			if (r == 0 && paths_exists(path))
+				r = digest_key_file(path, sha, j->e);
+			else
+				continue;
+			if (r < 0)
+				return r;
+			digest_key_text(k, path);
+			digest_key_text(k, sha);
+			any = true;
+		}
+		if (any) {
+			size_t n = strlen(j->lib_dir);
+
+			snprintf(j->lib_dir + n, sizeof(j->lib_dir) - n, "%s%s/%s", n ? ":" : "", real,
+				 own_libs[i]);
+		}
+	}
+	return 0;
+}
+
 static int use_own_build(struct job *j)
 {
-	static const char *const libs[] = {"build/3rdparty/llama.cpp/src", "build/bin", "build/src",
-					   "build/lib", "lib", "bin", "src", "."};
-	static const char *const includes[] = {"3rdparty/llama.cpp/include",
-					       "3rdparty/llama.cpp/ggml/include", "include",
-					       "ggml/include"};
 	struct digest_key *k = digest_key_new();
-	char path[PATH_MAX], real[PATH_MAX], sha[65];
+	char path[PATH_MAX], real[PATH_MAX] = "";
 	bool header = false;
 	int r = 0;
 
 	if (!realpath(j->o->own_build, real))
 		r = err_set(j->e, EXIT_NO_REFERENCE, "BITNET_CPP_DIR=%s: %s", j->o->own_build,
 			    strerror(errno));
-	for (size_t i = 0; r == 0 && i < sizeof(libs) / sizeof(libs[0]); i++) {
-		r = paths_format(path, sizeof(path), j->e, "%s/%s/lib%s.so", real, libs[i],
-				 j->entry->library);
-		if (r == 0 && paths_exists(path)) {
-			r = digest_key_file(path, sha, j->e);
-			digest_key_text(k, sha);
-			*strrchr(path, '/') = '\0';
-			snprintf(j->lib_dir, sizeof(j->lib_dir), "%s", path);
-			break;
-		}
-	}
-	for (size_t i = 0; r == 0 && i < sizeof(includes) / sizeof(includes[0]); i++) {
+	if (r == 0)
+		r = own_libraries(j, real, k);
+	for (int i = 0; r == 0 && own_includes[i]; i++) {
 		size_t n = strlen(j->include_dirs);
 
-		r = paths_format(path, sizeof(path), j->e, "%s/%s/llama.h", real, includes[i]);
+		r = paths_format(path, sizeof(path), j->e, "%s/%s/llama.h", real, own_includes[i]);
 		header = header || (r == 0 && paths_exists(path));
 		snprintf(j->include_dirs + n, sizeof(j->include_dirs) - n, "%s%s/%s", n ? ":" : "", real,
-			 includes[i]);
+			 own_includes[i]);
 	}
 	digest_key_text(k, real);
-	digest_key_text(k, j->lib_dir);
 	digest_key_finish(k, j->build.key);
 	if (r == 0 && (!j->lib_dir[0] || !header))
 		r = err_set(j->e, EXIT_NO_REFERENCE,
 			    "BITNET_CPP_DIR=%s has no %s: build it with -DBUILD_SHARED_LIBS=ON, or unset "
 			    "it and run: assay fetch-cpp %s",
-			    real, j->lib_dir[0] ? "llama.h" : "lib of the engine", j->entry->name);
+			    real, j->lib_dir[0] ? "llama.h" : "shared library of the engine",
+			    j->entry->name);
 	snprintf(j->build.options, sizeof(j->build.options), "somebody's own build in %.4000s\n", real);
 	snprintf(j->source.url, sizeof(j->source.url), "%s", real);
 	return r;
@@ -407,25 +433,62 @@ static bool nothing_to_do(struct job *j)
 		(j->out->reference.state == REFERENCE_FAILED && o->allow_bad));
 }
 
+static void explain_change(struct job *j, json_t *m, const char *field, const char *what,
+			   const char *now)
+{
+	const char *then = json_string_value(json_object_get(m, field));
+
+	if (then && strcmp(then, now) != 0)
+		explain(j, "  %s changed: it was \"%.200s\", now it is \"%.200s\"\n", what, then, now);
+}
+
+/* The options as the manifest has them, one per line. */
+static void options_now(const struct job *j, char *out, size_t size)
+{
+	const struct lock_entry *x = j->entry;
+	size_t n = 0;
+
+	out[0] = '\0';
+	for (int i = 0; i < x->n_options && n < size; i++)
+		n += (size_t)snprintf(out + n, size - n, "%s\n", x->options[i]);
+	for (int i = 0; i < (j->o->speed ? x->n_speed : x->n_parity) && n < size; i++)
+		n += (size_t)snprintf(out + n, size - n, "%s\n",
+				      j->o->speed ? x->speed[i] : x->parity[i]);
+}
+
 static int explain_all(struct job *j)
 {
-	char key[65], dir[PATH_MAX], version[65];
+	char path[PATH_MAX], version[65], options[4096], features[256];
+	json_t *m;
 	int r;
 
 	explain(j, "%s: %s%s%s\n", j->entry->name, reference_state_name(j->out->reference.state),
 		*j->out->reference.why ? ": " : "", j->out->reference.why);
-	if ((r = toolchain_probe(&j->tools, j->entry->compilers, j->e)) < 0)
+	if ((r = toolchain_probe(&j->tools, j->entry->compilers, j->e)) < 0 ||
+	    (r = paths_format(path, sizeof(path), j->e, "%s/by-name/%s%s/manifest.json", j->root,
+			      j->entry->name, j->o->speed ? ".speed" : "")) < 0)
 		return r;
 	explain(j, "compilers tried:\n%s\n", j->tools.tried);
 	build_worker_version(version);
-	explain(j, "worker sources: %.12s\n", version);
-	if ((r = paths_format(dir, sizeof(dir), j->e, "%s/by-name/%s%s", j->root, j->entry->name,
-			      j->o->speed ? ".speed" : "")) < 0)
-		return r;
-	if (*j->out->reference.compiler && strcmp(j->out->reference.compiler, j->tools.version) != 0)
-		explain(j, "would be rebuilt with --rebuild: the compiler was \"%s\", now it is \"%s\"\n",
-			j->out->reference.compiler, j->tools.version);
-	(void)key;
+	options_now(j, options, sizeof(options));
+	m = json_load_file(path, 0, NULL);
+	if (!m) {
+		explain(j, "everything would be made: nothing of that name is installed\n");
+		return 0;
+	}
+	explain(j, "against what is installed (key %.16s):\n",
+		json_string_value(json_object_get(m, "key")));
+	explain_change(j, m, "locked_commit", "the pinned commit", j->entry->commit);
+	explain_change(j, m, "options", "the CMake options", options);
+	explain_change(j, m, "compiler", "the compiler", j->tools.version);
+	explain_change(j, m, "machine", "the target machine", j->tools.machine);
+	explain_change(j, m, "worker_version", "the worker's sources", version);
+	toolchain_cpu_features(features, sizeof(features));
+	if (j->o->speed)
+		explain_change(j, m, "cpu_features", "this CPU", features);
+	explain(j, "(nothing else goes into the key but the lock's patches and generated files; what "
+		   "changed is made anew by fetch-cpp --rebuild)\n");
+	json_decref(m);
 	return 0;
 }
 
@@ -449,9 +512,21 @@ static int make_all(struct job *j)
 	return r;
 }
 
-int reference_build(const struct reference_build_options *o, struct reference_build_result *out,
+/* `assay env` makes BITNET_CPP_DIR point to our own build; that is not somebody else's. */
+static bool is_own_build(const struct job *j, const char *dir)
+{
+	char root[PATH_MAX], real[PATH_MAX];
+
+	if (!dir || !*dir || strncmp(j->entry->name, "bitnet", 6) != 0)
+		return false;
+	return !realpath(j->root, root) || !realpath(dir, real) ||
+	       strncmp(real, root, strlen(root)) != 0;
+}
+
+int reference_build(const struct reference_build_options *given, struct reference_build_result *out,
 		    struct err *e)
 {
+	struct reference_build_options copy = *given, *o = &copy;
 	struct job *j = calloc(1, sizeof(*j));
 	struct references_lock *lock = calloc(1, sizeof(*lock));
 	long start = now_ms();
@@ -474,6 +549,8 @@ int reference_build(const struct reference_build_options *o, struct reference_bu
 	if (r < 0)
 		goto out;
 	strcat(j->root, "/references");
+	if (!is_own_build(j, o->own_build))
+		o->own_build = NULL;
 	if (o->explain) {
 		r = explain_all(j);
 		goto out;

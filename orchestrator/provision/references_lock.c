@@ -326,12 +326,30 @@ static int read_lock(const char **path, const char **bytes, size_t *n, char **ow
 	return *bytes ? 0 : err_set(e, EXIT_INTERNAL, "%s is not built in", *path);
 }
 
-int references_lock_load(struct references_lock *l, const char *path, struct err *e)
+int references_lock_parse(struct references_lock *l, const char *bytes, size_t n, const char *name,
+			  struct err *e)
 {
-	struct place at = {.entry = "?", .part = "", .e = e};
-	const char *bytes = NULL;
+	struct place at = {.path = name, .entry = "?", .part = "", .e = e};
 	struct digest_key *k;
 	json_error_t je;
+	int r;
+
+	memset(l, 0, sizeof(*l));
+	l->root = json_loadb(bytes, n, JSON_REJECT_DUPLICATES, &je);
+	if (!l->root)
+		return err_set(e, EXIT_USAGE, "%s:%d: %s", name, je.line, je.text);
+	k = digest_key_new();
+	digest_key_bytes(k, bytes, n);
+	digest_key_finish(k, l->sha256);
+	r = parse_root(l, &at, l->root);
+	if (r < 0)
+		references_lock_free(l);
+	return r;
+}
+
+int references_lock_load(struct references_lock *l, const char *path, struct err *e)
+{
+	const char *bytes = NULL;
 	char *owned = NULL;
 	size_t n = 0;
 	int r;
@@ -340,17 +358,8 @@ int references_lock_load(struct references_lock *l, const char *path, struct err
 	r = read_lock(&path, &bytes, &n, &owned, e);
 	if (r < 0)
 		return r;
-	at.path = path;
-	l->root = json_loadb(bytes, n, JSON_REJECT_DUPLICATES, &je);
-	k = digest_key_new();
-	digest_key_bytes(k, bytes, n);
-	digest_key_finish(k, l->sha256);
+	r = references_lock_parse(l, bytes, n, path, e);
 	free(owned);
-	if (!l->root)
-		return err_set(e, EXIT_USAGE, "%s:%d: %s", path, je.line, je.text);
-	r = parse_root(l, &at, l->root);
-	if (r < 0)
-		references_lock_free(l);
 	return r;
 }
 

@@ -8,6 +8,7 @@
 #include "err.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 enum {
 	LOCK_ENTRIES_MAX = 32,
@@ -97,6 +98,9 @@ struct references_lock {
 
 /* path NULL: $ASSAY_REFERENCES_LOCK, else the one built in. EXIT_USAGE names line and field. */
 int references_lock_load(struct references_lock *l, const char *path, struct err *e);
+/* The same for a text; name stands in messages. On failure l is empty. */
+int references_lock_parse(struct references_lock *l, const char *bytes, size_t n, const char *name,
+			  struct err *e);
 const struct lock_entry *references_lock_entry(const struct references_lock *l, const char *name);
 void references_lock_free(struct references_lock *l);
 

@@ -370,7 +370,6 @@ static void source_key(const struct job *j, const char *commit, char hex[65])
 
 	digest_key_text(k, "assay source 2");
 	digest_key_text(k, commit);
-	digest_key_text(k, j->o->rev ? NULL : x->tree);
 	digest_key_text(k, j->o->rev ? j->o->repo : NULL);
 	for (int i = 0; i < x->n_submodules; i++) {
 		digest_key_text(k, x->submodules[i].path);
@@ -438,25 +437,46 @@ static bool load_record(struct source *s, const char *dir)
 	return ok;
 }
 
+/* The root from a tarball; its submodules, which no tarball has, are cloned as ever. */
+static int get_archive(struct job *j)
+{
+	struct digest_git_link links[LOCK_SUBMODULES_MAX];
+	struct source *s = j->out;
+	char hex[41] = "";
+	int n = 0, r;
+
+	if (!j->x->tree || j->o->rev)
+		return err_set(j->e, EXIT_USAGE,
+			       "%s: an archive is only accepted where the lock knows its tree hash",
+			       j->x->name);
+	for (int i = 0; i < j->x->n_submodules; i++)
+		if (j->x->submodules[i].commit)
+			links[n++] = (struct digest_git_link){j->x->submodules[i].path,
+							      j->x->submodules[i].commit};
+	r = unpack_source(j->o->archive, j->tree, links, n, hex, j->e);
+	if (r == 0 && strcmp(hex, j->x->tree) != 0)
+		r = err_set(j->e, EXIT_HASH_MISMATCH,
+			    "%s holds the tree %s, the lock pins tree %s: not the pinned source",
+			    j->o->archive, hex, j->x->tree);
+	if (r < 0)
+		return r;
+	snprintf(s->commit, sizeof(s->commit), "%s", j->x->commit);
+	snprintf(s->tree, sizeof(s->tree), "%s", j->x->tree);
+	snprintf(s->url, sizeof(s->url), "%s", j->o->archive);
+	r = check_modules(j, "");
+	for (int i = 0; r == 0 && i < n; i++)
+		r = get_submodule(j, links[i].path, links[i].commit, 0);
+	return r;
+}
+
 static int get_root(struct job *j)
 {
 	const char *commit = j->o->rev ? j->o->rev : j->x->commit;
 	const char *url = j->o->repo ? j->o->repo : j->x->url;
 	const char *ref = j->o->rev ? NULL : j->x->ref;
 
-	if (j->o->archive) {
-		struct source *s = j->out;
-
-		if (!j->x->tree || j->o->rev)
-			return err_set(j->e, EXIT_USAGE,
-				       "%s: an archive is only accepted where the lock knows its tree "
-				       "hash",
-				       j->x->name);
-		snprintf(s->commit, sizeof(s->commit), "%s", j->x->commit);
-		snprintf(s->tree, sizeof(s->tree), "%s", j->x->tree);
-		snprintf(s->url, sizeof(s->url), "%s", j->o->archive);
-		return unpack_source(j->o->archive, j->tree, j->x->tree, j->e);
-	}
+	if (j->o->archive)
+		return get_archive(j);
 	return get_repository(j, "", url, commit, j->o->rev ? NULL : j->x->tree, ref, 0);
 }
 
@@ -514,6 +534,9 @@ int source_get(struct source *out, const char *root, const struct lock_entry *x,
 	snprintf(dir, sizeof(dir), "%s/sources/%s", root, out->key);
 	if (!references_lock_commit_ok(commit) || !load_record(out, dir))
 		r = make_tree(&j, root);
+	if (r == 0 && !o->rev && x->tree && strcmp(out->tree, x->tree) != 0)
+		r = err_set(e, EXIT_HASH_MISMATCH, "commit %s has tree %s, the lock says %s", out->commit,
+			    out->tree, x->tree);
 	lock_file_drop(j.lock_fd);
 	if (r == 0)
 		r = paths_format(out->dir, sizeof(out->dir), e, "%s/sources/%s/tree", root, out->key);

@@ -99,10 +99,10 @@ static int unpack_all(struct archive *in, struct archive *out, const char *dest,
 	return r == ARCHIVE_EOF ? 0 : archive_failed(in, "reading", "the archive", e);
 }
 
-int unpack_source(const char *archive, const char *dest, const char *tree, struct err *e)
+int unpack_source(const char *archive, const char *dest, const struct digest_git_link *links,
+		  int n_links, char *hex, struct err *e)
 {
 	struct archive *in = archive_read_new(), *out = archive_write_disk_new();
-	char hex[41];
 	int r;
 
 	archive_read_support_filter_all(in);
@@ -119,11 +119,5 @@ int unpack_source(const char *archive, const char *dest, const char *tree, struc
 		r = archive_failed(out, "finishing", dest, e);
 	archive_read_free(in);
 	archive_write_free(out);
-	if (r == 0)
-		r = digest_git_tree(dest, NULL, 0, hex, e);
-	if (r == 0 && strcmp(hex, tree) != 0)
-		r = err_set(e, EXIT_HASH_MISMATCH,
-			    "%s holds the tree %s, the lock pins tree %s: not the pinned source", archive,
-			    hex, tree);
-	return r;
+	return r < 0 ? r : digest_git_tree(dest, links, n_links, hex, e);
 }

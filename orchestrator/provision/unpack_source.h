@@ -8,7 +8,12 @@
 
 #include "err.h"
 
-/* dest is created. EXIT_HASH_MISMATCH names both tree ids; EXIT_USAGE for a broken archive. */
-int unpack_source(const char *archive, const char *dest, const char *tree, struct err *e);
+/*
+ * dest is created. links: submodules of the tree, whose folders are empty in archives. hex: 41
+ * bytes, the tree found, which the caller compares. EXIT_USAGE for a broken archive.
+ */
+struct digest_git_link;
+int unpack_source(const char *archive, const char *dest, const struct digest_git_link *links,
+		  int n_links, char *hex, struct err *e);
 
 #endif
