@@ -348,6 +348,7 @@ def offline_and_proxy():
           "the token does not travel over plain http to another machine", s.world.proxied)
     s = Scene()
     expect(s, 14, "nobody listens", "--retries", "1", HF_ENDPOINT="http://127.0.0.1:1")
+    check(not os.path.exists(s.dir), "and nothing is left of it", os.path.exists(s.dir))
 
 
 def space():
@@ -452,7 +453,7 @@ def clean_up():
     check(s.run("prune", "--yes", command="cache") == 0 and not os.path.exists(s.dir),
           "prune deletes it", s.out, s.err)
     expect(s, 14, "download-model fails alike", "--retries", "0", command="download-model",
-           says=("failed",))
+           says=("closed with",))
     s.world.permanent = None
     expect(s, 0, "download-model", command="download-model")
     check(s.run("--all", "--yes", command="clean-cache") == 0 and not s.right(), "clean-cache", s.out)
@@ -520,6 +521,17 @@ def archives():
     s = Scene(file="m.tar.gz", data=tar([("a/b.gguf", b"model", reg), ("c.json", b"{}", reg)]))
     expect(s, 0, "an archive", says=("2 entries",))
     check(open(s.dir + "/files/a/b.gguf").read() == "model", "is unpacked")
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as t:
+        info = tarfile.TarInfo("z.gguf")
+        info.size = 6
+        t.addfile(info, io.BytesIO(b"packed"))
+    body = plain.getvalue()     # a Zstandard frame (RFC 8878) of one raw block
+    frame = b"\x28\xb5\x2f\xfd\xa0" + len(body).to_bytes(4, "little")
+    frame += (1 | len(body) << 3).to_bytes(3, "little") + body
+    s = Scene(file="m.tar.zst", data=frame)
+    expect(s, 0, "a tar.zst")
+    check(open(s.dir + "/files/z.gguf").read() == "packed", "is unpacked")
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as z:
         z.writestr("x.gguf", "zipped")

@@ -109,6 +109,7 @@ static int repair(struct run *r, const struct lock_model *m, struct err *e)
 	assert(item);
 	fetch_defaults(&o);
 	model_events_init(&events);
+	events.single = true;
 	o.event = model_events_show;
 	o.ctx = &events;
 	rc = hub_read_environment(&hub, e);

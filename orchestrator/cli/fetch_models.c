@@ -297,6 +297,7 @@ static int fetch_selected(struct run *r, struct err *e)
 	}
 	results = calloc((size_t)r->n + 1, sizeof(*results));
 	assert(results);
+	r->events.single = r->n == 1;
 	if (r->n)
 		rc = fetch_run(r->requests, r->n, &r->fetch, &r->hub, results, e);
 	for (int k = 0; k < r->n; k++)
@@ -315,6 +316,12 @@ static int fetch_selected(struct run *r, struct err *e)
 
 /* ---- the lockfile ------------------------------------------------------------------------ */
 
+static const char *megabytes(int64_t bytes, char out[32])
+{
+	snprintf(out, 32, bytes < 0 ? "?" : "%.1f", (double)bytes / 1e6);
+	return out;
+}
+
 static int list(const struct run *r, struct err *e)
 {
 	static const char *const states[] = {"-", "partial", "cached", "unverified"};
@@ -323,6 +330,7 @@ static int list(const struct run *r, struct err *e)
 	for (int i = 0; i < r->lock.n; i++) {
 		const struct lock_model *m = &r->lock.models[i];
 		struct store_blob b;
+		char mb[32];
 		int rc = store_blob(&r->store, m->sha256_hex, m->file, &b, e);
 
 		if (rc < 0) {
@@ -330,9 +338,8 @@ static int list(const struct run *r, struct err *e)
 			return rc;
 		}
 		if (!cli_json(r->c))
-			printf("%-24s %-12s %10.1f MB  %-10s %s\n", m->id, m->tier,
-			       m->size < 0 ? 0.0 : (double)m->size / 1e6, states[store_state(&b)],
-			       m->repository ? m->repository : m->generate.preset ? "generated" : m->mirrors[0]);
+			printf("%-24s %-12s %10s MB  %-10s %s\n", m->id, m->tier, megabytes(m->size, mb),
+			       states[store_state(&b)], m->repository ? m->repository : m->generate.preset ? "generated" : m->mirrors[0]);
 		json_array_append_new(all, json_pack("{ss ss ss sI ss ss}", "id", m->id, "tier", m->tier,
 			"file", m->file, "size", (json_int_t)m->size, "sha256", m->sha256_hex, "state",
 			states[store_state(&b)]));
@@ -477,6 +484,8 @@ static int lock_add(struct run *r, struct err *e)
 		 base_name(expanded));
 	snprintf(q.meta.id, sizeof(q.meta.id), "%.70s", q.meta.file);
 	rc = store_blob(&r->store, hex, q.meta.file, &q.blob, e);
+	if (rc == 0)
+		r->events.single = true;
 	if (rc == 0)
 		rc = fetch_run(&q, 1, &r->fetch, &r->hub, &result, e);
 	if (rc < 0)

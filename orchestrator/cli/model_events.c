@@ -35,7 +35,7 @@ static struct model_line *line_of(struct model_events *m, const char *id)
 	}
 	if (!free_line)
 		free_line = &m->lines[0];
-	*free_line = (struct model_line){.live = true};
+	*free_line = (struct model_line){.live = true, .said_ms = now_ms()};
 	snprintf(free_line->id, sizeof(free_line->id), "%s", id);
 	return free_line;
 }
@@ -85,7 +85,7 @@ static void show_progress(struct model_events *m, struct model_line *l, const st
 
 	progress_text(ev, l->text, sizeof(l->text));
 	if (!term_is_tty()) {
-		if (l->said_ms && now_ms() - l->said_ms < PLAIN_MS)
+		if (now_ms() - l->said_ms < PLAIN_MS)
 			return;
 		l->said_ms = now_ms();
 		term_note("%s", l->text);
@@ -98,13 +98,15 @@ static void show_progress(struct model_events *m, struct model_line *l, const st
 	term_progress("%s", all);
 }
 
-static void show_end(struct model_line *l, const struct fetch_event *ev)
+static void show_end(const struct model_events *m, struct model_line *l, const struct fetch_event *ev)
 {
 	const struct fetch_result *r = ev->result;
 
 	l->live = false;
-	if (ev->kind == FETCH_FAILED)
-		term_note("%s: failed: %s", ev->id, r->err.msg);
+	if (ev->kind == FETCH_FAILED && !m->single)	/* of a single file the command tells */
+		term_note("failed: %s", r->err.msg);
+	else if (ev->kind == FETCH_FAILED)
+		term_clear();
 	else if (r->transferred || r->resumed)
 		term_note("%s: %.1f MB in %.1f s, verified%s", ev->id, (double)r->size / 1e6, r->seconds,
 			  r->resumed ? " (resumed)" : "");
@@ -118,7 +120,7 @@ void model_events_show(void *ctx, const struct fetch_event *ev)
 	struct model_line *l = line_of(m, ev->id);
 
 	if (term_events()) {
-		if (ev->kind == FETCH_PROGRESS && l->said_ms && now_ms() - l->said_ms < EVENT_MS)
+		if (ev->kind == FETCH_PROGRESS && now_ms() - l->said_ms < EVENT_MS)
 			return;
 		l->said_ms = now_ms();
 		put_event(ev);
@@ -142,7 +144,7 @@ void model_events_show(void *ctx, const struct fetch_event *ev)
 		break;
 	case FETCH_DONE:
 	case FETCH_FAILED:
-		show_end(l, ev);
+		show_end(m, l, ev);
 		break;
 	}
 }

@@ -13,6 +13,7 @@ struct model_events {
 		uint64_t said_ms;	/* last plain line or event */
 	} lines[MODEL_EVENTS_LINES];
 	uint64_t hashing_ms;
+	bool single;		/* only one file is fetched */
 };
 
 void model_events_init(struct model_events *m);

@@ -275,6 +275,8 @@ static void finish(struct job *j)
 static void over(struct job *j)
 {
 	j->phase = JOB_OVER;
+	if (j->stop.code && ranges_bytes(&j->written) == 0)	/* allocated, and nothing came */
+		j->drop_part = true;
 	job_close(j);
 	j->result->seconds = (double)(fetch_now(j->fetch) - j->began_ms) / 1000;
 	j->result->code = j->stop.code;
