@@ -295,6 +295,7 @@ endif
 REPORT_OBJS = \
 	orchestrator/report/canonical.o \
 	orchestrator/report/local_json.o \
+	orchestrator/report/matrix.o \
 	orchestrator/report/receipt.o \
 	orchestrator/report/receipt_text.o \
 	orchestrator/report/recording.o \

@@ -94,6 +94,45 @@ check "a flipped byte is found with the compact form too: exit 1" exits 1 "$A" s
 	--model "$T/flipped.gguf" --reference-model "$T/m.gguf" \
 	--reference "recorded:$T/c.tar.zst" --scenarios "$T/s.json"
 
+# ---- several references at once --------------------------------------------------------------
+check "three references: exit 0" exits 0 sw n.tar.zst --reference "recorded:$T/o.tar.zst" \
+	--reference oracle --scenarios "$T/s.json" --out "$T/matrix"
+check "six comparisons of each scenario" test "$(grep -c '^[a-z]*\.' "$T/out")" -eq 24
+check "the oracle's recording is the oracle" \
+	test "$(grep -c 'raw.recorded.*o.tar.zst-oracle .* IDENTICAL' "$T/out")" -eq 1
+check "the matrix is in text" has "$T/out" "who agrees with whom"
+check "… in Markdown" has "$T/matrix/summary.md" "## Who agrees with whom"
+check "… in JSON" python3 - "$T/matrix/summary.json" <<'P'
+import json, sys
+s = json.load(open(sys.argv[1]))
+m = {c["scenario"]: c for c in s["matrix"]}
+assert sorted(m) == ["chat", "ids", "none", "raw"], m.keys()
+cells = {(c["a"][-12:], c["b"][-12:]): c for c in m["raw"]["cells"]}
+assert len(cells) == 6, cells
+assert [c["references"] for c in m["raw"]["cells"]].count(True) == 3
+digests = m["raw"]["logits_sha256"]
+assert len(digests) == 5, digests	# native in two profiles' names at most, three references
+assert s["steady"] is True and s["exit_code"] == 0
+P
+F=$PWD/$B/tests/fake_worker
+echo "not a model" >"$T/fake.gguf"
+fakes() { "$A" sweep --model "$T/fake.gguf" "$@"; }
+check "references that differ are not our fault: exit 0" exits 0 fakes --thresholds conversion \
+	--engine "exec:exec $F good" --reference "exec:exec $F good x" \
+	--reference "exec:sleep 0; exec $F good"
+check "ours agrees with one of two: exit 1" exits 1 fakes --engine "exec:exec $F good" \
+	--reference "exec:sleep 0; exec $F good" --reference "exec:exec $F shifted"
+check "… the pair of references differs too" test "$(grep -c 'DIVERGED$' "$T/out")" -ge 6
+check "a crashing pair counts: exit 1 before 6" exits 1 fakes --engine "exec:exec $F shifted" \
+	--reference "exec:exec $F good" --reference "exec:exec $F die"
+echo 0 >"$T/count"
+check "an engine that differs from itself: exit 1" exits 1 fakes -j 2 --thresholds conversion \
+	--engine "exec:n=\$(cat $T/count); echo 1 >$T/count; [ \$n = 0 ] && exec $F good; exec $F shifted" \
+	--reference "exec:exec $F good" --reference "exec:sleep 0; exec $F good"
+check "allowed to fail, one of two references: ours is still compared" exits 1 \
+	env CROSSVAL_ALLOW_CPP_FAIL=1 "$A" crossval --model "$T/m.gguf" --engine "exec:exec $F shifted" \
+	--reference "recorded:$T/nowhere" --reference oracle --report "$T/report.json"
+
 # ---- traces ---------------------------------------------------------------------------------
 check "with traces" exits 0 rec --trace all --out "$T/t.tar.zst"
 check "… the same logits" exits 0 sw t.tar.zst --scenarios "$T/s.json"

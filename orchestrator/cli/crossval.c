@@ -22,8 +22,10 @@ static const struct opt opts[] = {
 
 struct print {
 	bool json;
+	const char *engine;		/* under test */
 	struct crossval_report *report;
 	bool reference_failed;
+	int code;			/* the worst of all that is not a reference's own failure */
 };
 
 static void on_receipt(void *ctx, const struct exchange *x, const struct receipt *r)
@@ -36,9 +38,17 @@ static void on_receipt(void *ctx, const struct exchange *x, const struct receipt
 	term_clear();
 	fputs(text, stdout);
 	free(text);
-	p->reference_failed = failed && x->n_sides == 2 && x->failed_side == EXCHANGE_REF;
-	if (failed && !p->reference_failed)
-		p->report->native_ok = false;
+	/* when both are late ours is one of them */
+	if (failed && x->failed_side >= 0 &&
+	    strcmp(x->sides[x->failed_side].engine, p->engine) != 0) {
+		p->reference_failed = true;
+	} else {
+		if (failed)
+			p->report->native_ok = false;
+		/* that two references differ is no failure of the engine under test */
+		if (r->exit_code > EXIT_TOKENS_DIFFER || strcmp(x->sides[0].engine, p->engine) == 0)
+			p->code = verdict_worse(p->code, r->exit_code);
+	}
 	crossval_report_note(p->report, r->verdict, r->explanation);
 }
 
@@ -60,34 +70,60 @@ static int take_from_file(struct compare_run *r, const char *path, const char *i
 	return 0;
 }
 
-/* The flow of old: our own validation, the reference's preflight and load, then parity. */
+/* References that cannot do their part and may fail are left out. */
+static int preflight(struct compare_run *r, struct crossval_report *report, struct err *e)
+{
+	bool header_ok = true, full_ok = true, xfail = false;
+	int n = 0;
+
+	for (int i = 0; i < r->o.n_references; i++) {
+		const char *name = r->o.references[i];
+		int rc = 0;
+
+		report->cpp_header_ok = report->cpp_full_ok = report->xfail = false;
+		rc = crossval_report_preflight(report, name, e);
+		if (rc < 0)
+			return rc;
+		header_ok &= report->cpp_header_ok;
+		full_ok &= report->cpp_full_ok;
+		xfail |= report->xfail;
+		if (!report->xfail)
+			r->o.references[n++] = name;
+	}
+	if (r->o.n_references) {
+		report->cpp_header_ok = header_ok;
+		report->cpp_full_ok = full_ok;
+		report->xfail = xfail;
+	}
+	r->o.n_references = n;
+	return 0;
+}
+
+/* The flow of old: our own validation, the reference's preflight and load, then parity; where no
+ * reference is left our side runs alone, so that its own failure shows. */
 static int run_stages(struct compare_run *r, struct crossval_report *report, bool json,
 		      struct err *e)
 {
 	struct scenario_set one = {.items = r->scenarios.items, .n = 1};
-	struct print p = {.json = json, .report = report};
+	struct print p = {.json = json, .engine = r->o.engine, .report = report};
 	int rc = crossval_report_validate(report, r->o.setup.model, e);
 
-	if (rc == 0 && r->o.n_references)
-		rc = crossval_report_preflight(report, r->o.references[0], e);
+	if (rc == 0)
+		rc = preflight(r, report, e);
 	if (rc < 0)
 		return rc;
-	if (report->xfail) {
-		term_warn("xfail: %s", report->notes);
-		return EXIT_AGREE;
-	}
 	r->o.scenarios = &one;
 	r->o.on_receipt = on_receipt;
 	r->o.ctx = &p;
 	rc = compare_run_now(r, e);
-	if (rc < 0)
-		return rc;
-	rc = summary_exit_code(&r->summary);
-	if (p.reference_failed && crossval_report_allowed()) {
+	if (rc == 0)
+		rc = summary_exit_code(&r->summary);
+	if (rc > 0 && p.reference_failed && crossval_report_allowed()) {
 		report->xfail = true;
-		term_warn("xfail: %s", report->notes);
-		return EXIT_AGREE;
+		rc = p.code;
 	}
+	if (report->xfail)
+		term_warn("xfail: %s", report->notes);
 	return rc;
 }
 

@@ -1,6 +1,7 @@
 #include "summary.h"
 
 #include "canonical.h"
+#include "matrix.h"
 #include "receipt.h"
 #include "verdict/compare.h"
 
@@ -58,11 +59,22 @@ static void read_greedy(struct summary_row *w, const json_t *g)
 		snprintf(w->greedy, sizeof(w->greedy), "–");
 }
 
+static void read_side(struct summary_row *w, int side, const json_t *engine)
+{
+	text_of(w->profile[side], sizeof(w->profile[side]), json_object_get(engine, "opened"),
+		"profile");
+	text_of(w->logits[side], sizeof(w->logits[side]), engine, "logits_sha256");
+	w->finished[side] = json_is_object(json_object_get(engine, "done"));
+}
+
 static void read_row(struct summary_row *w, const json_t *o)
 {
 	const json_t *sum = json_object_get(o, "summary"), *engines = json_object_get(o, "engines");
 
 	text_of(w->id, sizeof(w->id), o, "id");
+	text_of(w->scenario, sizeof(w->scenario), json_object_get(o, "scenario"), "id");
+	read_side(w, 0, json_object_get(engines, "ours"));
+	read_side(w, 1, json_object_get(engines, "reference"));
 	text_of(w->ours, sizeof(w->ours), json_object_get(engines, "ours"), "engine");
 	text_of(w->reference, sizeof(w->reference), json_object_get(engines, "reference"),
 		"engine");
@@ -121,10 +133,13 @@ void summary_sort(struct summary *s)
 
 int summary_exit_code(const struct summary *s)
 {
-	int code = s->n ? EXIT_AGREE : EXIT_NOTHING_RAN;
+	int code = s->n ? EXIT_AGREE : EXIT_NOTHING_RAN, side;
 
 	for (int i = 0; i < s->n; i++)
-		code = verdict_worse(code, s->rows[i].exit_code);
+		if (s->rows[i].exit_code > EXIT_TOKENS_DIFFER || !matrix_is_pair(s, i))
+			code = verdict_worse(code, s->rows[i].exit_code);
+	if (matrix_unsteady(s, &side) >= 0)
+		code = verdict_worse(code, EXIT_DIVERGED);
 	return s->interrupted ? EXIT_INTERRUPTED : code;
 }
 
@@ -154,7 +169,7 @@ static json_t *row_object(const struct summary_row *w)
 char *summary_json(const struct summary *s)
 {
 	json_t *o = json_object(), *rows = json_array(), *model = json_object();
-	int code = summary_exit_code(s);
+	int code = summary_exit_code(s), side;
 	char *text;
 
 	for (int i = 0; i < s->n; i++)
@@ -173,6 +188,10 @@ char *summary_json(const struct summary *s)
 	canonical_set(o, "interrupted", json_boolean(s->interrupted));
 	canonical_set(o, "exit_code", json_integer(code));
 	canonical_set(o, "exit_name", json_string(err_code_name(code)));
+	if (matrix_wanted(s)) {
+		canonical_set(o, "matrix", matrix_json(s));
+		canonical_set(o, "steady", json_boolean(matrix_unsteady(s, &side) < 0));
+	}
 	text = canonical_indented(o);
 	json_decref(o);
 	return text;
@@ -235,6 +254,8 @@ char *summary_markdown(const struct summary *s)
 			number(d, "%.4f", w->top1, w->n_positions), w->greedy, w->verdict,
 			*w->reference ? w->reference : "–", w->n_traces);
 	}
+	if (matrix_wanted(s))
+		matrix_print(f, s, true);
 	print_next(f, s);
 	fclose(f);
 	return text;
@@ -302,6 +323,8 @@ char *summary_table(const struct summary *s)
 			pad(f, cells[k], k + 1 < COLUMNS ? width[k] : 0, shown_width(cells[k]));
 		fputc('\n', f);
 	}
+	if (matrix_wanted(s))
+		matrix_print(f, s, false);
 	fclose(f);
 	return text;
 }

@@ -15,12 +15,16 @@ enum { SUMMARY_ID_MAX = 160, SUMMARY_TEXT_MAX = 1024 };
 
 struct summary_row {
 	char id[SUMMARY_ID_MAX];
-	char ours[128], reference[128];		/* reference "" when one side ran alone */
+	char ours[512], reference[512];		/* reference "" when one side ran alone */
 	char verdict[24];
 	char tokens[32];			/* "match", "differ at N", "–" */
 	char greedy[48];			/* "4/4", "tie at 3", "flip at 2", "–" */
 	char explanation[SUMMARY_TEXT_MAX];
 	char sha256[65];			/* content_sha256 of the receipt */
+	char scenario[SUMMARY_ID_MAX];
+	/* of ours and the reference: numerics profile, digest of all logits, DONE came */
+	char profile[2][64], logits[2][65];
+	bool finished[2];
 	int exit_code, n_positions, n_traces;
 	double min_cosine, max_nmse, max_kl, top1;	/* NaN where nothing was compared */
 	int64_t wall_us;
@@ -43,7 +47,8 @@ int summary_add(struct summary *s, const char *receipt, size_t bytes, const char
 /* Sorts by id: for merges, where no plan gives the order. */
 void summary_sort(struct summary *s);
 
-/* The worst exit code; EXIT_NOTHING_RAN when there is no row. */
+/* The worst exit code, differences between two references not counted (matrix.h);
+ * EXIT_NOTHING_RAN when there is no row. */
 int summary_exit_code(const struct summary *s);
 
 char *summary_json(const struct summary *s);	 /* caller frees, as below */

@@ -63,6 +63,23 @@ static void plan_one(struct sweep *w, const struct scenario *s, const char *ours
 	snprintf(p->id, sizeof(p->id), several ? "%s.%s" : "%s", s->id, name);
 }
 
+/* The engine under test against each reference, then the references among themselves. */
+static void plan_scenario(struct sweep *w, const struct scenario *s, const char *ours,
+			  const char *const *refs, int n)
+{
+	char a[48], b[48];
+
+	for (int k = 0; k < n; k++)
+		plan_one(w, s, ours, refs[k], n > 1);
+	for (int i = 0; i < n; i++)
+		for (int k = i + 1; k < n; k++) {
+			plan_one(w, s, refs[i], refs[k], true);
+			slug(a, sizeof(a), refs[i]);
+			slug(b, sizeof(b), refs[k]);
+			snprintf(w->plan[w->n - 1].id, SUMMARY_ID_MAX, "%s.%.40s-%.40s", s->id, a, b);
+		}
+}
+
 static int check_ids(const struct sweep *w, struct err *e)
 {
 	for (int i = 0; i < w->n; i++)
@@ -80,18 +97,17 @@ static int make_plan(struct sweep *w, struct err *e)
 {
 	const struct sweep_options *o = w->o;
 
-	w->plan = calloc((size_t)o->scenarios->n * SWEEP_REFERENCES_MAX + 1, sizeof(*w->plan));
+	w->plan = calloc((size_t)o->scenarios->n * SWEEP_COMPARISONS_MAX + 1, sizeof(*w->plan));
 	assert(w->plan);
 	for (int i = 0; i < o->scenarios->n; i++) {
 		const struct scenario *s = &o->scenarios->items[i];
 
-		for (int k = 1; k < s->n_engines; k++)
-			plan_one(w, s, s->engines[0], s->engines[k], s->n_engines > 2);
 		if (s->n_engines)
-			continue;
-		for (int k = 0; k < o->n_references; k++)
-			plan_one(w, s, o->engine, o->references[k], o->n_references > 1);
-		if (o->n_references == 0)
+			plan_scenario(w, s, s->engines[0], (const char *const *)s->engines + 1,
+				      s->n_engines - 1);
+		else if (o->n_references)
+			plan_scenario(w, s, o->engine, o->references, o->n_references);
+		else
 			plan_one(w, s, o->engine, NULL, false);
 	}
 	return check_ids(w, e);

@@ -8,7 +8,7 @@
  *	<out>/summary.json, summary.md
  *
  * Every file appears by rename. Ids are stable: the scenario's id, with ".REFERENCE" behind it
- * where there are several references.
+ * where there are several references, and ".A-B" for two references compared with each other.
  */
 #ifndef ASSAY_SWEEP_H
 #define ASSAY_SWEEP_H
@@ -20,7 +20,11 @@
 
 #include <stdbool.h>
 
-enum { SWEEP_REFERENCES_MAX = 8 };
+enum {
+	SWEEP_REFERENCES_MAX = 8,
+	/* of one scenario: each reference with ours, and every two of them */
+	SWEEP_COMPARISONS_MAX = SWEEP_REFERENCES_MAX * (SWEEP_REFERENCES_MAX + 1) / 2,
+};
 
 struct sweep;
 
