@@ -41,11 +41,12 @@ struct sweep {
 
 /* ---- plan ----------------------------------------------------------------------------------- */
 
+/* Of a long name the end: there commands and paths differ. */
 static void slug(char *out, size_t size, const char *engine)
 {
-	size_t n = 0;
+	size_t n = 0, bytes = strlen(engine);
 
-	for (const char *p = engine; *p && n + 1 < size && n < 40; p++)
+	for (const char *p = bytes > 40 ? engine + bytes - 40 : engine; *p && n + 1 < size; p++)
 		out[n++] = isalnum((unsigned char)*p) || strchr("._-", *p) ? *p : '_';
 	out[n] = '\0';
 }
