@@ -59,14 +59,14 @@ ssize_t write(int fd, const void *data, size_t n)
 {
 	if (fd > 2 && fd_in_cache(fd) && fails("write"))
 		return -1;
-	return REAL(ssize_t (*)(int, const void *, size_t), "write")(fd, data, n);
+	return REAL(ssize_t(*)(int, const void *, size_t), "write")(fd, data, n);
 }
 
 ssize_t pwrite(int fd, const void *data, size_t n, off_t at)
 {
 	if (fd_in_cache(fd) && fails("write"))
 		return -1;
-	return REAL(ssize_t (*)(int, const void *, size_t, off_t), "pwrite")(fd, data, n, at);
+	return REAL(ssize_t(*)(int, const void *, size_t, off_t), "pwrite")(fd, data, n, at);
 }
 
 ssize_t pwrite64(int fd, const void *data, size_t n, off_t at)
@@ -93,8 +93,9 @@ int rename(const char *from, const char *to)
 
 int ftruncate(int fd, off_t n)
 {
-	return fd_in_cache(fd) && fails("ftruncate") ? -1 :
-	       REAL(int (*)(int, off_t), "ftruncate")(fd, n);
+	return fd_in_cache(fd) && fails("ftruncate")
+		   ? -1
+		   : REAL(int (*)(int, off_t), "ftruncate")(fd, n);
 }
 
 int ftruncate64(int fd, off_t n)
@@ -104,8 +105,9 @@ int ftruncate64(int fd, off_t n)
 
 int fallocate(int fd, int mode, off_t at, off_t n)
 {
-	return fd_in_cache(fd) && fails("fallocate") ? -1 :
-	       REAL(int (*)(int, int, off_t, off_t), "fallocate")(fd, mode, at, n);
+	return fd_in_cache(fd) && fails("fallocate")
+		   ? -1
+		   : REAL(int (*)(int, int, off_t, off_t), "fallocate")(fd, mode, at, n);
 }
 
 int fallocate64(int fd, int mode, off_t at, off_t n)

@@ -13,11 +13,12 @@
 #include <unistd.h>
 
 static const struct opt opts[] = {
-	{"tier", OPT_STR, "TIER", "only models of this tier", NULL, NULL, "ci-light|integration", 0},
+	{"tier", OPT_STR, "TIER", "only models of this tier", NULL, NULL,
+	 "ci-light|integration", 0},
 	{"all", OPT_FLAG, NULL, "clean: every model", NULL, NULL, NULL, 0},
-	{"older-than", OPT_INT, "DAYS", "prune: models unused for so long that no lockfile names", "30",
-	 NULL, NULL, 0},
-	{"repair", OPT_FLAG, NULL, "verify: fetch again what is damaged, chunk by chunk where known",
+	{"older-than", OPT_INT, "DAYS", "prune: models unused for so long that no lockfile names",
+	 "30", NULL, NULL, 0},
+	{"repair", OPT_FLAG, NULL, "verify: fetch again what is damaged, chunk by chunk",
 	 NULL, NULL, NULL, 0},
 	{"dry-run", OPT_FLAG, NULL, "only say what would be deleted", NULL, NULL, NULL, 'n'},
 	{"yes", OPT_FLAG, NULL, "delete without being asked again", NULL, NULL, NULL, 'y'},
@@ -36,18 +37,20 @@ struct run {
 	json_t *items;
 	int64_t bytes;
 	int n, n_bad;
-	int first_bad;		/* its exit code */
+	int first_bad; /* its exit code */
 };
 
 static bool is_named(const struct run *r, const struct store_item *item)
 {
 	const char *const *ids, *tier = cli_str(r->c, "tier");
-	int n = cli_positional(r->c, &ids), first = n && strcmp(cli_invoked_as(r->c), "clean-cache");
+	int n = cli_positional(r->c, &ids),
+	    first = n && strcmp(cli_invoked_as(r->c), "clean-cache");
 
 	if (tier && strcmp(item->meta.tier, tier) != 0)
 		return false;
 	for (int i = first; i < n; i++)
-		if (strcmp(ids[i], item->meta.id) == 0 || strcmp(ids[i], item->blob.sha256_hex) == 0)
+		if (strcmp(ids[i], item->meta.id) == 0 ||
+		    strcmp(ids[i], item->blob.sha256_hex) == 0)
 			return true;
 	return n <= first;
 }
@@ -65,8 +68,10 @@ static void record(struct run *r, const struct store_item *item, const char *did
 
 	r->n++;
 	json_array_append_new(r->items, json_pack("{ss ss ss sI ss sb ss ss}", "id", item->meta.id,
-		"sha256", item->blob.sha256_hex, "tier", item->meta.tier, "bytes", (json_int_t)item->bytes,
-		"state", state_name(item), "in_use", item->in_use, "origin", item->meta.origin, "did", did));
+						  "sha256", item->blob.sha256_hex, "tier",
+						  item->meta.tier, "bytes", (json_int_t)item->bytes,
+						  "state", state_name(item), "in_use", item->in_use,
+						  "origin", item->meta.origin, "did", did));
 	if (!cli_json(r->c))
 		printf("%-24s %-12s %10.1f MB  %-10s %s%.12s%s%s\n", id,
 		       item->meta.tier[0] ? item->meta.tier : "-", (double)item->bytes / 1e6,
@@ -116,9 +121,11 @@ static int repair(struct run *r, const struct lock_model *m, struct err *e)
 	if (rc == 0 && tune)
 		rc = fetch_tune(&o, tune, e);
 	if (rc == 0)
-		rc = models_prepare(item, &r->store, &hub, m, true, model_events_hashing, &events, e);
+		rc = models_prepare(item, &r->store, &hub, m, true, model_events_hashing, &events,
+				    e);
 	if (rc == 0 && item->how == MODELS_TO_FETCH && hub.offline)
-		rc = err_set(e, EXIT_NETWORK, "%s is damaged and HF_HUB_OFFLINE forbids to fetch it", m->id);
+		rc = err_set(e, EXIT_NETWORK,
+			     "%s is damaged and HF_HUB_OFFLINE forbids to fetch it", m->id);
 	else if (rc == 0 && item->how == MODELS_TO_FETCH)
 		rc = fetch_run(&item->request, 1, &o, &hub, &result, e);
 	free(item);
@@ -154,7 +161,8 @@ static int verify(void *ctx, const struct store_item *item, struct err *e)
 		r->first_bad = r->first_bad ? r->first_bad : -rc;
 	} else {
 		term_warn("%s has SHA-256 %s%s", item->blob.path, hex,
-			  m ? "; --repair fetches it again" : " and no lockfile entry to repair it from");
+			  m ? "; --repair fetches it again"
+			    : " and no lockfile entry to repair it from");
 		record(r, item, "damaged");
 	}
 	r->n_bad++;
@@ -168,7 +176,8 @@ static bool is_for_real(const struct run *r)
 	return cli_flag(r->c, "yes") && !cli_flag(r->c, "dry-run");
 }
 
-static int delete(struct run *r, const struct store_item *item, bool only_partial, struct err *e)
+static int remove_item(struct run *r, const struct store_item *item, bool only_partial,
+		       struct err *e)
 {
 	int64_t bytes = only_partial ? item->part_bytes : item->bytes;
 	bool busy;
@@ -202,7 +211,7 @@ static int clean(void *ctx, const struct store_item *item, struct err *e)
 {
 	struct run *r = ctx;
 
-	return is_named(r, item) ? delete(r, item, false, e) : 0;
+	return is_named(r, item) ? remove_item(r, item, false, e) : 0;
 }
 
 static int prune(void *ctx, const struct store_item *item, struct err *e)
@@ -213,11 +222,11 @@ static int prune(void *ctx, const struct store_item *item, struct err *e)
 	if (!is_named(r, item))
 		return 0;
 	if (item->state == STORE_PARTIAL || item->state == STORE_ABSENT)
-		return delete(r, item, false, e);
+		return remove_item(r, item, false, e);
 	if (item->part_bytes > 0)
-		return delete(r, item, true, e);
+		return remove_item(r, item, true, e);
 	if (!entry_of(r, item) && age > cli_int(r->c, "older-than") * 86400)
-		return delete(r, item, false, e);
+		return remove_item(r, item, false, e);
 	return 0;
 }
 
@@ -239,7 +248,9 @@ static int find_verb(struct run *r, struct err *e)
 			return 0;
 		}
 	}
-	return n ? err_set(e, EXIT_USAGE, "expected ls, verify, prune or clean, got \"%s\"", words[0]) : 0;
+	return n ? err_set(e, EXIT_USAGE, "expected ls, verify, prune or clean, got \"%s\"",
+			   words[0])
+		 : 0;
 }
 
 static int check_what(const struct run *r, struct err *e)
@@ -255,8 +266,8 @@ static int check_what(const struct run *r, struct err *e)
 
 static void summarise(const struct run *r)
 {
-	json_t *o = json_pack("{ss sI sO}", "cache", r->store.root, "bytes", (json_int_t)r->bytes, "items",
-			      r->items);
+	json_t *o = json_pack("{ss sI sO}", "cache", r->store.root, "bytes", (json_int_t)r->bytes,
+			      "items", r->items);
 	bool deleting = r->verb == CLEAN || r->verb == PRUNE;
 
 	if (cli_json(r->c)) {
@@ -265,7 +276,8 @@ static void summarise(const struct run *r)
 	} else if (r->verb == LS) {
 		printf("%d models, %.1f MB in %s\n", r->n, (double)r->bytes / 1e6, r->store.root);
 	} else if (deleting) {
-		printf("%.1f MB %s\n", (double)r->bytes / 1e6, is_for_real(r) ? "freed" : "would be freed");
+		printf("%.1f MB %s\n", (double)r->bytes / 1e6,
+		       is_for_real(r) ? "freed" : "would be freed");
 	}
 	if (deleting && !is_for_real(r) && !cli_flag(r->c, "dry-run") && r->n)
 		term_note("nothing was deleted: add --yes");
@@ -306,13 +318,15 @@ const struct command cmd_cache = {
 	.summary = "list, verify, repair and delete cached models",
 	.positional = "[ls|verify|prune|clean] [ID…]",
 	.examples = "  assay cache ls                          what is there, and how large\n"
-		    "  assay cache verify --repair             hash everything, fetch what is damaged\n"
-		    "  assay cache prune                       what nobody needs any more (add --yes)\n"
-		    "  assay cache clean bitnet-2b4t-i2s --yes\n"
-		    "  assay clean-cache --all --yes\n",
+		"  assay cache verify --repair             hash everything, fetch what is damaged\n"
+		"  assay cache prune                       what nobody needs any more (add --yes)\n"
+		"  assay cache clean bitnet-2b4t-i2s --yes\n"
+		"  assay clean-cache --all --yes\n",
 	.opts = opts,
 	.run = run,
-	.details = "Nothing is deleted without --yes. What a running command holds, what is being fetched, and files\n"
-		   "that this program did not put there stay. The cache is $ASSAY_CACHE, $XDG_CACHE_HOME/assay\n"
-		   "or ~/.cache/assay.\n",
+	.details = "Nothing is deleted without --yes. What a running command holds, what is being "
+	       "fetched, and files\n"
+	       "that this program did not put there stay. The cache is $ASSAY_CACHE, "
+	       "$XDG_CACHE_HOME/assay\n"
+	       "or ~/.cache/assay.\n",
 };

@@ -19,25 +19,26 @@ static const struct opt opts[] = {
 	{"id", OPT_LIST, "ID", "this entry of the lockfile (repeatable)", NULL, NULL, NULL, 0},
 	{"tier", OPT_STR, "TIER", "all entries of a tier", NULL, NULL, "ci-light|integration", 0},
 	{"all", OPT_FLAG, NULL, "every entry of the lockfile", NULL, NULL, NULL, 0},
-	{"file", OPT_STR, "NAME", "of the selected only the one with this file name", NULL, NULL, NULL,
-	 0},
-	{"out", OPT_STR, "PATH", "also place it there (a folder, or a name for a single file)", NULL,
-	 NULL, NULL, 'o'},
+	{"file", OPT_STR, "NAME", "of the selected only the one with this file name",
+	 NULL, NULL, NULL, 0},
+	{"out", OPT_STR, "PATH", "also place it there (a folder, or a name for a single file)",
+	 NULL, NULL, NULL, 'o'},
 	{"force", OPT_FLAG, NULL, "let --out replace a different file", NULL, NULL, NULL, 0},
-	{"no-tokenizer", OPT_FLAG, NULL, "without the tokenizer that belongs to a model", NULL, NULL,
-	 NULL, 0},
-	{"verify", OPT_FLAG, NULL, "hash everything anew, even what has a valid stamp", NULL, NULL,
-	 NULL, 0},
+	{"no-tokenizer", OPT_FLAG, NULL, "without the tokenizer that belongs to a model",
+	 NULL, NULL, NULL, 0},
+	{"verify", OPT_FLAG, NULL, "hash everything anew, even what has a valid stamp",
+	 NULL, NULL, NULL, 0},
 	{"list", OPT_FLAG, NULL, "show the entries and what is in the cache", NULL, NULL, NULL, 0},
-	{"lock", OPT_STR, "FILE", "this lockfile instead of the built-in one", NULL,
-	 "ASSAY_MODELS_LOCK", NULL, 0},
+	{"lock", OPT_STR, "FILE", "this lockfile instead of the built-in one",
+	 NULL, "ASSAY_MODELS_LOCK", NULL, 0},
 	{"lock-check", OPT_FLAG, NULL, "audit the lockfile and stop", NULL, NULL, NULL, 0},
-	{"lock-add", OPT_STR, "URL", "fetch URL, trust what comes, write its entry (needs --lock)", NULL,
-	 NULL, NULL, 0},
-	{"connections", OPT_INT, "N", "connections of all files together, 1 to 32", "8", NULL, NULL, 0},
+	{"lock-add", OPT_STR, "URL", "fetch URL, trust what comes, write its entry (needs --lock)",
+	 NULL, NULL, NULL, 0},
+	{"connections", OPT_INT, "N", "connections of all files together, 1 to 32",
+	 "8", NULL, NULL, 0},
 	{"retries", OPT_INT, "N", "failures in a row before a source is left", "6", NULL, NULL, 0},
-	{"stall-timeout", OPT_INT, "S", "reconnect what is silent for so many seconds", "30", NULL, NULL,
-	 0},
+	{"stall-timeout", OPT_INT, "S", "reconnect what is silent for so many seconds",
+	 "30", NULL, NULL, 0},
 	{0},
 };
 
@@ -49,11 +50,11 @@ struct run {
 	struct fetch_options fetch;
 	struct model_events events;
 	int n;
-	bool *wanted;			/* [lock.n]; asked for */
-	struct models_item *items;	/* [lock.n] */
-	struct fetch_request *requests;	/* [lock.n] */
-	struct fetch_result *results;	/* [lock.n], of items */
-	int *request_of;		/* [lock.n], index of the item */
+	bool *wanted;                   /* [lock.n]; asked for */
+	struct models_item *items;      /* [lock.n] */
+	struct fetch_request *requests; /* [lock.n] */
+	struct fetch_result *results;   /* [lock.n], of items */
+	int *request_of;                /* [lock.n], index of the item */
 };
 
 static const char *base_name(const char *file)
@@ -68,8 +69,8 @@ static int unknown_id(const struct run *r, const char *id, struct err *e)
 	char known[600] = "";
 
 	for (int i = 0; i < r->lock.n; i++)
-		snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s", i ? ", " : "",
-			 r->lock.models[i].id);
+		snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s",
+			 i ? ", " : "", r->lock.models[i].id);
 	return err_set(e, EXIT_USAGE, "no entry \"%s\" in the lockfile; there are: %s", id, known);
 }
 
@@ -100,12 +101,14 @@ static int narrow(struct run *r, struct err *e)
 	for (int i = 0; i < r->lock.n; i++) {
 		const struct lock_model *m = &r->lock.models[i];
 
-		if (r->wanted[i] && file && strcmp(m->file, file) && strcmp(base_name(m->file), file))
+		if (r->wanted[i] && file && strcmp(m->file, file) &&
+		    strcmp(base_name(m->file), file))
 			r->wanted[i] = false;
 		if (r->wanted[i] && tokenizer && !is_tokenizer(r, m)) {
 			r->wanted[i] = false;
 			if (m->tokenizer)
-				r->wanted[models_lock_find(&r->lock, m->tokenizer) - r->lock.models] = true;
+				r->wanted[models_lock_find(&r->lock, m->tokenizer) -
+					  r->lock.models] = true;
 		}
 	}
 	for (int i = 0; i < r->lock.n; i++)
@@ -156,7 +159,8 @@ static int prepare(struct run *r, struct err *e)
 		if (rc < 0)
 			return rc;
 		if (item->damaged)
-			term_warn("%s: the file in the cache was not what the lockfile says; it was taken away",
+			term_warn("%s: the file in the cache was not what the lockfile says; it "
+				  "was taken away",
 				  item->model->id);
 		if (item->how == MODELS_ADOPTED)
 			term_note("%s: taken from %s (%s)", item->model->id, item->adopted_from,
@@ -167,9 +171,10 @@ static int prepare(struct run *r, struct err *e)
 			term_note("%s: generated", item->model->id);
 		if (item->how == MODELS_TO_FETCH) {
 			if (r->hub.offline)
-				return err_set(e, EXIT_NETWORK,
-					       "%s is not in the cache and HF_HUB_OFFLINE forbids to fetch it",
-					       item->model->id);
+				return err_set(
+				    e, EXIT_NETWORK,
+				    "%s is not in the cache and HF_HUB_OFFLINE forbids to fetch it",
+				    item->model->id);
 			r->requests[r->n] = item->request;
 			r->request_of[r->n++] = i;
 		}
@@ -209,8 +214,8 @@ static int target_of(const struct run *r, const struct models_item *item, char t
 		return err_set(e, EXIT_USAGE, "--out %s must be a folder for %d files", out, n);
 	if (folder && mkdir(out, 0777) != 0 && errno != EEXIST)
 		return err_set(e, EXIT_INTERNAL, "making %s: %s", out, strerror(errno));
-	return folder ? store_path(to, e, "%s/%s", out, base_name(item->model->file)) :
-			store_path(to, e, "%s", out);
+	return folder ? store_path(to, e, "%s/%s", out, base_name(item->model->file))
+		      : store_path(to, e, "%s", out);
 }
 
 static int place(const struct run *r, const struct models_item *item, struct err *e)
@@ -228,7 +233,8 @@ static int place(const struct run *r, const struct models_item *item, struct err
 		    memcmp(sha256, item->model->sha256, DIGEST_BYTES) == 0)
 			return 0;
 		if (!cli_flag(r->c, "force"))
-			return err_set(e, EXIT_USAGE, "%s is another file; --force replaces it", to);
+			return err_set(e, EXIT_USAGE, "%s is another file; --force replaces it",
+				       to);
 	}
 	rc = place_file(item->request.blob.path, to, &how, e);
 	if (rc == 0)
@@ -247,8 +253,8 @@ static json_t *item_json(const struct run *r, int i)
 			      result->code ? err_code_name(result->code) : "OK", "how",
 			      models_how_name(item->how), "path",
 			      result->code ? "" : item->request.blob.path, "transferred",
-			      (json_int_t)result->transferred, "resumed", (json_int_t)result->resumed,
-			      "seconds", result->seconds);
+			      (json_int_t)result->transferred, "resumed",
+			      (json_int_t)result->resumed, "seconds", result->seconds);
 
 	if (result->code)
 		json_object_set_new(o, "error", json_string(result->err.msg));
@@ -266,7 +272,8 @@ static void print_results(const struct run *r, int code)
 			printf("%s\n", r->items[i].request.blob.path);
 		json_array_append_new(all, item_json(r, i));
 	}
-	o = json_pack("{si ss so}", "exit_code", code, "status", err_code_name(code), "models", all);
+	o = json_pack("{si ss so}", "exit_code", code, "status", err_code_name(code), "models",
+		      all);
 	if (cli_json(r->c)) {
 		json_dumpf(o, stdout, JSON_INDENT(2));
 		putchar('\n');
@@ -276,8 +283,8 @@ static void print_results(const struct run *r, int code)
 
 static void print_failure(const struct run *r, int rc, const struct err *e)
 {
-	json_t *o = json_pack("{si ss ss s[]}", "exit_code", -rc, "status", err_code_name(-rc), "error",
-			      e->msg, "models");
+	json_t *o = json_pack("{si ss ss s[]}", "exit_code", -rc, "status", err_code_name(-rc),
+			      "error", e->msg, "models");
 
 	if (cli_json(r->c) && o) {
 		json_dumpf(o, stdout, JSON_INDENT(2));
@@ -338,11 +345,15 @@ static int list(const struct run *r, struct err *e)
 			return rc;
 		}
 		if (!cli_json(r->c))
-			printf("%-24s %-12s %10s MB  %-10s %s\n", m->id, m->tier, megabytes(m->size, mb),
-			       states[store_state(&b)], m->repository ? m->repository : m->generate.preset ? "generated" : m->mirrors[0]);
-		json_array_append_new(all, json_pack("{ss ss ss sI ss ss}", "id", m->id, "tier", m->tier,
-			"file", m->file, "size", (json_int_t)m->size, "sha256", m->sha256_hex, "state",
-			states[store_state(&b)]));
+			printf("%-24s %-12s %10s MB  %-10s %s\n", m->id, m->tier,
+			       megabytes(m->size, mb), states[store_state(&b)],
+			       m->repository        ? m->repository
+			       : m->generate.preset ? "generated"
+						    : m->mirrors[0]);
+		json_array_append_new(all, json_pack("{ss ss ss sI ss ss}", "id", m->id, "tier",
+						     m->tier, "file", m->file, "size",
+						     (json_int_t)m->size, "sha256", m->sha256_hex,
+						     "state", states[store_state(&b)]));
 	}
 	if (cli_json(r->c)) {
 		json_dumpf(all, stdout, JSON_INDENT(2));
@@ -363,13 +374,16 @@ static int lock_check(const struct run *r)
 		open_size += m->size < 0;
 		open_revision += m->repository && !m->revision;
 		if (m->size < 0)
-			term_note("%s: no size: the server's word is taken until the hash decides", m->id);
+			term_note("%s: no size: the server's word is taken until the hash decides",
+				  m->id);
 		if (m->repository && !m->revision)
 			term_note("%s: no revision: main is asked, the hash decides", m->id);
 	}
 	if (cli_json(r->c))
-		printf("{\"status\": \"OK\", \"entries\": %d, \"with_chunks\": %d, \"without_size\": %d, "
-		       "\"without_revision\": %d}\n", r->lock.n, hashed, open_size, open_revision);
+		printf("{\"status\": \"OK\", \"entries\": %d, \"with_chunks\": %d, "
+		       "\"without_size\": %d, "
+		       "\"without_revision\": %d}\n",
+		       r->lock.n, hashed, open_size, open_revision);
 	else
 		printf("%d entries, all well-formed\n", r->lock.n);
 	return EXIT_AGREE;
@@ -433,8 +447,11 @@ static int write_entry(struct run *r, const char *url, const struct fetch_result
 		       struct err *e)
 {
 	const char *const *ids, *tier = cli_str(r->c, "tier");
-	struct lock_model m = {.tier = tier ? tier : "integration", .licence = "unknown",
-			       .size = result->size, .n_mirrors = 1, .mirrors = {url}};
+	struct lock_model m = {.tier = tier ? tier : "integration",
+			       .licence = "unknown",
+			       .size = result->size,
+			       .n_mirrors = 1,
+			       .mirrors = {url}};
 	char path[HUB_URL_MAX], file[256], id[65];
 	int rc;
 
@@ -459,24 +476,28 @@ static int lock_add(struct run *r, struct err *e)
 {
 	const char *url = cli_str(r->c, "lock-add");
 	struct fetch_result result = {0};
-	struct fetch_request q = {.id = "new entry", .store = &r->store, .size = -1, .n_sources = 1};
+	struct fetch_request q = {
+	    .id = "new entry", .store = &r->store, .size = -1, .n_sources = 1};
 	struct digest d;
 	uint8_t sha256[DIGEST_BYTES];
 	char hex[DIGEST_HEX], *expanded = q.sources[0];
 	int rc;
 
 	if (!cli_given(r->c, "lock"))
-		return err_set(e, EXIT_USAGE, "--lock-add needs --lock FILE: the built-in lockfile cannot grow");
+		return err_set(e, EXIT_USAGE,
+			       "--lock-add needs --lock FILE: the built-in lockfile cannot grow");
 	if (strncmp(url, "hf://", 5) == 0)
 		rc = hub_expand(&r->hub, url, expanded, e);
 	else if (strncmp(url, "http://", 7) && strncmp(url, "https://", 8))
-		rc = err_set(e, EXIT_USAGE, "--lock-add: expected https://, http:// or hf://, got \"%s\"", url);
+		rc = err_set(e, EXIT_USAGE,
+			     "--lock-add: expected https://, http:// or hf://, got \"%s\"", url);
 	else
-		rc = snprintf(expanded, HUB_URL_MAX, "%s", url) < HUB_URL_MAX ? 0 :
-		     err_set(e, EXIT_USAGE, "--lock-add: the URL is too long");
+		rc = snprintf(expanded, HUB_URL_MAX, "%s", url) < HUB_URL_MAX
+			 ? 0
+			 : err_set(e, EXIT_USAGE, "--lock-add: the URL is too long");
 	if (rc < 0)
 		return rc;
-	digest_init(&d);	/* until its hash is known the part is named by its URL's */
+	digest_init(&d); /* until its hash is known the part is named by its URL's */
 	digest_update(&d, expanded, strlen(expanded));
 	digest_final(&d, sha256);
 	digest_hex(sha256, hex);
@@ -491,7 +512,8 @@ static int lock_add(struct run *r, struct err *e)
 	if (rc < 0)
 		return rc;
 	rmdir(q.blob.dir);
-	term_warn("trusted on first use: nothing but the server says that %s is what you want; compare its SHA-256 with its author's",
+	term_warn("trusted on first use: nothing but the server says that %s is what you want; "
+		  "compare its SHA-256 with its author's",
 		  q.meta.file);
 	return write_entry(r, expanded, &result, e);
 }
@@ -510,7 +532,9 @@ static int set_up(struct run *r, struct err *e)
 	if (r->fetch.connections < 1 || r->fetch.connections > FETCH_CONNECTIONS_MAX ||
 	    r->fetch.retries < 0 || r->fetch.retries > 100 || r->fetch.stall_ms < 1000 ||
 	    r->fetch.stall_ms > 3600000)
-		return err_set(e, EXIT_USAGE, "expected --connections 1 to 32, --retries 0 to 100, --stall-timeout 1 to 3600");
+		return err_set(e, EXIT_USAGE,
+			       "expected --connections 1 to 32, --retries 0 to 100, "
+			       "--stall-timeout 1 to 3600");
 	if (tune && (rc = fetch_tune(&r->fetch, tune, e)) < 0)
 		return rc;
 	model_events_init(&r->events);
@@ -572,16 +596,19 @@ const struct command cmd_fetch_models = {
 	.group = "Provisioning",
 	.summary = "fetch models and tokenizers, verified, into the cache",
 	.positional = "[ID…]",
-	.examples = "  assay fetch-models                      the integration model and its tokenizer\n"
-		    "  assay fetch-models --tier ci-light      the small model, generated here\n"
-		    "  assay fetch-models --list               what there is\n"
-		    "  assay tokenizer --out tokenizer.json    the tokenizer alone, placed here\n"
-		    "  assay fetch-models --verify             hash again what the cache holds\n"
-		    "  assay fetch-models --lock my.json --lock-add hf://owner/name/file.gguf\n",
+	.examples =
+	"  assay fetch-models                      the integration model and its tokenizer\n"
+	"  assay fetch-models --tier ci-light      the small model, generated here\n"
+	"  assay fetch-models --list               what there is\n"
+	"  assay tokenizer --out tokenizer.json    the tokenizer alone, placed here\n"
+	"  assay fetch-models --verify             hash again what the cache holds\n"
+	"  assay fetch-models --lock my.json --lock-add hf://owner/name/file.gguf\n",
 	.opts = opts,
 	.run = run,
-	.details = "Prints the path of each file that was asked for. A second call transfers nothing. After a kill\n"
-		   "or a lost connection the same command goes on where it was. Environment: ASSAY_CACHE,\n"
-		   "HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME, http(s)_proxy, no_proxy, SSL_CERT_FILE.\n"
-		   "See docs/models.md.\n",
+	.details =
+	"Prints the path of each file that was asked for. A second call transfers nothing. After a "
+	"kill\n"
+	"or a lost connection the same command goes on where it was. Environment: ASSAY_CACHE,\n"
+	"HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME, http(s)_proxy, no_proxy, SSL_CERT_FILE.\n"
+	"See docs/models.md.\n",
 };

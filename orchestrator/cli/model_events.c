@@ -45,7 +45,8 @@ static void progress_text(const struct fetch_event *ev, char *out, size_t bytes)
 	char left[40] = "", total[40] = "";
 
 	if (ev->eta_s >= 0 && ev->eta_s < 360000)
-		snprintf(left, sizeof(left), ", %d:%02d left", (int)ev->eta_s / 60, (int)ev->eta_s % 60);
+		snprintf(left, sizeof(left), ", %d:%02d left", (int)ev->eta_s / 60,
+			 (int)ev->eta_s % 60);
 	if (ev->total > 0)
 		snprintf(total, sizeof(total), " of %.1f MB (%.0f %%)", (double)ev->total / 1e6,
 			 100.0 * (double)ev->held / (double)ev->total);
@@ -56,7 +57,7 @@ static void progress_text(const struct fetch_event *ev, char *out, size_t bytes)
 static void put_event(const struct fetch_event *ev)
 {
 	static const char *const names[] = {"fetch.waiting", "fetch.started", "fetch.progress",
-					    "fetch.trouble", "fetch.done", "fetch.failed"};
+					    "fetch.trouble", "fetch.done",    "fetch.failed"};
 	json_t *o = json_pack("{ss ss sI sI}", "event", names[ev->kind], "id", ev->id, "bytes",
 			      (json_int_t)ev->held, "total", (json_int_t)ev->total);
 	char *text;
@@ -79,7 +80,8 @@ static void put_event(const struct fetch_event *ev)
 }
 
 /* On a terminal all transfers share the live line; elsewhere each has its own line now and then. */
-static void show_progress(struct model_events *m, struct model_line *l, const struct fetch_event *ev)
+static void show_progress(struct model_events *m, struct model_line *l,
+			  const struct fetch_event *ev)
 {
 	char all[MODEL_EVENTS_LINES * 170] = "";
 
@@ -93,23 +95,24 @@ static void show_progress(struct model_events *m, struct model_line *l, const st
 	}
 	for (int i = 0; i < MODEL_EVENTS_LINES; i++)
 		if (m->lines[i].live && *m->lines[i].text)
-			snprintf(all + strlen(all), sizeof(all) - strlen(all), "%s%s", *all ? " | " : "",
-				 m->lines[i].text);
+			snprintf(all + strlen(all), sizeof(all) - strlen(all), "%s%s",
+				 *all ? " | " : "", m->lines[i].text);
 	term_progress("%s", all);
 }
 
-static void show_end(const struct model_events *m, struct model_line *l, const struct fetch_event *ev)
+static void show_end(const struct model_events *m, struct model_line *l,
+		     const struct fetch_event *ev)
 {
 	const struct fetch_result *r = ev->result;
 
 	l->live = false;
-	if (ev->kind == FETCH_FAILED && !m->single)	/* of a single file the command tells */
+	if (ev->kind == FETCH_FAILED && !m->single) /* of a single file the command tells */
 		term_note("failed: %s", r->err.msg);
 	else if (ev->kind == FETCH_FAILED)
 		term_clear();
 	else if (r->transferred || r->resumed)
-		term_note("%s: %.1f MB in %.1f s, verified%s", ev->id, (double)r->size / 1e6, r->seconds,
-			  r->resumed ? " (resumed)" : "");
+		term_note("%s: %.1f MB in %.1f s, verified%s", ev->id, (double)r->size / 1e6,
+			  r->seconds, r->resumed ? " (resumed)" : "");
 	else
 		term_note("%s: another process has fetched it", ev->id);
 }
@@ -133,8 +136,8 @@ void model_events_show(void *ctx, const struct fetch_event *ev)
 		break;
 	case FETCH_STARTED:
 		if (ev->held > 0)
-			term_note("%s: going on with %.1f of %.1f MB", ev->id, (double)ev->held / 1e6,
-				  (double)ev->total / 1e6);
+			term_note("%s: going on with %.1f of %.1f MB", ev->id,
+				  (double)ev->held / 1e6, (double)ev->total / 1e6);
 		break;
 	case FETCH_PROGRESS:
 		show_progress(m, l, ev);

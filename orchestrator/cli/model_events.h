@@ -10,14 +10,14 @@ struct model_events {
 	struct model_line {
 		char id[80], text[160];
 		bool live;
-		uint64_t said_ms;	/* last plain line or event */
+		uint64_t said_ms; /* last plain line or event */
 	} lines[MODEL_EVENTS_LINES];
 	uint64_t hashing_ms;
-	bool single;		/* only one file is fetched */
+	bool single; /* only one file is fetched */
 };
 
 void model_events_init(struct model_events *m);
-fetch_event_fn model_events_show;		/* ctx: struct model_events */
-digest_step_fn model_events_hashing;		/* says every few seconds that it hashes */
+fetch_event_fn model_events_show;    /* ctx: struct model_events */
+digest_step_fn model_events_hashing; /* says every few seconds that it hashes */
 
 #endif

@@ -26,7 +26,7 @@ struct search {
 	digest_step_fn *step;
 	void *ctx;
 	char found[STORE_PATH_MAX];
-	int stopped;		/* what step answered */
+	int stopped; /* what step answered */
 };
 
 static bool is_it(struct search *s, const char *path)

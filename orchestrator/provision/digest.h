@@ -13,14 +13,14 @@
 
 enum {
 	DIGEST_BYTES = 32,
-	DIGEST_HEX = 2 * DIGEST_BYTES + 1,	/* with the NUL */
+	DIGEST_HEX = 2 * DIGEST_BYTES + 1, /* with the NUL */
 	DIGEST_STATE_BYTES = 32 + 8 + 64,
 };
 
 struct digest {
-	uint32_t h[8];		/* FIPS 180-4's H after the last whole block */
-	uint64_t bytes;		/* hashed so far */
-	uint8_t tail[64];	/* the first bytes % 64 of these wait for the rest of their block */
+	uint32_t h[8];    /* FIPS 180-4's H after the last whole block */
+	uint64_t bytes;   /* hashed so far */
+	uint8_t tail[64]; /* the first bytes % 64 of these wait for the rest of their block */
 };
 
 void digest_init(struct digest *d);

@@ -8,12 +8,12 @@
 #include <stddef.h>
 
 struct embedded {
-	const char *path;	     /* "lockfiles/crossval-models.lock.json"; NULL ends the table */
-	const unsigned char *data;   /* [bytes], and a NUL behind them */
+	const char *path;          /* "lockfiles/crossval-models.lock.json"; NULL ends the table */
+	const unsigned char *data; /* [bytes], and a NUL behind them */
 	size_t bytes;
 };
 
-extern const struct embedded embedded_files[];	/* generated; in the order of EMBED */
+extern const struct embedded embedded_files[]; /* generated; in the order of EMBED */
 
 /* The file's bytes, which live as long as the program; NULL when the build left it out. */
 const unsigned char *embed_find(const char *path, size_t *bytes);

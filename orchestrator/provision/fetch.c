@@ -12,14 +12,14 @@ enum { FILES_AT_ONCE = 4, RATE_WINDOW_MS = 2000, HEARTBEAT_MS = 30000 };
 void fetch_defaults(struct fetch_options *o)
 {
 	*o = (struct fetch_options){
-		.connections = 8,
-		.retries = 6,
-		.stall_ms = 30000,
-		.backoff_ms = 500,
-		.wait_max_ms = 15 * 60 * 1000,
-		.tick_ms = 100,
-		.commit_bytes = 8 << 20,
-		.range_bytes = 8 << 20,
+	    .connections = 8,
+	    .retries = 6,
+	    .stall_ms = 30000,
+	    .backoff_ms = 500,
+	    .wait_max_ms = 15 * 60 * 1000,
+	    .tick_ms = 100,
+	    .commit_bytes = 8 << 20,
+	    .range_bytes = 8 << 20,
 	};
 }
 
@@ -31,8 +31,8 @@ int fetch_tune(struct fetch_options *o, const char *text, struct err *e)
 		int used = 0;
 
 		if (sscanf(text, "%39[a-z_]=%lld%n", name, &v, &used) != 2 || v < 1)
-			return err_set(e, EXIT_USAGE, "ASSAY_FETCH_TUNE: expected name=number, got \"%s\"",
-				       text);
+			return err_set(e, EXIT_USAGE,
+				       "ASSAY_FETCH_TUNE: expected name=number, got \"%s\"", text);
 		if (strcmp(name, "stall_ms") == 0)
 			o->stall_ms = (int)v;
 		else if (strcmp(name, "backoff_ms") == 0)
@@ -86,8 +86,13 @@ int fetch_share(const struct fetch *f)
 void fetch_say(struct job *j, enum fetch_event_kind kind, const char *fmt, ...)
 {
 	char text[ERR_MSG_MAX];
-	struct fetch_event ev = {.kind = kind, .id = j->request->id, .total = j->size, .text = text,
-				 .held = ranges_bytes(&j->written), .rate = j->rate, .eta_s = -1};
+	struct fetch_event ev = {.kind = kind,
+				 .id = j->request->id,
+				 .total = j->size,
+				 .text = text,
+				 .held = ranges_bytes(&j->written),
+				 .rate = j->rate,
+				 .eta_s = -1};
 	va_list ap;
 
 	if (!j->fetch->o->event)
@@ -131,7 +136,8 @@ static void measure(struct job *j)
 		double rate = (double)(j->result->transferred - j->rate_bytes) * 1000 / (double)ms;
 		double weight = (double)ms / RATE_WINDOW_MS;
 
-		j->rate = j->rate > 0 ? j->rate + (weight < 1 ? weight : 1) * (rate - j->rate) : rate;
+		j->rate =
+		    j->rate > 0 ? j->rate + (weight < 1 ? weight : 1) * (rate - j->rate) : rate;
 	}
 	j->rate_ms = now;
 	j->rate_bytes = j->result->transferred;

@@ -68,11 +68,12 @@ static enum http_take take_stream(struct conn *c, const uint8_t *data, size_t by
 	struct range gap;
 
 	if (j->size >= 0 && end > j->size)
-		return verdict(c, VERDICT_DEAD, EXIT_HASH_MISMATCH, "sends more than the %lld bytes expected",
-			       (long long)j->size);
+		return verdict(c, VERDICT_DEAD, EXIT_HASH_MISMATCH,
+			       "sends more than the %lld bytes expected", (long long)j->size);
 	if (j->size < 0 && end > FETCH_UNKNOWN_BYTES_MAX)
 		return verdict(c, VERDICT_DEAD, EXIT_HASH_MISMATCH,
-			       "sends more than %d MiB and does not say how much: not taken without a size in the lockfile",
+			       "sends more than %d MiB and does not say how much: not taken "
+			       "without a size in the lockfile",
 			       FETCH_UNKNOWN_BYTES_MAX >> 20);
 	while (ranges_gap(&j->assigned, at, end, &gap)) {
 		append(c, gap.from, data + (gap.from - c->body_at), (size_t)(gap.to - gap.from));
@@ -96,7 +97,8 @@ static enum http_take on_body(void *ctx, const uint8_t *data, size_t bytes)
 		return c->drained > DRAIN_BYTES_MAX ? HTTP_STOP : HTTP_TAKE;
 	}
 	if ((j->planned && c->uncommitted > 0 &&
-	     c->uncommitted + (int64_t)bytes > j->fetch->o->commit_bytes) || j->writes > 128) {
+	     c->uncommitted + (int64_t)bytes > j->fetch->o->commit_bytes) ||
+	    j->writes > 128) {
 		disk_write(j, c);
 		c->paused = true;
 		return HTTP_PAUSE;
@@ -128,8 +130,8 @@ static bool contradicts(struct conn *c, const struct http_head *h)
 
 	if (has_hash && q->sha256 && memcmp(sha256, q->sha256, DIGEST_BYTES) != 0)
 		verdict(c, VERDICT_DEAD, EXIT_HASH_MISMATCH,
-			"announces a file with SHA-256 %s, expected %s: nothing was downloaded", h->linked_etag,
-			q->blob.sha256_hex);
+			"announces a file with SHA-256 %s, expected %s: nothing was downloaded",
+			h->linked_etag, q->blob.sha256_hex);
 	else if (h->linked_size >= 0 && expected_size(c->job) >= 0 &&
 		 h->linked_size != expected_size(c->job))
 		verdict(c, VERDICT_DEAD, EXIT_HASH_MISMATCH,
@@ -144,7 +146,8 @@ static bool contradicts(struct conn *c, const struct http_head *h)
 		c->job->has_announced = true;
 	}
 	if (h->commit[0])
-		snprintf(c->job->result->commit, sizeof(c->job->result->commit), "%.40s", h->commit);
+		snprintf(c->job->result->commit, sizeof(c->job->result->commit), "%.40s",
+			 h->commit);
 	return c->verdict_kind != VERDICT_NONE;
 }
 
@@ -156,8 +159,8 @@ static enum http_take redirect(struct conn *c, const struct http_head *h)
 		return verdict(c, VERDICT_DEAD, EXIT_NETWORK, "redirects (%d) to no usable address",
 			       h->status);
 	if (c->hop >= FETCH_HOPS_MAX)
-		return verdict(c, VERDICT_DEAD, EXIT_NETWORK, "redirects more than %d times, in a circle?",
-			       FETCH_HOPS_MAX);
+		return verdict(c, VERDICT_DEAD, EXIT_NETWORK,
+			       "redirects more than %d times, in a circle?", FETCH_HOPS_MAX);
 	if (strncasecmp(c->url, "https:", 6) == 0 && strncasecmp(next, "https:", 6) != 0 &&
 	    !hub_is_loopback(next))
 		return verdict(c, VERDICT_DEAD, EXIT_NETWORK,
@@ -177,15 +180,17 @@ static enum http_take refused(struct conn *c, const struct http_head *h)
 
 	if ((c->resolving ? c->hop > 0 : strcmp(s->resolved, s->url) != 0) &&
 	    s->re_resolved < RE_RESOLVE_MAX)
-		return verdict(c, VERDICT_EXPIRED, EXIT_AUTH, "answers %d: the signed address has expired",
-			       h->status);
+		return verdict(c, VERDICT_EXPIRED, EXIT_AUTH,
+			       "answers %d: the signed address has expired", h->status);
 	if (h->status == 401 || h->status == 403)
-		return verdict(c, VERDICT_DEAD, EXIT_AUTH,
-			       "answers %d%s%s: %s%s%s", h->status, *detail ? " " : "", detail,
+		return verdict(c, VERDICT_DEAD, EXIT_AUTH, "answers %d%s%s: %s%s%s", h->status,
+			       *detail ? " " : "", detail,
 			       hub && q->page[0] ? "ask for access at " : "access is denied",
-			       hub ? q->page : "", !hub ? "" : c->job->fetch->hub->token[0] ?
-			       " with the account that the token belongs to" :
-			       " and set HF_TOKEN to a token of that account");
+			       hub ? q->page : "",
+			       !hub ? ""
+			       : c->job->fetch->hub->token[0]
+				   ? " with the account that the token belongs to"
+				   : " and set HF_TOKEN to a token of that account");
 	return verdict(c, VERDICT_DEAD, EXIT_NETWORK, "answers %d%s%s: there is no such file there",
 		       h->status, *detail ? " " : "", detail);
 }
@@ -197,8 +202,8 @@ static bool changed(struct conn *c, const struct http_head *h)
 	if (!h->etag[0] || strlen(h->etag) >= sizeof(s->etag) || c->job->ignore_etags)
 		return false;
 	if (s->etag[0] && strcmp(s->etag, h->etag) != 0) {
-		verdict(c, VERDICT_CHANGED, EXIT_NETWORK, "changed during the transfer (ETag %s, before %s)",
-			h->etag, s->etag);
+		verdict(c, VERDICT_CHANGED, EXIT_NETWORK,
+			"changed during the transfer (ETag %s, before %s)", h->etag, s->etag);
 		memcpy(s->etag, h->etag, strlen(h->etag) + 1);
 		return true;
 	}
@@ -288,7 +293,11 @@ static enum http_take judge_status(struct conn *c, const struct http_head *h)
 	int64_t size = expected_size(c->job);
 
 	switch (h->status) {
-	case 301: case 302: case 303: case 307: case 308:
+	case 301:
+	case 302:
+	case 303:
+	case 307:
+	case 308:
 		return redirect(c, h);
 	case 200:
 		return accept_whole(c, h);
@@ -296,20 +305,24 @@ static enum http_take judge_status(struct conn *c, const struct http_head *h)
 		return accept_part(c, h);
 	case 416:
 		if (h->has_range && h->range_total >= 0 && size >= 0 && h->range_total != size)
-			return verdict(c, VERDICT_DEAD, EXIT_HASH_MISMATCH,
-				       "has a file of %lld bytes, expected %lld: nothing of it was taken",
-				       (long long)h->range_total, (long long)size);
-		return verdict(c, VERDICT_RETRY, EXIT_NETWORK, "refuses the range from byte %lld (416)",
-			       (long long)c->pos);
-	case 401: case 403: case 404: case 410:
+			return verdict(
+			    c, VERDICT_DEAD, EXIT_HASH_MISMATCH,
+			    "has a file of %lld bytes, expected %lld: nothing of it was taken",
+			    (long long)h->range_total, (long long)size);
+		return verdict(c, VERDICT_RETRY, EXIT_NETWORK,
+			       "refuses the range from byte %lld (416)", (long long)c->pos);
+	case 401:
+	case 403:
+	case 404:
+	case 410:
 		return refused(c, h);
 	case 429:
 		c->retry_after_s = h->retry_after_s;
 		return verdict(c, VERDICT_LIMITED, EXIT_RATE_LIMITED, "limits the rate (429)");
 	case 503:
 		c->retry_after_s = h->retry_after_s;
-		return verdict(c, h->retry_after_s >= 0 ? VERDICT_LIMITED : VERDICT_RETRY, EXIT_NETWORK,
-			       "is not available (503)");
+		return verdict(c, h->retry_after_s >= 0 ? VERDICT_LIMITED : VERDICT_RETRY,
+			       EXIT_NETWORK, "is not available (503)");
 	}
 	return verdict(c, h->status >= 500 || h->status == 408 ? VERDICT_RETRY : VERDICT_DEAD,
 		       EXIT_NETWORK, "answers %d%s%s", h->status, h->error[0] ? " " : "", h->error);
@@ -326,10 +339,11 @@ static enum http_take on_head(void *ctx, const struct http_head *h)
 		return HTTP_STOP;
 	if ((h->status == 200 || h->status == 206) && strcmp(h->type, "text/html") == 0)
 		return verdict(c, VERDICT_DEAD, EXIT_NETWORK,
-			       "answers with a web page instead of the file: a login, a proxy or a portal is in between");
+			       "answers with a web page instead of the file: a login, a proxy or a "
+			       "portal is in between");
 	if ((h->status == 200 || h->status == 206) && h->encoding[0])
-		return verdict(c, VERDICT_DEAD, EXIT_NETWORK, "sends the file encoded as %s, unasked",
-			       h->encoding);
+		return verdict(c, VERDICT_DEAD, EXIT_NETWORK,
+			       "sends the file encoded as %s, unasked", h->encoding);
 	take = judge_status(c, h);
 	/* a short body of a refusal is read, so that the connection can be used again */
 	if (take == HTTP_STOP && (h->status == 429 || h->status == 503 || h->status == 403) &&
@@ -361,7 +375,8 @@ static void fail_once(struct conn *c)
 	struct job *j = c->job;
 	struct source *s = source_of(c);
 	uint64_t now = fetch_now(j->fetch);
-	int64_t enough = j->fetch->o->commit_bytes / 4 < 65536 ? j->fetch->o->commit_bytes / 4 : 65536;
+	int64_t enough =
+	    j->fetch->o->commit_bytes / 4 < 65536 ? j->fetch->o->commit_bytes / 4 : 65536;
 
 	s->err = c->verdict;
 	if (c->gained >= enough)
@@ -395,15 +410,18 @@ static void limited(struct conn *c)
 	s->limited++;
 	if (c->retry_after_s > RETRY_AFTER_MAX_S)
 		c->retry_after_s = RETRY_AFTER_MAX_S;
-	ms = c->retry_after_s >= 0 ? (uint64_t)c->retry_after_s * 1000 + 50 : pause_ms(c, s->limited + 1);
+	ms = c->retry_after_s >= 0 ? (uint64_t)c->retry_after_s * 1000 + 50
+				   : pause_ms(c, s->limited + 1);
 	s->not_before_ms = now + ms;
 	if (s->limited > j->fetch->o->retries || ms > (uint64_t)j->fetch->o->wait_max_ms) {
-		err_prefix(&s->err, "waited long enough (%llu s asked for)", (unsigned long long)ms / 1000);
+		err_prefix(&s->err, "waited long enough (%llu s asked for)",
+			   (unsigned long long)ms / 1000);
 		s->dead = true;
 		job_leave_source(j, c->source);
 		return;
 	}
-	fetch_say(j, FETCH_TROUBLE, "%s; waiting %.1f s as it asks", c->verdict.msg, (double)ms / 1000);
+	fetch_say(j, FETCH_TROUBLE, "%s; waiting %.1f s as it asks", c->verdict.msg,
+		  (double)ms / 1000);
 }
 
 static void expired(struct conn *c)
@@ -413,7 +431,7 @@ static void expired(struct conn *c)
 	s->err = c->verdict;
 	wait_until(c, fetch_now(c->job->fetch));
 	if (!c->resolving && strcmp(s->resolved, c->url) != 0)
-		return;		/* another connection has seen it before */
+		return; /* another connection has seen it before */
 	if (c->resolving)
 		c->not_before_ms += pause_ms(c, s->re_resolved + 1);
 	s->resolved[0] = '\0';
@@ -450,7 +468,8 @@ static void adapt(struct conn *c)
 
 static void conclude(struct conn *c, enum http_end end, const char *why)
 {
-	bool whole = c->streaming ? end == HTTP_DONE && c->job->size == c->body_at : c->pos >= c->to;
+	bool whole =
+	    c->streaming ? end == HTTP_DONE && c->job->size == c->body_at : c->pos >= c->to;
 
 	if (c->verdict_kind == VERDICT_ENOUGH || (c->phase == CONN_BODY && whole)) {
 		adapt(c);
@@ -458,9 +477,10 @@ static void conclude(struct conn *c, enum http_end end, const char *why)
 	} else {
 		if (end == HTTP_DONE)
 			why = "the answer ended early";
-		verdict(c, end == HTTP_BAD_TLS ? VERDICT_DEAD : VERDICT_RETRY, EXIT_NETWORK, "failed: %s",
-			why);
-		if (end == HTTP_DONE && c->gained > 0 && !c->streaming)	/* a shorter range than asked */
+		verdict(c, end == HTTP_BAD_TLS ? VERDICT_DEAD : VERDICT_RETRY, EXIT_NETWORK,
+			"failed: %s", why);
+		if (end == HTTP_DONE && c->gained > 0 &&
+		    !c->streaming) /* a shorter range than asked */
 			wait_until(c, fetch_now(c->job->fetch));
 		else if (end == HTTP_BAD_TLS)
 			c->phase = CONN_WAITING;
@@ -500,7 +520,7 @@ static void on_done(void *ctx, enum http_end end, const struct http_head *h, con
 		break;
 	case VERDICT_CHANGED:
 		wait_until(c, fetch_now(j->fetch));
-		j->ignore_etags = j->restarts > 0;	/* servers that disagree: the hash decides */
+		j->ignore_etags = j->restarts > 0; /* servers that disagree: the hash decides */
 		fetch_say(j, FETCH_TROUBLE, "%s; %s", c->verdict.msg,
 			  j->ignore_etags ? "going on" : "starting over");
 		if (!j->ignore_etags)

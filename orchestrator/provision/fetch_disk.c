@@ -13,15 +13,15 @@ enum { HASH_STEP_BYTES = 16 << 20, WRITERS_MAX = 2 };
 struct work {
 	uv_work_t uv;
 	struct job *job;
-	struct work *next;		/* write: behind it in the queue */
+	struct work *next; /* write: behind it in the queue */
 	struct conn *conn;
 	struct block block;
 	int64_t from, to;
 	struct digest digest;
-	struct ranges ranges;		/* sync: what to record; check: what is bad */
+	struct ranges ranges; /* sync: what to record; check: what is bad */
 	struct pending *pending;
 	int n_pending;
-	uint64_t source;		/* sync: to record, with its ETag */
+	uint64_t source; /* sync: to record, with its ETag */
 	char etag[PARTLOG_ETAG_MAX];
 	struct err err;
 	int r;
@@ -51,8 +51,9 @@ static enum exit_code disk_code(void)
 
 static const char *full_hint(void)
 {
-	return disk_code() == EXIT_NO_SPACE ?
-		       "; what has arrived is kept: make room and run the same command again" : "";
+	return disk_code() == EXIT_NO_SPACE
+		   ? "; what has arrived is kept: make room and run the same command again"
+		   : "";
 }
 
 /* ---- blocks: memory that was touched once is used again ---------------------------------- */
@@ -283,7 +284,8 @@ static void run_check(uv_work_t *uv)
 
 		to = to < w->job->size ? to : w->job->size;
 		digest_init(&d);
-		w->r = digest_range(&d, w->job->part_fd, from, to, q->blob.part, NULL, NULL, &w->err);
+		w->r =
+		    digest_range(&d, w->job->part_fd, from, to, q->blob.part, NULL, NULL, &w->err);
 		digest_final(&d, sha256);
 		if (memcmp(sha256, q->chunks[i], DIGEST_BYTES) != 0)
 			ranges_add(&w->ranges, from, to);
@@ -322,7 +324,7 @@ static void run_commit(uv_work_t *uv)
 	struct store_blob b = q->blob;
 	char hex[DIGEST_HEX];
 
-	if (!q->sha256) {	/* its folder is named by the hash that is known only now */
+	if (!q->sha256) { /* its folder is named by the hash that is known only now */
 		digest_hex(j->result->sha256, hex);
 		w->r = store_blob(q->store, hex, q->meta.file, &b, &w->err);
 		if (w->r == 0)

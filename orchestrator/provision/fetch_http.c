@@ -102,7 +102,8 @@ static void on_poll(uv_poll_t *p, int status, int events)
 	struct socket *s = p->data;
 	struct http *h = s->http;
 	int mask = (events & UV_READABLE ? CURL_CSELECT_IN : 0) |
-		   (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0), running;
+		   (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0),
+	    running;
 
 	curl_multi_socket_action(h->multi, s->fd, status < 0 ? CURL_CSELECT_ERR : mask, &running);
 	deliver(h);
@@ -138,7 +139,8 @@ static int set_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *a
 {
 	struct socket *s = attached;
 	struct http *h = ctx;
-	int events = (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
+	int events =
+	    (what & CURL_POLL_IN ? UV_READABLE : 0) | (what & CURL_POLL_OUT ? UV_WRITABLE : 0);
 
 	(void)easy;
 	if (what == CURL_POLL_REMOVE) {
@@ -209,7 +211,7 @@ static size_t on_header(char *line, size_t one, size_t bytes, void *ctx)
 	r->head_bytes += bytes;
 	if (r->head_bytes > HEAD_BYTES_MAX)
 		return 0;
-	if (r->head_done)	/* trailers */
+	if (r->head_done) /* trailers */
 		return bytes;
 	if (bytes > 2 || (bytes && line[0] != '\r' && line[0] != '\n')) {
 		http_head_line(&r->head, line, bytes, (int64_t)time(NULL));

@@ -14,16 +14,16 @@
 #include <stdint.h>
 #include <uv.h>
 
-struct http;		/* the client */
-struct http_request;	/* one GET under way */
+struct http;         /* the client */
+struct http_request; /* one GET under way */
 
 enum http_end {
-	HTTP_DONE,	/* the whole answer came */
-	HTTP_CUT,	/* the connection ended before the answer did */
-	HTTP_STOPPED,	/* a callback said so */
-	HTTP_NO_CONNECTION,	/* name, route, refused, timed out */
-	HTTP_BAD_TLS,	/* the certificate does not stand */
-	HTTP_BROKEN,	/* not HTTP, or not what libcurl can read */
+	HTTP_DONE,          /* the whole answer came */
+	HTTP_CUT,           /* the connection ended before the answer did */
+	HTTP_STOPPED,       /* a callback said so */
+	HTTP_NO_CONNECTION, /* name, route, refused, timed out */
+	HTTP_BAD_TLS,       /* the certificate does not stand */
+	HTTP_BROKEN,        /* not HTTP, or not what libcurl can read */
 };
 
 enum http_take { HTTP_TAKE, HTTP_STOP, HTTP_PAUSE };
@@ -38,10 +38,10 @@ struct http_handler {
 };
 
 struct http_get {
-	const char *url;	/* borrowed until http_get returns, like all strings here */
-	int64_t from, to;	/* Range: [from, to); to < 0 open; from < 0 no Range header */
-	const char *if_range;	/* strong ETag or NULL */
-	const char *bearer;	/* token for this hop, or NULL */
+	const char *url;      /* borrowed until http_get returns, like all strings here */
+	int64_t from, to;     /* Range: [from, to); to < 0 open; from < 0 no Range header */
+	const char *if_range; /* strong ETag or NULL */
+	const char *bearer;   /* token for this hop, or NULL */
 };
 
 int http_open(struct http **out, uv_loop_t *loop, struct err *e);

@@ -10,8 +10,13 @@
 
 #include <uv.h>
 
-enum { FETCH_BLOCK_BYTES = 1 << 20, FETCH_HOPS_MAX = 10, FETCH_UNKNOWN_BYTES_MAX = 256 << 20,
-       FETCH_ROUNDS_MAX = 3, FETCH_SPARE_MAX = 64 };
+enum {
+	FETCH_BLOCK_BYTES = 1 << 20,
+	FETCH_HOPS_MAX = 10,
+	FETCH_UNKNOWN_BYTES_MAX = 256 << 20,
+	FETCH_ROUNDS_MAX = 3,
+	FETCH_SPARE_MAX = 64
+};
 
 struct fetch;
 struct job;
@@ -20,16 +25,16 @@ struct work;
 /* A source of one file. */
 struct source {
 	const char *url;
-	char resolved[HTTP_URL_MAX];	/* behind the redirects; "" not known */
-	char etag[PARTLOG_ETAG_MAX];	/* strong; "" none */
+	char resolved[HTTP_URL_MAX]; /* behind the redirects; "" not known */
+	char etag[PARTLOG_ETAG_MAX]; /* strong; "" none */
 	bool dead;
-	bool no_ranges;		/* answers a range request with everything */
-	int failures;		/* in a row, without progress */
-	uint64_t failed_ms;	/* when the last was counted: what began earlier is the same one */
-	int limited;		/* 429 in a row */
-	int re_resolved;	/* in a row, without progress */
-	uint64_t not_before_ms;	/* Retry-After */
-	struct err err;		/* the last thing that went wrong */
+	bool no_ranges;         /* answers a range request with everything */
+	int failures;           /* in a row, without progress */
+	uint64_t failed_ms;     /* when the last was counted: what began earlier is the same one */
+	int limited;            /* 429 in a row */
+	int re_resolved;        /* in a row, without progress */
+	uint64_t not_before_ms; /* Retry-After */
+	struct err err;         /* the last thing that went wrong */
 };
 
 enum conn_phase { CONN_IDLE, CONN_WAITING /* for its time */, CONN_HEAD, CONN_BODY };
@@ -44,36 +49,50 @@ struct conn {
 	struct job *job;
 	enum conn_phase phase;
 	struct http_request *request;
-	int64_t pos, to;	/* what it still has to fetch: [pos, to) */
-	int64_t asked_to;	/* the end of the range of this request */
-	int64_t body_at;	/* offset in the file of the next body byte */
-	bool streaming;		/* the body is the whole file: only what nobody has is kept */
-	bool paused;		/* waits for the disk */
+	int64_t pos, to;  /* what it still has to fetch: [pos, to) */
+	int64_t asked_to; /* the end of the range of this request */
+	int64_t body_at;  /* offset in the file of the next body byte */
+	bool streaming;   /* the body is the whole file: only what nobody has is kept */
+	bool paused;      /* waits for the disk */
 	int source, hop;
 	char url[HTTP_URL_MAX];
-	bool resolving;		/* this request goes through the origin */
-	int64_t uncommitted;	/* bytes that the journal does not know */
-	int64_t gained;		/* bytes of this request */
-	uint64_t heard_ms;	/* when the last byte came */
+	bool resolving;      /* this request goes through the origin */
+	int64_t uncommitted; /* bytes that the journal does not know */
+	int64_t gained;      /* bytes of this request */
+	uint64_t heard_ms;   /* when the last byte came */
 	uint64_t began_ms;
 	uint64_t not_before_ms;
-	struct block block;	/* being filled */
+	struct block block; /* being filled */
 	/* what head() or body() found; acted on in done() */
 	struct err verdict;
 	enum verdict_kind {
-		VERDICT_NONE, VERDICT_REDIRECT, VERDICT_DEAD, VERDICT_RETRY, VERDICT_LIMITED,
-		VERDICT_EXPIRED, VERDICT_CHANGED, VERDICT_ENOUGH,
+		VERDICT_NONE,
+		VERDICT_REDIRECT,
+		VERDICT_DEAD,
+		VERDICT_RETRY,
+		VERDICT_LIMITED,
+		VERDICT_EXPIRED,
+		VERDICT_CHANGED,
+		VERDICT_ENOUGH,
 	} verdict_kind;
 	int64_t retry_after_s;
 	size_t drained;
 };
 
 enum job_phase {
-	JOB_QUEUED, JOB_LOCKING, JOB_RUNNING, JOB_CHECKING /* chunks */, JOB_COMMITTING,
-	JOB_STOPPING /* waits for its threads */, JOB_OVER,
+	JOB_QUEUED,
+	JOB_LOCKING,
+	JOB_RUNNING,
+	JOB_CHECKING /* chunks */,
+	JOB_COMMITTING,
+	JOB_STOPPING /* waits for its threads */,
+	JOB_OVER,
 };
 
-struct pending { struct conn *conn; int64_t from, to; };
+struct pending {
+	struct conn *conn;
+	int64_t from, to;
+};
 
 struct job {
 	struct fetch *fetch;
@@ -85,36 +104,36 @@ struct job {
 	struct conn conns[FETCH_CONNECTIONS_MAX];
 	int lock_fd, part_fd;
 	struct partlog journal;
-	uint64_t partlog_source;	/* of the .part that was found, and its ETag */
+	uint64_t partlog_source; /* of the .part that was found, and its ETag */
 	char partlog_etag[PARTLOG_ETAG_MAX];
-	bool planned;		/* size known, room allocated, journal begun */
-	int64_t size;		/* -1: not known */
+	bool planned; /* size known, room allocated, journal begun */
+	int64_t size; /* -1: not known */
 	struct ranges assigned, written, committed;
-	struct digest digest;	/* over the beginning of what is written */
-	struct pending *pending;	/* written, not yet committed */
+	struct digest digest;    /* over the beginning of what is written */
+	struct pending *pending; /* written, not yet committed */
 	int n_pending, pending_capacity;
 	int64_t pending_bytes;
-	int writes;		/* blocks on their way to the file … */
-	int writers;		/* … of which so many are on a thread; the others wait here */
+	int writes;  /* blocks on their way to the file … */
+	int writers; /* … of which so many are on a thread; the others wait here */
 	struct work *first_write, *last_write;
 	bool hashing, syncing, checking, committing;
 	uint64_t synced_ms;
 	int restarts, rounds;
 	bool ignore_etags;
-	bool restarting;	/* from zero, once the threads are done */
-	bool final_sync;	/* the last sync of a stopping job is done */
-	int mismatches;		/* of the whole file's hash */
-	bool etag_new;		/* the next sync records the source and its ETag */
-	uint8_t announced[DIGEST_BYTES];	/* by the hub; used when no hash is expected */
+	bool restarting;                 /* from zero, once the threads are done */
+	bool final_sync;                 /* the last sync of a stopping job is done */
+	int mismatches;                  /* of the whole file's hash */
+	bool etag_new;                   /* the next sync records the source and its ETag */
+	uint8_t announced[DIGEST_BYTES]; /* by the hub; used when no hash is expected */
 	bool has_announced;
-	int64_t range_bytes;	/* grows with the rate */
+	int64_t range_bytes; /* grows with the rate */
 	uint64_t began_ms;
 	double rate;
 	int64_t rate_bytes;
 	uint64_t rate_ms;
-	struct err stop;	/* why it is STOPPING; code 0 never */
-	bool drop_part;		/* nothing of it can be trusted */
-	struct ranges bad;	/* found by the chunk check */
+	struct err stop;   /* why it is STOPPING; code 0 never */
+	bool drop_part;    /* nothing of it can be trusted */
+	struct ranges bad; /* found by the chunk check */
 };
 
 struct fetch {
@@ -127,7 +146,7 @@ struct fetch {
 	struct job *jobs;
 	int n;
 	bool closing;
-	uint8_t *spare[FETCH_SPARE_MAX];	/* blocks to use again */
+	uint8_t *spare[FETCH_SPARE_MAX]; /* blocks to use again */
 	int n_spare;
 	uint64_t random;
 };
@@ -136,32 +155,32 @@ struct fetch {
 uint64_t fetch_now(const struct fetch *f);
 void fetch_say(struct job *j, enum fetch_event_kind kind, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
-int fetch_share(const struct fetch *f);	/* connections per file */
+int fetch_share(const struct fetch *f); /* connections per file */
 uint32_t fetch_random(struct fetch *f);
 
 /* fetch_job.c */
-void job_pump(struct job *j);	/* does whatever can be done now; safe to call at any time */
+void job_pump(struct job *j); /* does whatever can be done now; safe to call at any time */
 void job_fail(struct job *j, const struct err *why, bool drop_part);
-void job_restart(struct job *j);	/* from zero */
-void job_leave_source(struct job *j, int source);	/* it is dead: the next one, or the end */
+void job_restart(struct job *j);                  /* from zero */
+void job_leave_source(struct job *j, int source); /* it is dead: the next one, or the end */
 int job_plan(struct job *j, int64_t size, struct err *e);
-bool job_is_idle(const struct job *j);	/* nothing of it is on a thread */
+bool job_is_idle(const struct job *j); /* nothing of it is on a thread */
 void job_free(struct job *j);
 
 /* fetch_open.c: lock, part, journal, room */
-int job_open(struct job *j, struct err *e);	/* 1 ready, 0 another process has the lock */
+int job_open(struct job *j, struct err *e); /* 1 ready, 0 another process has the lock */
 void job_close(struct job *j);
 
 /* fetch_conn.c */
 void conn_start(struct conn *c);
-void conn_stop(struct conn *c, bool keep);	/* ends the request; keep: what came goes to disk */
+void conn_stop(struct conn *c, bool keep); /* ends the request; keep: what came goes to disk */
 void conn_resume(struct conn *c);
 void conn_check_stall(struct conn *c);
 
 /* fetch_disk.c */
 void disk_take(struct fetch *f, struct block *b);
-void disk_give_back(struct fetch *f, struct block *b);	/* accepts an empty one */
-void disk_write(struct job *j, struct conn *c);		/* takes the conn's block */
+void disk_give_back(struct fetch *f, struct block *b); /* accepts an empty one */
+void disk_write(struct job *j, struct conn *c);        /* takes the conn's block */
 void disk_hash(struct job *j);
 void disk_sync(struct job *j);
 void disk_check_chunks(struct job *j);

@@ -81,7 +81,8 @@ void job_leave_source(struct job *j, int source)
 	}
 	if (source != j->source) {
 		hub_public_url(j->sources[j->source].url, url, sizeof(url));
-		fetch_say(j, FETCH_TROUBLE, "%s; going on from %s", j->sources[source].err.msg, url);
+		fetch_say(j, FETCH_TROUBLE, "%s; going on from %s", j->sources[source].err.msg,
+			  url);
 	}
 }
 
@@ -142,7 +143,8 @@ static void run_conns(struct job *j)
 	int share = fetch_share(j->fetch);
 
 	prefer_ready_source(j);
-	for (int i = 0; i < FETCH_CONNECTIONS_MAX && j->phase == JOB_RUNNING && !j->restarting; i++) {
+	for (int i = 0; i < FETCH_CONNECTIONS_MAX && j->phase == JOB_RUNNING && !j->restarting;
+	     i++) {
 		struct conn *c = &j->conns[i];
 
 		conn_check_stall(c);
@@ -205,8 +207,8 @@ static void mismatch(struct job *j)
 	digest_hex(j->result->sha256, got);
 	digest_hex(q->sha256 ? q->sha256 : j->announced, want);
 	err_set(&s->err, EXIT_HASH_MISMATCH,
-		"%s: what %s sends has SHA-256 %s, expected %s; nothing of it is kept", q->id, s->url, got,
-		want);
+		"%s: what %s sends has SHA-256 %s, expected %s; nothing of it is kept", q->id,
+		s->url, got, want);
 	if (q->n_chunks && j->rounds < FETCH_ROUNDS_MAX) {
 		j->phase = JOB_CHECKING;
 		disk_check_chunks(j);
@@ -232,7 +234,8 @@ static void refetch_bad_chunks(struct job *j)
 	j->rounds++;
 	if (!j->bad.n) {
 		err_set(&e, EXIT_HASH_MISMATCH,
-			"%s: every chunk is as the lockfile says, the whole is not: its hashes contradict each other",
+			"%s: every chunk is as the lockfile says, the whole is not: its hashes "
+			"contradict each other",
 			j->request->id);
 		job_fail(j, &e, true);
 		return;
@@ -275,7 +278,7 @@ static void finish(struct job *j)
 static void over(struct job *j)
 {
 	j->phase = JOB_OVER;
-	if (j->stop.code && ranges_bytes(&j->written) == 0)	/* allocated, and nothing came */
+	if (j->stop.code && ranges_bytes(&j->written) == 0) /* allocated, and nothing came */
 		j->drop_part = true;
 	job_close(j);
 	j->result->seconds = (double)(fetch_now(j->fetch) - j->began_ms) / 1000;

@@ -68,7 +68,7 @@ int job_open(struct job *j, struct err *e)
 	if (r < 0)
 		return r;
 	j->lock_fd = r;
-	if (q->sha256 && store_state(&q->blob) == STORE_READY) {	/* the other process was done */
+	if (q->sha256 && store_state(&q->blob) == STORE_READY) { /* the other process was done */
 		memcpy(j->result->path, q->blob.path, sizeof(j->result->path));
 		memcpy(j->result->sha256, q->sha256, DIGEST_BYTES);
 		j->phase = JOB_OVER;
@@ -89,8 +89,10 @@ static int check_room(const struct job *j, int64_t size, const struct stat *st, 
 	if (need <= room)
 		return 0;
 	return err_set(e, EXIT_NO_SPACE,
-		       "%s needs %.2f GB more at %s and there are %.2f GB: make room (`assay cache prune`) or set ASSAY_CACHE to a larger disk",
-		       j->request->id, (double)need / 1e9, j->request->blob.dir, (double)room / 1e9);
+		       "%s needs %.2f GB more at %s and there are %.2f GB: make room (`assay cache "
+		       "prune`) or set ASSAY_CACHE to a larger disk",
+		       j->request->id, (double)need / 1e9, j->request->blob.dir,
+		       (double)room / 1e9);
 }
 
 int job_plan(struct job *j, int64_t size, struct err *e)
@@ -123,7 +125,7 @@ void job_close(struct job *j)
 	if (j->drop_part && j->part_fd >= 0) {
 		unlink(q->blob.part);
 		unlink(q->blob.journal);
-		rmdir(q->blob.dir);	/* stays when other files are in it */
+		rmdir(q->blob.dir); /* stays when other files are in it */
 	}
 	partlog_close(&j->journal);
 	if (j->part_fd >= 0)

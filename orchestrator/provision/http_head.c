@@ -56,8 +56,8 @@ static void content_range(struct http_head *h, const char *s)
 /* RFC 9110 10.2.3: seconds or a date; dates in the preferred form and the two obsolete ones. */
 static int64_t retry_after(const char *s, int64_t now_s)
 {
-	static const char *const forms[] = {"%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT",
-					    "%a %b %d %H:%M:%S %Y"};
+	static const char *const forms[] = {"%a, %d %b %Y %H:%M:%S GMT",
+					    "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"};
 	int64_t seconds = number(s, NULL);
 
 	for (int i = 0; seconds < 0 && i < 3; i++) {
@@ -133,8 +133,12 @@ void http_head_line(struct http_head *h, const char *line, size_t bytes, int64_t
 	if (strncmp(copy, "HTTP/", 5) == 0) {
 		const char *space = strchr(copy, ' ');
 
-		*h = (struct http_head){.length = -1, .retry_after_s = -1, .linked_size = -1,
-					.range_from = -1, .range_to = -1, .range_total = -1};
+		*h = (struct http_head){.length = -1,
+					.retry_after_s = -1,
+					.linked_size = -1,
+					.range_from = -1,
+					.range_to = -1,
+					.range_total = -1};
 		h->status = space ? atoi(space + 1) : 0;
 		return;
 	}

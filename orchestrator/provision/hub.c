@@ -17,8 +17,8 @@ static bool is_on(const char *name)
 {
 	const char *s = env(name);
 
-	return s && (strcmp(s, "1") == 0 || strcasecmp(s, "true") == 0 || strcasecmp(s, "on") == 0 ||
-		     strcasecmp(s, "yes") == 0);
+	return s && (strcmp(s, "1") == 0 || strcasecmp(s, "true") == 0 ||
+		     strcasecmp(s, "on") == 0 || strcasecmp(s, "yes") == 0);
 }
 
 static void read_token(struct hub *h)
@@ -36,7 +36,8 @@ static void read_token(struct hub *h)
 		else if (hf)
 			snprintf(file, sizeof(file), "%s/token", hf);
 		else
-			snprintf(file, sizeof(file), "%s/.cache/huggingface/token", home ? home : "");
+			snprintf(file, sizeof(file), "%s/.cache/huggingface/token",
+				 home ? home : "");
 		f = fopen(file, "re");
 		if (f && !fgets(h->token, sizeof(h->token), f))
 			h->token[0] = '\0';
@@ -53,7 +54,8 @@ int hub_read_environment(struct hub *h, struct err *e)
 	size_t n;
 
 	memset(h, 0, sizeof(*h));
-	snprintf(h->endpoint, sizeof(h->endpoint), "%s", endpoint ? endpoint : "https://huggingface.co");
+	snprintf(h->endpoint, sizeof(h->endpoint), "%s",
+		 endpoint ? endpoint : "https://huggingface.co");
 	for (n = strlen(h->endpoint); n > 0 && h->endpoint[n - 1] == '/'; n--)
 		h->endpoint[n - 1] = '\0';
 	if (!hub_origin(h->endpoint, origin, sizeof(origin)))
@@ -63,7 +65,8 @@ int hub_read_environment(struct hub *h, struct err *e)
 	read_token(h);
 	for (const char *p = h->token; *p; p++)
 		if (!isgraph((unsigned char)*p))
-			return err_set(e, EXIT_USAGE, "the hub's token contains a space or control character");
+			return err_set(e, EXIT_USAGE,
+				       "the hub's token contains a space or control character");
 	return 0;
 }
 
@@ -118,7 +121,7 @@ bool hub_origin(const char *url, char *out, size_t bytes)
 	if (!tls && strncasecmp(url, "http://", 7) != 0)
 		return false;
 	n = strcspn(host, "/?#");
-	for (size_t i = 0; i < n; i++)	/* what parsers disagree on is no host */
+	for (size_t i = 0; i < n; i++) /* what parsers disagree on is no host */
 		if (!isalnum((unsigned char)host[i]) && !strchr("-._~:[]%", host[i]))
 			return false;
 	port = *host == '[' ? strchr(host, ']') : host;
@@ -126,7 +129,9 @@ bool hub_origin(const char *url, char *out, size_t bytes)
 		return false;
 	port = memchr(port, ':', n - (size_t)(port - host));
 	w = snprintf(out, bytes, "%s://%.*s%s", tls ? "https" : "http", (int)n, host,
-		     port ? "" : tls ? ":443" : ":80");
+		     port  ? ""
+		     : tls ? ":443"
+			   : ":80");
 	for (char *p = out; *p; p++)
 		*p = (char)tolower((unsigned char)*p);
 	return n > 0 && w > 0 && (size_t)w < bytes;

@@ -15,9 +15,9 @@
 enum { HUB_URL_MAX = 2560, HUB_TOKEN_MAX = 512 };
 
 struct hub {
-	char endpoint[512];	/* no slash at the end */
-	char token[HUB_TOKEN_MAX];	/* "" none */
-	bool offline;		/* HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE */
+	char endpoint[512];        /* no slash at the end */
+	char token[HUB_TOKEN_MAX]; /* "" none */
+	bool offline;              /* HF_HUB_OFFLINE, TRANSFORMERS_OFFLINE */
 };
 
 int hub_read_environment(struct hub *h, struct err *e);

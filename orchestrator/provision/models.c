@@ -14,12 +14,14 @@
 
 const char *models_how_name(enum models_how how)
 {
-	static const char *const names[] = {"cached", "rehashed", "adopted", "generated", "downloaded"};
+	static const char *const names[] = {"cached", "rehashed", "adopted", "generated",
+					    "downloaded"};
 
 	return names[how];
 }
 
-static int add_source(struct fetch_request *q, const struct hub *hub, const char *url, struct err *e)
+static int add_source(struct fetch_request *q, const struct hub *hub, const char *url,
+		      struct err *e)
 {
 	char *out = q->sources[q->n_sources];
 	int r = 0;
@@ -53,7 +55,8 @@ int models_request(struct fetch_request *q, const struct store *s, const struct 
 	snprintf(q->meta.file, sizeof(q->meta.file), "%s", m->file);
 	snprintf(q->meta.licence, sizeof(q->meta.licence), "%s", m->licence);
 	if (m->repository) {
-		r = hub_url(hub, m->repository, m->revision, m->file, q->sources[q->n_sources++], e);
+		r = hub_url(hub, m->repository, m->revision, m->file, q->sources[q->n_sources++],
+			    e);
 		if (r < 0)
 			return r;
 		snprintf(q->page, sizeof(q->page), "%s/%.80s", hub->endpoint, m->repository);
@@ -74,7 +77,8 @@ static void good_chunks(const struct models_item *item, int fd, int64_t size, st
 
 	for (int i = 0; i < q->n_chunks && size == q->size; i++) {
 		int64_t from = (int64_t)i * MODELS_LOCK_CHUNK_BYTES;
-		int64_t to = from + MODELS_LOCK_CHUNK_BYTES < size ? from + MODELS_LOCK_CHUNK_BYTES : size;
+		int64_t to =
+		    from + MODELS_LOCK_CHUNK_BYTES < size ? from + MODELS_LOCK_CHUNK_BYTES : size;
 		uint8_t sha256[DIGEST_BYTES];
 		struct err ignored = ERR_NONE;
 		struct digest d;
@@ -124,7 +128,8 @@ static int set_aside(struct models_item *item, struct err *e)
 }
 
 /* 1: the file is right; 0: it is not there, or no longer. */
-static int look(struct models_item *item, bool rehash, digest_step_fn *step, void *ctx, struct err *e)
+static int look(struct models_item *item, bool rehash, digest_step_fn *step, void *ctx,
+		struct err *e)
 {
 	struct fetch_request *q = &item->request;
 	enum store_state state = store_state(&q->blob);
@@ -161,8 +166,8 @@ static int generate(struct models_item *item, struct err *e)
 {
 	const struct lock_model *m = item->model;
 	struct fetch_request *q = &item->request;
-	struct fixture_options o = {.preset = m->generate.preset, .weights = m->generate.weights,
-				    .seed = m->generate.seed};
+	struct fixture_options o = {
+	    .preset = m->generate.preset, .weights = m->generate.weights, .seed = m->generate.seed};
 	uint8_t sha256[DIGEST_BYTES];
 	char hex[DIGEST_HEX];
 	int r;
@@ -175,13 +180,14 @@ static int generate(struct models_item *item, struct err *e)
 		unlink(q->blob.part);
 		rmdir(q->blob.dir);
 		return err_set(e, EXIT_HASH_MISMATCH,
-			       "%s: generated here it has SHA-256 %s, the lockfile expects %s: this program and the lockfile do not belong together",
+			       "%s: generated here it has SHA-256 %s, the lockfile expects %s: "
+			       "this program and the lockfile do not belong together",
 			       m->id, hex, m->sha256_hex);
 	}
 	item->how = MODELS_GENERATED;
 	snprintf(q->meta.origin, sizeof(q->meta.origin), "generated");
-	snprintf(q->meta.source, sizeof(q->meta.source), "preset %.100s, seed %llu", m->generate.preset,
-		 (unsigned long long)m->generate.seed);
+	snprintf(q->meta.source, sizeof(q->meta.source), "preset %.100s, seed %llu",
+		 m->generate.preset, (unsigned long long)m->generate.seed);
 	return store_commit(&q->blob, q->blob.part, &q->meta, e);
 }
 
@@ -212,13 +218,13 @@ int models_prepare(struct models_item *item, const struct store *s, const struct
 		item->how = MODELS_CACHED;
 		return r;
 	}
-	do {	/* nobody holds this lock for long: a generated model takes no time */
+	do { /* nobody holds this lock for long: a generated model takes no time */
 		lock = store_lock(&item->request.blob, &busy, e);
 		if (busy && m->generate.preset)
 			nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
 	} while (busy && m->generate.preset);
 	if (busy)
-		return 0;	/* another process is at it: fetch waits for it */
+		return 0; /* another process is at it: fetch waits for it */
 	if (lock < 0)
 		return lock;
 	r = look(item, rehash, step, ctx, e);

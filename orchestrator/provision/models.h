@@ -12,26 +12,26 @@
 #include "store.h"
 
 enum models_how {
-	MODELS_CACHED,		/* it was there; nothing was read but its stamp */
-	MODELS_REHASHED,	/* it was there; hashed anew */
+	MODELS_CACHED,   /* it was there; nothing was read but its stamp */
+	MODELS_REHASHED, /* it was there; hashed anew */
 	MODELS_ADOPTED,
 	MODELS_GENERATED,
-	MODELS_TO_FETCH,	/* request is filled in */
+	MODELS_TO_FETCH, /* request is filled in */
 };
 
 struct models_item {
 	const struct lock_model *model;
 	enum models_how how;
-	bool damaged;		/* a wrong file was found under the final name and taken away */
+	bool damaged; /* a wrong file was found under the final name and taken away */
 	enum place_how adopted_by;
 	char adopted_from[STORE_PATH_MAX];
-	struct fetch_request request;	/* blob and meta are filled in always */
+	struct fetch_request request; /* blob and meta are filled in always */
 };
 
 /*
  * rehash: hash even what has a valid stamp. step is told of hashing (may be NULL); its answer other
- * than 0 ends the call with that value, e untouched. A wrong file under the final name becomes a part
- * of which only the chunks that are right (when the lock has chunk hashes) are kept.
+ * than 0 ends the call with that value, e untouched. A wrong file under the final name becomes a
+ * part of which only the chunks that are right (when the lock has chunk hashes) are kept.
  */
 int models_prepare(struct models_item *item, const struct store *s, const struct hub *hub,
 		   const struct lock_model *m, bool rehash, digest_step_fn *step, void *ctx,

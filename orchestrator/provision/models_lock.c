@@ -14,7 +14,7 @@
 
 struct reader {
 	const char *text, *name;
-	int index;		/* the entry being read, -1 outside of one */
+	int index; /* the entry being read, -1 outside of one */
 	struct err *e;
 };
 
@@ -58,8 +58,9 @@ static const char *bad_id(const char *s)
 
 static const char *bad_tier(const char *s)
 {
-	return strcmp(s, "ci-light") && strcmp(s, "integration") ?
-		       "expected \"ci-light\" or \"integration\"" : NULL;
+	return strcmp(s, "ci-light") && strcmp(s, "integration")
+		   ? "expected \"ci-light\" or \"integration\""
+		   : NULL;
 }
 
 static const char *bad_path(const char *s)
@@ -91,8 +92,9 @@ static const char *bad_repository(const char *s)
 
 static const char *bad_revision(const char *s)
 {
-	return strlen(s) != 40 || strspn(s, "0123456789abcdef") != 40 ?
-		       "expected 40 lower-case hex digits" : NULL;
+	return strlen(s) != 40 || strspn(s, "0123456789abcdef") != 40
+		   ? "expected 40 lower-case hex digits"
+		   : NULL;
 }
 
 static const char *bad_mirror(const char *s)
@@ -165,8 +167,9 @@ static int get_sha256(const struct reader *r, json_t *v, const char *key, uint8_
 {
 	if (!json_is_string(v) || !digest_parse(json_string_value(v), out))
 		return refuse(r, key, "expected 64 lower-case hex digits, got %s%.80s%s",
-			      json_is_string(v) ? "\"" : "", json_is_string(v) ?
-			      json_string_value(v) : "another type", json_is_string(v) ? "\"" : "");
+			      json_is_string(v) ? "\"" : "",
+			      json_is_string(v) ? json_string_value(v) : "another type",
+			      json_is_string(v) ? "\"" : "");
 	return 0;
 }
 
@@ -216,7 +219,8 @@ static int get_mirrors(const struct reader *r, json_t *o, struct lock_model *m)
 
 		snprintf(key, sizeof(key), "mirrors/%zu", i);
 		if (why)
-			return refuse(r, key, "%s, got \"%.200s\"", why, url ? url : "another type");
+			return refuse(r, key, "%s, got \"%.200s\"", why,
+				      url ? url : "another type");
 		for (int k = 0; k < m->n_mirrors; k++)
 			if (strcmp(m->mirrors[k], url) == 0)
 				return refuse(r, key, "the same mirror twice: \"%.200s\"", url);
@@ -235,10 +239,12 @@ static int get_generate(const struct reader *r, json_t *o, struct lock_model *m)
 		return 0;
 	if (!json_is_object(v))
 		return refuse(r, "generate", "expected an object");
-	json_object_foreach(v, key, value) {
+	json_object_foreach(v, key, value)
+	{
 		if (strcmp(key, "preset") && strcmp(key, "weights") && strcmp(key, "seed"))
 			return refuse(r, "generate", "unknown key \"%.60s\"", key);
-		if (strcmp(key, "seed") && (!json_is_string(value) || bad_text(json_string_value(value))))
+		if (strcmp(key, "seed") &&
+		    (!json_is_string(value) || bad_text(json_string_value(value))))
 			return refuse(r, "generate", "\"%s\" must be a string", key);
 	}
 	m->generate.preset = json_string_value(json_object_get(v, "preset"));
@@ -263,8 +269,9 @@ static int check_sources(const struct reader *r, const struct lock_model *m)
 	return 0;
 }
 
-static const char *const keys[] = {"id", "tier", "repository", "revision", "file", "size", "sha256",
-				   "chunk_sha256", "licence", "mirrors", "tokenizer", "generate"};
+static const char *const keys[] = {"id",      "tier",    "repository", "revision",
+				   "file",    "size",    "sha256",     "chunk_sha256",
+				   "licence", "mirrors", "tokenizer",  "generate"};
 
 static int read_model(const struct reader *r, json_t *o, struct lock_model *m)
 {
@@ -274,7 +281,8 @@ static int read_model(const struct reader *r, json_t *o, struct lock_model *m)
 
 	if (!json_is_object(o))
 		return refuse(r, "", "expected an object");
-	json_object_foreach(o, key, value) {
+	json_object_foreach(o, key, value)
+	{
 		size_t i = 0;
 
 		while (i < sizeof(keys) / sizeof(keys[0]) && strcmp(key, keys[i]) != 0)
@@ -316,8 +324,8 @@ static int check_pairs(struct reader *r, const struct models_lock *l)
 				return refuse(r, "sha256", "the same file as \"%s\"",
 					      l->models[k].id);
 		}
-		if (m->tokenizer && (!models_lock_find(l, m->tokenizer) ||
-				     strcmp(m->tokenizer, m->id) == 0))
+		if (m->tokenizer &&
+		    (!models_lock_find(l, m->tokenizer) || strcmp(m->tokenizer, m->id) == 0))
 			return refuse(r, "tokenizer", "no other entry has the id \"%s\"",
 				      m->tokenizer);
 	}
@@ -336,9 +344,9 @@ static int read_all(struct reader *r, struct models_lock *l)
 	if (!json_is_integer(version) || json_integer_value(version) != MODELS_LOCK_SCHEMA)
 		return refuse(r, "schema_version", "expected %d: this program reads no other",
 			      MODELS_LOCK_SCHEMA);
-	json_object_foreach(doc, key, value)
-		if (strcmp(key, "schema_version") && strcmp(key, "models"))
-			return refuse(r, key, "unknown key");
+	json_object_foreach(doc, key,
+			    value) if (strcmp(key, "schema_version") &&
+				       strcmp(key, "models")) return refuse(r, key, "unknown key");
 	if (!json_is_array(models) || json_array_size(models) > MODELS_LOCK_MODELS_MAX)
 		return refuse(r, "models", "expected an array of at most %d entries",
 			      MODELS_LOCK_MODELS_MAX);
@@ -388,8 +396,10 @@ static char *read_file(const char *path, struct err *e)
 	assert(text);
 	n = fread(text, 1, MODELS_LOCK_BYTES_MAX + 1, f);
 	if (ferror(f) || n > MODELS_LOCK_BYTES_MAX || strlen(text) != n) {
-		err_set(e, EXIT_USAGE, "%s: %s", path, ferror(f) ? "cannot be read" :
-			n > MODELS_LOCK_BYTES_MAX ? "longer than 4 MiB" : "contains a NUL");
+		err_set(e, EXIT_USAGE, "%s: %s", path,
+			ferror(f)                   ? "cannot be read"
+			: n > MODELS_LOCK_BYTES_MAX ? "longer than 4 MiB"
+						    : "contains a NUL");
 		free(text);
 		text = NULL;
 	}

@@ -19,16 +19,16 @@
 enum { PARTLOG_RECORD_BYTES = 128, PARTLOG_ETAG_MAX = 104, PARTLOG_BYTES_MAX = 16 << 20 };
 
 struct partlog {
-	int fd;			/* -1: not open */
-	int64_t end;		/* bytes of whole records */
+	int fd;      /* -1: not open */
+	int64_t end; /* bytes of whole records */
 	char path[1024];
 };
 
 struct partlog_state {
-	int64_t size;		/* of the file; -1: there was no journal that fits */
-	struct ranges on_disk;	/* caller frees */
-	struct digest digest;	/* over the first digest.bytes, all of them in on_disk */
-	uint64_t source;	/* the last one recorded, and its ETag ("" when none) */
+	int64_t size;          /* of the file; -1: there was no journal that fits */
+	struct ranges on_disk; /* caller frees */
+	struct digest digest;  /* over the first digest.bytes, all of them in on_disk */
+	uint64_t source;       /* the last one recorded, and its ETag ("" when none) */
 	char etag[PARTLOG_ETAG_MAX];
 };
 
@@ -48,7 +48,7 @@ int partlog_append(struct partlog *j, const struct ranges *added, const struct d
 		   struct err *e);
 int partlog_source(struct partlog *j, uint64_t source, const char *etag, struct err *e);
 
-void partlog_close(struct partlog *j);	/* accepts one that is not open */
+void partlog_close(struct partlog *j); /* accepts one that is not open */
 
 uint64_t partlog_fnv(const void *data, size_t bytes);
 

@@ -85,12 +85,14 @@ int place_file(const char *from, const char *to, enum place_how *how, struct err
 			    "placing %s: %s", to, strerror(errno));
 		unlink(temporary);
 	}
-	unlink(temporary);	/* rename() leaves it when both already are one file */
+	unlink(temporary); /* rename() leaves it when both already are one file */
 	close(in);
 	return r;
 }
 
 const char *place_name(enum place_how how)
 {
-	return how == PLACE_REFLINK ? "shared extents" : how == PLACE_HARD_LINK ? "hard link" : "copy";
+	return how == PLACE_REFLINK     ? "shared extents"
+	       : how == PLACE_HARD_LINK ? "hard link"
+					: "copy";
 }

@@ -6,15 +6,15 @@
 #include <stdint.h>
 
 struct range {
-	int64_t from, to;	/* [from, to) */
+	int64_t from, to; /* [from, to) */
 };
 
 struct ranges {
 	int n, capacity;
-	struct range *v;	/* [n] */
+	struct range *v; /* [n] */
 };
 
-void ranges_free(struct ranges *s);	/* empties it; accepts an empty one */
+void ranges_free(struct ranges *s); /* empties it; accepts an empty one */
 void ranges_add(struct ranges *s, int64_t from, int64_t to);
 void ranges_remove(struct ranges *s, int64_t from, int64_t to);
 void ranges_copy(struct ranges *to, const struct ranges *from);

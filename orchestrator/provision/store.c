@@ -65,8 +65,8 @@ static int write_tag(const struct store *s, struct err *e)
 		return r;
 	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (fd < 0 || write(fd, text, sizeof(text) - 1) != (ssize_t)sizeof(text) - 1)
-		r = err_set(e, errno == ENOSPC ? EXIT_NO_SPACE : EXIT_INTERNAL, "writing %s: %s", path,
-			    strerror(errno));
+		r = err_set(e, errno == ENOSPC ? EXIT_NO_SPACE : EXIT_INTERNAL, "writing %s: %s",
+			    path, strerror(errno));
 	if (fd >= 0)
 		close(fd);
 	return r;
@@ -307,7 +307,8 @@ int store_lease(const char *model_path)
 	struct err e = ERR_NONE;
 	int fd;
 
-	if (!slash || store_path(path, &e, "%.*s/model.json", (int)(slash - model_path), model_path) < 0 ||
+	if (!slash ||
+	    store_path(path, &e, "%.*s/model.json", (int)(slash - model_path), model_path) < 0 ||
 	    access(path, F_OK) != 0 ||
 	    store_path(path, &e, "%.*s/lease", (int)(slash - model_path), model_path) < 0)
 		return -1;
@@ -356,14 +357,16 @@ int store_find(const char *id, char path[STORE_PATH_MAX], struct err *e)
 	r = find_root(&s, NULL, e);
 	if (r == 0 && !m && !digest_parse(id, sha256))
 		r = err_set(e, EXIT_MODEL_LOAD,
-			    "no model \"%s\" in the lockfile; `assay fetch-models --list` shows what there is",
+			    "no model \"%s\" in the lockfile; `assay fetch-models --list` shows "
+			    "what there is",
 			    id);
 	if (r == 0)
 		r = store_blob(&s, m ? m->sha256_hex : id, m ? m->file : "model.gguf", &b, e);
 	if (r == 0 && store_state(&b) != STORE_READY)
-		r = err_set(e, EXIT_MODEL_LOAD,
-			    "the model \"%s\" is not in the cache: run `assay fetch-models --id %s`", id,
-			    id);
+		r = err_set(
+		    e, EXIT_MODEL_LOAD,
+		    "the model \"%s\" is not in the cache: run `assay fetch-models --id %s`", id,
+		    id);
 	if (r == 0)
 		r = store_path(path, e, "%s", b.path);
 	models_lock_free(&l);
@@ -486,7 +489,8 @@ static int64_t delete_tree(const char *path, int depth, struct err *e)
 			continue;
 		n = store_path(inner, e, "%s/%s", path, f->d_name);
 		if (n == 0 && lstat(inner, &st) == 0)
-			n = S_ISDIR(st.st_mode) ? delete_tree(inner, depth + 1, e) : delete_file(inner, e);
+			n = S_ISDIR(st.st_mode) ? delete_tree(inner, depth + 1, e)
+						: delete_file(inner, e);
 		freed = n < 0 ? n : freed + n;
 	}
 	if (d)
@@ -518,6 +522,6 @@ int64_t store_delete(const struct store_blob *b, bool only_partial, struct err *
 			return n;
 		freed += n;
 	}
-	rmdir(b->dir);	/* stays when a file of somebody else's is in it */
+	rmdir(b->dir); /* stays when a file of somebody else's is in it */
 	return freed;
 }

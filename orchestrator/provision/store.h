@@ -2,12 +2,13 @@
  * The cache of models on disk.
  *
  *	<root>/CACHEDIR.TAG
- *	<root>/models/<sha256>/model.gguf		verified; read-only; nothing else has this name
- *	<root>/models/<sha256>/model.json		what it is, and its stamp (size, time, inode)
- *	<root>/models/<sha256>/model.gguf.part		a transfer under way, with …
+ *	<root>/models/<sha256>/model.gguf		verified; read-only; nothing else has this
+ *name <root>/models/<sha256>/model.json		what it is, and its stamp (size, time,
+ *inode) <root>/models/<sha256>/model.gguf.part		a transfer under way, with …
  *	<root>/models/<sha256>/model.gguf.part.journal	… what of it is on disk (partlog.h)
  *	<root>/models/<sha256>/lease			shared flock by everyone who uses the model
- *	<root>/locks/<sha256>				exclusive flock by who fetches, repairs, deletes
+ *	<root>/locks/<sha256>				exclusive flock by who fetches, repairs,
+ *deletes
  *
  * A file that is no GGUF keeps its own name (tokenizer.json). root is $ASSAY_CACHE, else
  * $XDG_CACHE_HOME/assay, else ~/.cache/assay.
@@ -30,7 +31,7 @@ struct store {
 struct store_blob {
 	char sha256_hex[DIGEST_HEX];
 	char dir[STORE_PATH_MAX];
-	char path[STORE_PATH_MAX];	/* the final name */
+	char path[STORE_PATH_MAX]; /* the final name */
 	char part[STORE_PATH_MAX];
 	char journal[STORE_PATH_MAX];
 	char meta[STORE_PATH_MAX];
@@ -40,19 +41,19 @@ struct store_blob {
 
 struct store_meta {
 	char id[80], tier[20], file[256], licence[208], source[2048];
-	char origin[20];	/* "downloaded", "adopted", "generated" */
+	char origin[20]; /* "downloaded", "adopted", "generated" */
 	char sha256_hex[DIGEST_HEX];
 	int64_t size;
-	int64_t mtime_ns;	/* with size and inode: the stamp */
+	int64_t mtime_ns; /* with size and inode: the stamp */
 	int64_t inode;
-	int64_t created_s;	/* Unix time */
+	int64_t created_s; /* Unix time */
 };
 
 enum store_state {
 	STORE_ABSENT,
-	STORE_PARTIAL,		/* only a .part */
-	STORE_READY,		/* there, and the stamp says it is what was verified */
-	STORE_UNSURE,		/* there, but the stamp differs or is missing: hash it */
+	STORE_PARTIAL, /* only a .part */
+	STORE_READY,   /* there, and the stamp says it is what was verified */
+	STORE_UNSURE,  /* there, but the stamp differs or is missing: hash it */
 };
 
 /* printf into a path; an error when it does not fit. */
@@ -85,7 +86,8 @@ int store_restamp(const struct store_blob *b, struct store_meta *m, struct err *
  * has it, or a negative error code.
  */
 int store_lock(const struct store_blob *b, bool *busy, struct err *e);
-/* A shared lease on the model whose file this is; closed with the process or by close(). -1: none. */
+/* A shared lease on the model whose file this is; closed with the process or by close(). -1: none.
+ */
 int store_lease(const char *model_path);
 /* Whether somebody holds a lease, or a lease or the lock. */
 bool store_lease_is_held(const struct store_blob *b);
@@ -99,11 +101,11 @@ int store_find(const char *id, char path[STORE_PATH_MAX], struct err *e);
 
 struct store_item {
 	struct store_blob blob;
-	struct store_meta meta;		/* id "" when there is none */
+	struct store_meta meta; /* id "" when there is none */
 	enum store_state state;
-	int64_t bytes;			/* on disk, all files of it */
-	int64_t part_bytes;		/* allocated in a .part */
-	int64_t used_s;			/* when last read or written */
+	int64_t bytes;      /* on disk, all files of it */
+	int64_t part_bytes; /* allocated in a .part */
+	int64_t used_s;     /* when last read or written */
 	bool in_use;
 };
 

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 struct unpacking {
-	const char *name;	/* of the archive, for messages */
+	const char *name; /* of the archive, for messages */
 	const char *folder;
 	struct unpack_limits limits;
 	struct unpack_result got;
@@ -153,7 +153,8 @@ static int all_entries(struct unpacking *u)
 		int r = archive_read_next_header(u->in, &entry);
 
 		if (r == ARCHIVE_EOF)
-			return u->got.entries ? 0 : refuse(u, "an archive without entries", u->name);
+			return u->got.entries ? 0
+					      : refuse(u, "an archive without entries", u->name);
 		if (r != ARCHIVE_OK)
 			return failed(u, u->in, "not an archive that can be read");
 		r = one_entry(u, entry);
@@ -186,7 +187,8 @@ static void open_both(struct unpacking *u)
 	archive_read_support_format_zip(u->in);
 	/* absolute paths are checked above: ours are made absolute by us */
 	archive_write_disk_set_options(u->out, ARCHIVE_EXTRACT_SECURE_SYMLINKS |
-		ARCHIVE_EXTRACT_SECURE_NODOTDOT | ARCHIVE_EXTRACT_NO_OVERWRITE);
+						   ARCHIVE_EXTRACT_SECURE_NODOTDOT |
+						   ARCHIVE_EXTRACT_NO_OVERWRITE);
 }
 
 static struct unpack_limits limits_of(const struct unpack_limits *given)
@@ -216,7 +218,7 @@ int unpack_file(const char *archive, const char *folder, const struct unpack_lim
 	remove_tree(given);
 	if (mkdir(given, 0755) != 0 || !realpath(given, real))
 		return err_set(e, EXIT_INTERNAL, "making %s: %s", given, strerror(errno));
-	u.folder = real;	/* the checks against links see no link of the cache's own path */
+	u.folder = real; /* the checks against links see no link of the cache's own path */
 	open_both(&u);
 	if (archive_read_open_filename(u.in, archive, 256 << 10) != ARCHIVE_OK)
 		r = failed(&u, u.in, "not an archive that can be read");

@@ -11,10 +11,10 @@
 #include <stdint.h>
 
 struct unpack_limits {
-	int64_t entries_max;		/* 10 000 when 0 */
-	int64_t entry_bytes_max;	/* 64 GiB when 0 */
-	int64_t total_bytes_max;	/* 128 GiB when 0 */
-	int64_t ratio_max;		/* unpacked to packed, 200 when 0; under 1 MiB it does not matter */
+	int64_t entries_max;     /* 10 000 when 0 */
+	int64_t entry_bytes_max; /* 64 GiB when 0 */
+	int64_t total_bytes_max; /* 128 GiB when 0 */
+	int64_t ratio_max; /* unpacked to packed, 200 when 0; under 1 MiB it does not matter */
 };
 
 struct unpack_result {
@@ -25,8 +25,8 @@ struct unpack_result {
 bool unpack_is_archive(const char *name);
 
 /*
- * Unpacks into `folder`, which must not exist: everything goes to a folder beside it that is renamed
- * at the end and removed on failure. limits and result may be NULL.
+ * Unpacks into `folder`, which must not exist: everything goes to a folder beside it that is
+ * renamed at the end and removed on failure. limits and result may be NULL.
  */
 int unpack_file(const char *archive, const char *folder, const struct unpack_limits *limits,
 		struct unpack_result *result, struct err *e);

@@ -1,6 +1,6 @@
 /*
- * Any head of an answer; and any URL: an origin that may see the token is the one that libcurl would
- * connect to.
+ * Any head of an answer; and any URL: an origin that may see the token is the one that libcurl
+ * would connect to.
  */
 #include "provision/fetch_http.h"
 #include "provision/hub.h"
@@ -37,7 +37,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		p += n + (p[n] == '\n');
 	}
 	assert(h.length >= -1 && h.linked_size >= -1 && h.retry_after_s >= -1);
-	assert(!h.has_range || (h.range_from >= -1 && h.range_to >= h.range_from && h.range_total >= -1));
+	assert(!h.has_range ||
+	       (h.range_from >= -1 && h.range_to >= h.range_from && h.range_total >= -1));
 	check_url(h.location);
 	check_url(text);
 	free(text);

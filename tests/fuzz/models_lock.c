@@ -1,6 +1,7 @@
-/* Any text is a lockfile that keeps every promise of models_lock.h, or is refused with a sentence. */
-#include "provision/json_line.h"
+/* Any text is a lockfile that keeps every promise of models_lock.h, or is refused with a sentence.
+ */
 #include "provision/models_lock.h"
+#include "provision/json_line.h"
 
 #include <assert.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* Any bytes as a journal: what is read back lies inside the file, and the hash state inside of that. */
+/* Any bytes as a journal: what is read back lies inside the file, and the hash state inside of
+ * that. */
 #include "provision/partlog.h"
 
 #include <assert.h>

@@ -63,7 +63,7 @@ static struct http_head head_of(const char *text)
 	for (const char *p = text; *p;) {
 		size_t n = strcspn(p, "\n");
 
-		http_head_line(&h, p, n, 784111777);	/* 1994-11-06 08:49:37 */
+		http_head_line(&h, p, n, 784111777); /* 1994-11-06 08:49:37 */
 		p += n + (p[n] == '\n');
 	}
 	return h;
@@ -71,19 +71,28 @@ static struct http_head head_of(const char *text)
 
 static void test_head(void)
 {
-	struct http_head h = head_of("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-9/100\r\n"
-				     "content-length: 5\r\nETag: \"a\"\r\nContent-Type: text/HTML; x\r\n");
+	struct http_head h =
+	    head_of("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-9/100\r\n"
+		    "content-length: 5\r\nETag: \"a\"\r\nContent-Type: text/HTML; x\r\n");
 	static const struct {
 		const char *value;
 		long long seconds;
-	} waits[] = {{"120", 120}, {"0", 0}, {"-5", -1}, {"soon", -1}, {"99999999999999999999", -1},
-		     {"Sun, 06 Nov 1994 08:49:47 GMT", 10}, {"Sunday, 06-Nov-94 08:49:47 GMT", 10},
-		     {"Sun Nov  6 08:49:47 1994", 10}, {"Sun, 06 Nov 1994 08:00:00 GMT", 0}};
-	static const char *const bad[] = {"bytes 9-5/10", "bytes 5-/10", "bytes -5/10", "octets 0-1/2",
-					  "bytes 0-1", "bytes 0-1/x", "bytes 0-1/-3"};
+	} waits[] = {{"120", 120},
+		     {"0", 0},
+		     {"-5", -1},
+		     {"soon", -1},
+		     {"99999999999999999999", -1},
+		     {"Sun, 06 Nov 1994 08:49:47 GMT", 10},
+		     {"Sunday, 06-Nov-94 08:49:47 GMT", 10},
+		     {"Sun Nov  6 08:49:47 1994", 10},
+		     {"Sun, 06 Nov 1994 08:00:00 GMT", 0}};
+	static const char *const bad[] = {"bytes 9-5/10", "bytes 5-/10", "bytes -5/10",
+					  "octets 0-1/2", "bytes 0-1",   "bytes 0-1/x",
+					  "bytes 0-1/-3"};
 
 	CHECK(h.status == 206 && h.has_range && h.range_from == 5 && h.range_to == 10 &&
-	      h.range_total == 100 && h.length == 5, "a range and a length");
+		  h.range_total == 100 && h.length == 5,
+	      "a range and a length");
 	CHECK_STR(h.etag, "\"a\"", "a strong ETag with its quotes");
 	CHECK_STR(h.type, "text/html", "the type without parameters, in lower case");
 	h = head_of("HTTP/2 416\nContent-Range: bytes */77\nETag: W/\"weak\"\n");
@@ -107,7 +116,8 @@ static void test_head(void)
 		    "X-Repo-Commit: 77\nLocation: /x?y\nHTTP/1.1 200 OK\n");
 	CHECK(h.status == 200 && !h.location[0] && h.linked_size == -1,
 	      "a new status line starts afresh");
-	h = head_of("HTTP/1.1 302 Found\nX-Linked-ETag: W/\"abc\"\nX-Linked-Size: 12\nX-Repo-Commit: 7\n");
+	h = head_of(
+	    "HTTP/1.1 302 Found\nX-Linked-ETag: W/\"abc\"\nX-Linked-Size: 12\nX-Repo-Commit: 7\n");
 	CHECK(h.linked_size == 12 && !strcmp(h.linked_etag, "abc") && !strcmp(h.commit, "7"),
 	      "what the hub says of a file");
 }
@@ -118,11 +128,12 @@ static void test_hub(void)
 	static const struct {
 		const char *url;
 		int sees;
-	} urls[] = {{"https://huggingface.co/x", 1}, {"https://HUGGINGFACE.co:443/x", 1},
-		    {"http://huggingface.co/x", 0}, {"https://huggingface.co.evil.org/x", 0},
-		    {"https://huggingface.co:8443/x", 0}, {"https://huggingface.co@evil.org/x", 0},
-		    {"https://cdn.huggingface.co/x", 0}, {"https://evil.org/huggingface.co", 0},
-		    {"https://huggingface.co\\@evil.org/", 0}};
+	} urls[] = {
+	    {"https://huggingface.co/x", 1},          {"https://HUGGINGFACE.co:443/x", 1},
+	    {"http://huggingface.co/x", 0},           {"https://huggingface.co.evil.org/x", 0},
+	    {"https://huggingface.co:8443/x", 0},     {"https://huggingface.co@evil.org/x", 0},
+	    {"https://cdn.huggingface.co/x", 0},      {"https://evil.org/huggingface.co", 0},
+	    {"https://huggingface.co\\@evil.org/", 0}};
 	char url[HUB_URL_MAX];
 	struct err e = ERR_NONE;
 
@@ -133,7 +144,8 @@ static void test_hub(void)
 	CHECK(hub_may_see_token(&h, "http://127.0.0.1:8080/x"), "plain http on this machine may");
 	strcpy(h.endpoint, "http://mirror.lan");
 	CHECK(!hub_may_see_token(&h, "http://mirror.lan/x"), "plain http elsewhere may not");
-	CHECK(!hub_is_loopback("http://127.0.0.1.evil.org/"), "a name that starts like loopback is none");
+	CHECK(!hub_is_loopback("http://127.0.0.1.evil.org/"),
+	      "a name that starts like loopback is none");
 	CHECK(hub_url(&h, "o/r", NULL, "a b#.gguf", url, &e) == 0, "an URL is made");
 	CHECK_STR(url, "http://mirror.lan/o/r/resolve/main/a%20b%23.gguf", "its path is encoded");
 	CHECK(hub_expand(&h, "hf://o/r@v1/d/f", url, &e) == 0, "hf:// is expanded");
@@ -147,7 +159,8 @@ static void log_states(const char *path, const uint8_t *sha256, int *ranges_ok, 
 	struct err e = ERR_NONE;
 
 	partlog_open(&j, path, 42, sha256, &s, &e);
-	*ranges_ok = s.size == 1000 && ranges_bytes(&s.on_disk) == 300 && ranges_has(&s.on_disk, 0, 200);
+	*ranges_ok =
+	    s.size == 1000 && ranges_bytes(&s.on_disk) == 300 && ranges_has(&s.on_disk, 0, 200);
 	*digest_ok = s.digest.bytes == 150;
 	ranges_free(&s.on_disk);
 	partlog_close(&j);
@@ -229,7 +242,8 @@ static void put(const char *path, const char *text)
 
 static void test_store(const char *folder)
 {
-	static const char sha[] = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+	static const char sha[] =
+	    "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 	struct store_meta m = {.id = "abc", .tier = "ci-light", .file = "abc.gguf"}, back;
 	struct store_blob b;
 	struct store s;
@@ -240,13 +254,15 @@ static void test_store(const char *folder)
 
 	CHECK(store_open(&s, folder, &e) == 0 && store_blob(&s, sha, "d/abc.gguf", &b, &e) == 0,
 	      "a cache is made %s", e.msg);
-	CHECK(strstr(b.path, "/models/ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad/model.gguf"),
+	CHECK(strstr(b.path,
+		     "/models/ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad/"
+		     "model.gguf"),
 	      "a model's name is its hash");
 	CHECK(store_state(&b) == STORE_ABSENT && store_make_dir(&b, &e) == 0, "it is absent");
 	put(b.part, "abc");
 	CHECK(store_state(&b) == STORE_PARTIAL, "then partial");
-	CHECK(store_commit(&b, b.part, &m, &e) == 0 && store_state(&b) == STORE_READY, "then ready %s",
-	      e.msg);
+	CHECK(store_commit(&b, b.part, &m, &e) == 0 && store_state(&b) == STORE_READY,
+	      "then ready %s", e.msg);
 	CHECK(stat(b.path, &st) == 0 && (st.st_mode & 0777) == 0444, "and read-only");
 	CHECK(store_meta_read(b.meta, &back, &e) == 0 && !strcmp(back.id, "abc") && back.size == 3,
 	      "its metadata says what it is");
@@ -267,7 +283,7 @@ static void test_store(const char *folder)
 	snprintf(m.source, sizeof(m.source), "%s/users.txt", b.dir);
 	put(m.source, "mine");
 	CHECK(store_delete(&b, false, &e) >= 0 && access(b.path, F_OK) != 0 &&
-	      access(b.part, F_OK) != 0 && access(m.source, F_OK) == 0,
+		  access(b.part, F_OK) != 0 && access(m.source, F_OK) == 0,
 	      "deleting leaves what is not ours");
 }
 
@@ -285,8 +301,10 @@ static void test_place(const char *folder)
 	      place_name(how), e.msg);
 	CHECK(place_file(from, to, &how, &e) == 0, "and once more");
 	CHECK(place_file("/nonexistent", to, &how, &e) < 0, "a file that is not there is an error");
-	CHECK(unpack_is_archive("a.tar.gz") && unpack_is_archive("A.ZIP") && unpack_is_archive("a.tar.zst") &&
-	      !unpack_is_archive("a.gguf") && !unpack_is_archive(".zip"), "archives by their names");
+	CHECK(unpack_is_archive("a.tar.gz") && unpack_is_archive("A.ZIP") &&
+		  unpack_is_archive("a.tar.zst") && !unpack_is_archive("a.gguf") &&
+		  !unpack_is_archive(".zip"),
+	      "archives by their names");
 }
 
 int main(void)

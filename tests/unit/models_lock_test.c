@@ -7,10 +7,10 @@
 
 #define SHA_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define SHA_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
-#define HEAD "{\"schema_version\": 1,\n \"models\": [\n"
-#define TAIL "\n]}"
-#define BASE "\"tier\": \"integration\", \"licence\": \"MIT\", \"mirrors\": [\"https://h/f\"],\n"
-#define ENTRY(id, sha, rest)                                                                   \
+#define HEAD  "{\"schema_version\": 1,\n \"models\": [\n"
+#define TAIL  "\n]}"
+#define BASE  "\"tier\": \"integration\", \"licence\": \"MIT\", \"mirrors\": [\"https://h/f\"],\n"
+#define ENTRY(id, sha, rest)                                                                       \
 	"{\"id\": \"" id "\", " BASE "\"file\": \"f.gguf\", \"sha256\": \"" sha "\"" rest "}"
 
 static const struct {
@@ -43,8 +43,9 @@ static const struct {
 	 "t.json:4: models/0/chunk_sha256: expected 2 hashes for 9000000 bytes, got 0"},
 	{"tokenizer of nobody", HEAD ENTRY("a", SHA_A, ", \"tokenizer\": \"z\"") TAIL,
 	 "t.json:4: models/0/tokenizer: no other entry has the id \"z\""},
-	{"no source", HEAD "{\"id\": \"a\", \"tier\": \"ci-light\", \"licence\": \"MIT\",\n"
-	 "\"file\": \"f\", \"sha256\": \"" SHA_A "\"}" TAIL,
+	{"no source",
+	 HEAD "{\"id\": \"a\", \"tier\": \"ci-light\", \"licence\": \"MIT\",\n"
+	  "\"file\": \"f\", \"sha256\": \"" SHA_A "\"}" TAIL,
 	 "t.json:3: models/0: needs \"repository\", \"mirrors\" or \"generate\""},
 };
 
@@ -57,7 +58,8 @@ static const struct {
 	{"repository", "\"../b\"", "expected \"owner/name\", got \"../b\""},
 	{"revision", "\"main\"", "expected 40 lower-case hex digits, got \"main\""},
 	{"file", "\"../f\"", "a path must not leave its folder or have empty parts, got \"../f\""},
-	{"file", "\"a/../f\"", "a path must not leave its folder or have empty parts, got \"a/../f\""},
+	{"file", "\"a/../f\"",
+	 "a path must not leave its folder or have empty parts, got \"a/../f\""},
 	{"file", "\"/f\"", "expected a relative path of 1 to 255 bytes, got \"/f\""},
 	{"file", "\"a//f\"", "a path must not leave its folder or have empty parts, got \"a//f\""},
 	{"licence", "7", "expected a string"},
@@ -71,7 +73,8 @@ static void test_refused(void)
 		struct err e = ERR_NONE;
 
 		CHECK(models_lock_parse(&l, refused[i].text, "t.json", &e) == -EXIT_USAGE &&
-		      l.n == 0, "refused: %s", refused[i].name);
+			  l.n == 0,
+		      "refused: %s", refused[i].name);
 		CHECK_STR(e.msg, refused[i].want, "sentence: %s", refused[i].name);
 	}
 }
@@ -80,9 +83,13 @@ static void test_fields(void)
 {
 	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
 		static const char *const all[][2] = {
-			{"id", "\"a\""}, {"tier", "\"integration\""}, {"licence", "\"MIT\""},
-			{"repository", "\"o/r\""}, {"file", "\"f\""}, {"sha256", "\"" SHA_A "\""},
-			{"revision", "\"0123456789012345678901234567890123456789\""}};
+		    {"id", "\"a\""},
+		    {"tier", "\"integration\""},
+		    {"licence", "\"MIT\""},
+		    {"repository", "\"o/r\""},
+		    {"file", "\"f\""},
+		    {"sha256", "\"" SHA_A "\""},
+		    {"revision", "\"0123456789012345678901234567890123456789\""}};
 		char text[2000] = HEAD "{", want[600];
 		struct models_lock l = {0};
 		struct err e = ERR_NONE;
@@ -104,19 +111,23 @@ static void test_mirrors(void)
 	static const struct {
 		const char *url;
 		int fine;
-	} mirrors[] = {{"https://h/f", 1}, {"http://127.0.0.1:80/f?x=1", 1}, {"hf://o/r/f", 1},
-		       {"hf://o/r@main/f", 1}, {"ftp://h/f", 0}, {"https://u:p@h/f", 0},
-		       {"https:///f", 0}, {"https://h/a b", 0}, {"hf://o/r", 0},
-		       {"https://h/../f", 0}, {"file:///etc/passwd", 0}};
+	} mirrors[] = {{"https://h/f", 1},       {"http://127.0.0.1:80/f?x=1", 1},
+		       {"hf://o/r/f", 1},        {"hf://o/r@main/f", 1},
+		       {"ftp://h/f", 0},         {"https://u:p@h/f", 0},
+		       {"https:///f", 0},        {"https://h/a b", 0},
+		       {"hf://o/r", 0},          {"https://h/../f", 0},
+		       {"file:///etc/passwd", 0}};
 
 	for (size_t i = 0; i < sizeof(mirrors) / sizeof(mirrors[0]); i++) {
 		struct models_lock l = {0};
 		struct err e = ERR_NONE;
 		char text[1000];
 
-		snprintf(text, sizeof(text), HEAD "{\"id\": \"a\", \"tier\": \"integration\", "
-			 "\"licence\": \"MIT\", \"file\": \"f\", \"sha256\": \"" SHA_A "\", "
-			 "\"mirrors\": [\"%s\"]}" TAIL, mirrors[i].url);
+		snprintf(text, sizeof(text),
+			 HEAD "{\"id\": \"a\", \"tier\": \"integration\", "
+			      "\"licence\": \"MIT\", \"file\": \"f\", \"sha256\": \"" SHA_A "\", "
+			      "\"mirrors\": [\"%s\"]}" TAIL,
+			 mirrors[i].url);
 		CHECK((models_lock_parse(&l, text, "t.json", &e) == 0) == mirrors[i].fine,
 		      "%s is %s", mirrors[i].url, mirrors[i].fine ? "taken" : "refused");
 		models_lock_free(&l);
@@ -133,8 +144,9 @@ static void test_built_in(void)
 	m = models_lock_find(&l, "bitnet-2b4t-i2s");
 	CHECK(m && m->size == 1187801280 && strcmp(m->tokenizer, "llama3-tokenizer") == 0,
 	      "it names the integration model and its tokenizer");
-	CHECK(m && strcmp(m->sha256_hex, "4221b252fdd5fd25e15847adfeb5ee88886506ba50b8a34548374492884c2162"
-			 ) == 0, "and its hash");
+	CHECK(m && strcmp(m->sha256_hex,
+			  "4221b252fdd5fd25e15847adfeb5ee88886506ba50b8a34548374492884c2162") == 0,
+	      "and its hash");
 	models_lock_free(&l);
 }
 
@@ -142,8 +154,13 @@ static void test_add(void)
 {
 	char path[] = "/tmp/assay-lock-XXXXXX";
 	int fd = mkstemp(path);
-	struct lock_model m = {.id = "new", .tier = "integration", .file = "f.gguf", .size = 9,
-			       .licence = "unknown", .n_mirrors = 1, .mirrors = {"https://h/f"},
+	struct lock_model m = {.id = "new",
+			       .tier = "integration",
+			       .file = "f.gguf",
+			       .size = 9,
+			       .licence = "unknown",
+			       .n_mirrors = 1,
+			       .mirrors = {"https://h/f"},
 			       .sha256_hex = SHA_A};
 	struct models_lock l = {0};
 	struct err e = ERR_NONE;
@@ -152,7 +169,8 @@ static void test_add(void)
 	unlink(path);
 	CHECK(models_lock_add(path, &m, &e) == 0, "an entry is added to a new lockfile %s", e.msg);
 	CHECK(models_lock_open(&l, path, &e) == 0 && l.n == 1 && l.models[0].size == 9 &&
-	      strcmp(l.models[0].sha256_hex, SHA_A) == 0, "and reads back");
+		  strcmp(l.models[0].sha256_hex, SHA_A) == 0,
+	      "and reads back");
 	models_lock_free(&l);
 	CHECK(models_lock_add(path, &m, &e) < 0, "the same id is not added twice");
 	m.id = "BAD";
