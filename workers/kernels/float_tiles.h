@@ -313,6 +313,8 @@ static bool float_matmul(const struct kernels *k, const struct weight *w, int64_
 enum {
 	GROUP = ATTEND_GROUP,
 	KEY_CELLS = 4 * TILE_ROWS,	/* keys widened at once */
+	FETCH_CELLS = 40,		/* keys fetched ahead: about 10 KiB */
+	FETCH_ROWS = 6,			/* value channels fetched ahead */
 };
 
 /* Buffers of one group in the caller's scratch; `cells` is the stride of a row of scores. */
@@ -372,6 +374,13 @@ static void round_queries(const struct attend *a, struct order o, int first, int
 	memset(b->queries + count * d, 0, (size_t)((padded - count) * d) * sizeof(float));
 }
 
+/* A row of n halves into the second-level cache. */
+static inline void fetch_row(const uint16_t *row, int64_t n)
+{
+	for (int64_t i = 0; i < n; i += 32)
+		_mm_prefetch((const char *)(row + i), _MM_HINT_T1);
+}
+
 /* scores[g][c] for all cells below n_cells. */
 static void score_cells(const struct attend *a, struct order o, int count, int64_t n_cells,
 			struct attend_buffers *b)
@@ -382,8 +391,11 @@ static void score_cells(const struct attend *a, struct order o, int count, int64
 	for (int64_t c = 0; c < n_cells; c += KEY_CELLS) {
 		int n = n_cells - c < KEY_CELLS ? (int)(n_cells - c) : KEY_CELLS;
 
-		for (int i = 0; i < n; i++)
+		for (int i = 0; i < n; i++) {
+			if (c + i + FETCH_CELLS < n_cells)
+				fetch_row(keys + (c + i + FETCH_CELLS) * a->k_stride, d);
 			widen(ACT_F16, keys + (c + i) * a->k_stride, b->keys + i * d, d, o.passes);
+		}
 		memset(b->keys + n * d, 0, (size_t)((KEY_CELLS - n) * d) * sizeof(float));
 		for (int i = 0; i < n; i += TILE_ROWS)
 			for (int g = 0; g < count; g += TILE_TOKENS) {
@@ -488,12 +500,17 @@ static void sum_values(const struct attend *a, struct order o, int first, int co
 {
 	const uint16_t *values = a->vc;
 
+	for (int i = 0; i < a->head_dim && i < FETCH_ROWS; i++)
+		fetch_row(values + i * a->v_stride, n_value);
 	for (int i = 0; i < a->head_dim; i += TILE_ROWS) {
 		int rows = a->head_dim - i < TILE_ROWS ? a->head_dim - i : TILE_ROWS;
 
 		for (int r = 0; r < rows; r++) {
 			const uint16_t *v = values + (i + r) * a->v_stride;
 			float *to = b->values + r * b->cells;
+
+			if (i + r + FETCH_ROWS < a->head_dim)
+				fetch_row(v + FETCH_ROWS * a->v_stride, n_value);
 
 			widen(ACT_F16, v, to, n_lanes, o.passes);
 			widen(ACT_F16, v + n_lanes, to + n_lanes, n_value - n_lanes, 1);
