@@ -151,6 +151,7 @@ CLI_OBJS = \
 	orchestrator/cli/help.o \
 	orchestrator/cli/hidden.o \
 	orchestrator/cli/infer.o \
+	orchestrator/cli/kl.o \
 	orchestrator/cli/logits.o \
 	orchestrator/cli/merge.o \
 	orchestrator/cli/model_events.o \
@@ -265,6 +266,7 @@ SWEEP_OBJS = \
 	orchestrator/sweep/scenario_line.o \
 	orchestrator/sweep/side.o \
 	orchestrator/sweep/sweep.o \
+	orchestrator/sweep/text_chunks.o \
 	orchestrator/sweep/token_gate.o \
 	orchestrator/sweep/trace_dir.o \
 
@@ -280,6 +282,7 @@ VERDICT_OBJS = \
 	orchestrator/verdict/schema.o \
 	orchestrator/verdict/tensor_diff.o \
 	orchestrator/verdict/compare.o \
+	orchestrator/verdict/kl.o \
 	orchestrator/verdict/metrics.o \
 	orchestrator/verdict/metrics_base.o \
 	orchestrator/verdict/stats.o \
@@ -321,6 +324,7 @@ UNIT_TESTS = \
 	golden \
 	golden_ops \
 	kernels \
+	kl \
 	llama_stages \
 	local \
 	math \
@@ -358,6 +362,7 @@ SHELL_TESTS = \
 	fetch_models \
 	gate \
 	infer \
+	kl \
 	logits \
 	models \
 	neon \
