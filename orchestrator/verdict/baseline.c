@@ -183,13 +183,13 @@ static int judge(const json_t *before, const json_t *now, double limit, struct p
 
 	snprintf(p->unit, sizeof(p->unit), "%s", unit ? unit : "");
 	if (nb >= 0) {
-		double q = seconds ? 0.25 : 0.75;
+		double q = seconds ? 0.1 : 0.9;
 
 		p->before = stats_quantile(a, na, q);
 		p->now = stats_quantile(b, nb, q);
 		p->change = seconds ? stats_quantile_ratio(a, na, b, nb, q)
 				    : stats_quantile_ratio(b, nb, a, na, q);
-		p->state = p->change.high < 1 - limit / 100 ? PERF_REGRESSED :
+		p->state = p->change.high < 1 / (1 + limit / 100) ? PERF_REGRESSED :
 			   p->change.low > 1 + limit / 100 ? PERF_IMPROVED : PERF_SAME;
 	}
 	free(a);

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# A planted slowdown: 15 % must be found and 3 % must not be called a regression, every time, by
+# check-perf against a baseline and by bench-compare, on a noisy machine with two cores.
+#
+# RUNS  how often each (20)
+set -u
+cd "$(dirname "$0")/.." || exit 70
+B=${B:-build/cc}
+A=$B/assay
+RUNS=${RUNS:-20}
+t=$(mktemp -d)
+trap 'rm -rf "$t"' EXIT
+make -s "$B/tests/slow_worker" >&2 || exit 70
+worker="exec:exec $PWD/$B/tests/slow_worker"
+case="decode-16" # a millisecond: shorter than a time slice
+bad=0
+start=$SECONDS
+
+"$A" gen-fixtures --preset tiny-bitnet --out "$t/m.gguf" >/dev/null || exit 70
+measure() { # percent, folder
+	SLOW_PERCENT=$1 "$A" bench --model "$t/m.gguf" --engine "$worker" --threads 1 --cases $case --reps 400 \
+		--warmup 20 --out "$2" --quiet >/dev/null
+}
+mkdir "$t/base"
+for i in 1 2 3; do measure 0 "$t/base/$i" || bad=1; done
+"$A" gen-baselines --from "$t/base" --out "$t/baseline.json" >/dev/null || bad=1
+[ $bad -eq 0 ] && echo "ok - a baseline of three runs" || { echo "not ok - no baseline"; exit 1; }
+
+repeat() { # name, expected status, function, percent
+	local right=0 i got
+	for i in $(seq "$RUNS"); do
+		"$3" "$4" >"$t/out" 2>&1
+		got=$?
+		if [ $got -eq "$2" ]; then right=$((right + 1)); else
+			echo "# run $i: exit $got, expected $2"; grep -E "$case|assay:" "$t/out" | sed 's/^/# /'
+		fi
+	done
+	if [ $right -eq "$RUNS" ]; then echo "ok - $1: $right of $RUNS"; else
+		echo "not ok - $1: $right of $RUNS"; bad=1; fi
+}
+check() { measure "$1" "$t/now" && "$A" check-perf --baseline "$t/baseline.json" "$t/now/bench.json"; }
+compare() {
+	"$A" bench-compare --model "$t/m.gguf" --threads 1 --cases $case --reps 400 --warmup 20 --quiet \
+		"exec:exec env SLOW_PERCENT=0 $PWD/$B/tests/slow_worker" \
+		"exec:exec env SLOW_PERCENT=$1 $PWD/$B/tests/slow_worker"
+}
+repeat "check-perf finds 15 %" 17 check 15
+repeat "check-perf calls 3 % no regression" 0 check 3
+repeat "bench-compare finds 15 %" 17 compare 15
+repeat "bench-compare calls 3 % no regression" 0 compare 3
+echo "# $((SECONDS - start)) s"
+exit $bad
