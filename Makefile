@@ -153,15 +153,19 @@ CLI_OBJS = \
 	orchestrator/cli/help.o \
 	orchestrator/cli/hidden.o \
 	orchestrator/cli/infer.o \
-	orchestrator/cli/kl.o \
 	orchestrator/cli/logits.o \
 	orchestrator/cli/merge.o \
 	orchestrator/cli/model_events.o \
+	orchestrator/cli/nightly.o \
+	orchestrator/cli/nightly_publish.o \
+	orchestrator/cli/nightly_steps.o \
 	orchestrator/cli/one_scenario.o \
 	orchestrator/cli/per_token.o \
 	orchestrator/cli/receipt.o \
 	orchestrator/cli/record.o \
+	orchestrator/cli/receipts_in.o \
 	orchestrator/cli/reference_show.o \
+	orchestrator/cli/report.o \
 	orchestrator/cli/setup.o \
 	orchestrator/cli/suggest.o \
 	orchestrator/cli/sweep.o \
@@ -268,7 +272,6 @@ SWEEP_OBJS = \
 	orchestrator/sweep/scenario_line.o \
 	orchestrator/sweep/side.o \
 	orchestrator/sweep/sweep.o \
-	orchestrator/sweep/text_chunks.o \
 	orchestrator/sweep/token_gate.o \
 	orchestrator/sweep/trace_dir.o \
 
@@ -284,7 +287,6 @@ VERDICT_OBJS = \
 	orchestrator/verdict/schema.o \
 	orchestrator/verdict/tensor_diff.o \
 	orchestrator/verdict/compare.o \
-	orchestrator/verdict/kl.o \
 	orchestrator/verdict/metrics.o \
 	orchestrator/verdict/metrics_base.o \
 	orchestrator/verdict/stats.o \
@@ -299,14 +301,17 @@ endif
 
 REPORT_OBJS = \
 	orchestrator/report/canonical.o \
+	orchestrator/report/history.o \
 	orchestrator/report/local_json.o \
 	orchestrator/report/matrix.o \
+	orchestrator/report/page.o \
 	orchestrator/report/receipt.o \
 	orchestrator/report/receipt_text.o \
 	orchestrator/report/recording.o \
 	orchestrator/report/recording_logits.o \
 	orchestrator/report/sign.o \
 	orchestrator/report/summary.o \
+	orchestrator/report/summary_forms.o \
 
 ASSAY_MAIN = orchestrator/main.o
 
@@ -326,7 +331,6 @@ UNIT_TESTS = \
 	golden \
 	golden_ops \
 	kernels \
-	kl \
 	llama_stages \
 	local \
 	math \
@@ -356,7 +360,8 @@ TEST_PROGRAMS = \
 	digest_bench \
 	fake_worker \
 	seal \
-	silu_reference
+	silu_reference \
+	slow_worker
 
 # shell tests: tests/NAME.sh, same output lines
 SHELL_TESTS = \
@@ -364,10 +369,10 @@ SHELL_TESTS = \
 	fetch_models \
 	gate \
 	infer \
-	kl \
 	logits \
 	models \
 	neon \
+	nightly \
 	reference_worker \
 	record \
 	references \

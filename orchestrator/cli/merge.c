@@ -1,116 +1,18 @@
 #include "cli.h"
 
-#include "report/summary.h"
+#include "receipts_in.h"
 #include "sweep/facts.h"
 
-#include <assert.h>
-#include <dirent.h>
-#include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 
 static const struct opt merge_opts[] = {
 	{"out", OPT_STR, "DIR", "write summary.json and summary.md here", NULL, NULL, NULL, 'o'},
 	{0},
 };
 
-static const struct opt report_opts[] = {
-	{"out", OPT_STR, "DIR", "write summary.json and summary.md here, default the first DIR", NULL,
-	 NULL, NULL, 'o'},
-	{0},
-};
-
-static int add_file(struct summary *s, const char *path, struct err *e)
-{
-	FILE *f = fopen(path, "rbe");
-	struct stat st;
-	char *text;
-	size_t n;
-	int r;
-
-	if (!f || fstat(fileno(f), &st) < 0) {
-		r = err_set(e, EXIT_RECEIPT_INVALID, "%s: %s", path, strerror(errno));
-		if (f)
-			fclose(f);
-		return r;
-	}
-	text = malloc((size_t)st.st_size + 1);
-	assert(text);
-	n = fread(text, 1, (size_t)st.st_size, f);
-	fclose(f);
-	r = summary_add(s, text, n, path, e);
-	free(text);
-	return r;
-}
-
-/* A run's directory, one comparison's directory, or a receipt. */
-static int add_path(struct summary *s, const char *path, struct err *e)
-{
-	char file[PATH_MAX];
-	struct stat st;
-	struct dirent **names;
-	int n, r = 0, found = 0;
-
-	if (stat(path, &st) < 0)
-		return err_set(e, EXIT_USAGE, "%s: %s", path, strerror(errno));
-	if (!S_ISDIR(st.st_mode))
-		return add_file(s, path, e);
-	n = scandir(path, &names, NULL, alphasort);
-	for (int i = 0; i < n; i++) {
-		snprintf(file, sizeof(file), "%.3000s/%s%s", path, names[i]->d_name,
-			 strcmp(names[i]->d_name, "receipt.json") == 0 ? "" : "/receipt.json");
-		if (r == 0 && names[i]->d_name[0] != '.' && stat(file, &st) == 0) {
-			found++;
-			r = add_file(s, file, e);
-		}
-		free(names[i]);
-	}
-	if (n >= 0)
-		free(names);
-	if (r == 0 && found == 0)
-		return err_set(e, EXIT_NOTHING_RAN, "%s holds no receipt", path);
-	return r;
-}
-
-static int check_unique(const struct summary *s, struct err *e)
-{
-	for (int i = 1; i < s->n; i++)
-		if (strcmp(s->rows[i].id, s->rows[i - 1].id) == 0 &&
-		    strcmp(s->rows[i].sha256, s->rows[i - 1].sha256) != 0)
-			return err_set(e, EXIT_RECEIPT_INVALID,
-				       "two different receipts are called \"%s\"; shards of one run have "
-				       "one of each",
-				       s->rows[i].id);
-	return 0;
-}
-
-static int write_summary(const struct summary *s, const char *folder, struct err *e)
-{
-	char path[PATH_MAX], *text = summary_json(s);
-	int r;
-
-	if (mkdir(folder, 0777) < 0 && errno != EEXIST)
-		r = err_set(e, EXIT_USAGE, "--out %s: %s", folder, strerror(errno));
-	else {
-		snprintf(path, sizeof(path), "%.4000s/summary.json", folder);
-		r = facts_write(path, text, e);
-	}
-	free(text);
-	if (r < 0)
-		return r;
-	text = summary_markdown(s);
-	snprintf(path, sizeof(path), "%.4000s/summary.md", folder);
-	r = facts_write(path, text, e);
-	free(text);
-	return r;
-}
-
 static int run(struct cli *c, struct err *e)
 {
-	bool reporting = strcmp(cli_invoked_as(c), "report") == 0;
 	const char *const *paths, *out = cli_str(c, "out");
 	struct summary s = {0};
 	int n = cli_positional(c, &paths), r = 0;
@@ -120,16 +22,16 @@ static int run(struct cli *c, struct err *e)
 		return err_set(e, EXIT_USAGE, "%s: which directories? assay %s DIR …",
 			       cli_invoked_as(c), cli_invoked_as(c));
 	for (int i = 0; i < n && r == 0; i++)
-		r = add_path(&s, paths[i], e);
+		r = receipts_add(&s, paths[i], e);
 	if (r == 0) {
 		summary_sort(&s);
-		r = check_unique(&s, e);
+		r = receipts_check_unique(&s, e);
 	}
 	if (r == 0) {
 		s.n_planned = s.n;
 		facts_time(s.generated);
-		if (out || reporting)
-			r = write_summary(&s, out ? out : paths[0], e);
+		if (out)
+			r = receipts_write_summary(&s, out, e);
 	}
 	if (r == 0) {
 		text = cli_json(c) ? summary_json(&s) : summary_table(&s);
@@ -151,15 +53,4 @@ const struct command cmd_merge = {
 	.run = run,
 	.details = "A receipt that was changed is refused (exit 20); the exit code is that of the\n"
 		   "worst comparison, as in `assay sweep`.\n",
-};
-
-const struct command cmd_report = {
-	.name = "report",
-	.group = "Reporting",
-	.summary = "write a run's summary again from its receipts",
-	.positional = "DIR …",
-	.examples = "assay report out/run\n"
-		    "assay report out/run --format json\n",
-	.opts = report_opts,
-	.run = run,
 };
