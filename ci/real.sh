@@ -58,4 +58,20 @@ for m in tiny-llama:f16:llama tiny-llama:f32:llama tiny-llama:q8_0:llama tiny-bi
 	check "sweep $arch $weights: native against llama.cpp" 0 "$A" sweep --model "$model" --backend both --cpp-backend llama --out "$out/sweep-$preset-$weights"
 	sed 's/^/# /' "$out/log" | tail -n 12
 done
+
+# 5. Every text of the vocabulary's own vectors: both tokenizers, and all positions
+python3 - "$repo" $commit "$out/vectors.json" <<'EOF'
+import json, subprocess, sys
+repo, commit, out = sys.argv[1:]
+raw = subprocess.run(["git", "-C", repo, "show", commit + ":models/ggml-vocab-llama-bpe.gguf.inp"],
+                     capture_output=True, check=True).stdout.decode("utf-8")
+texts = raw.split("\n__ggml_vocab_test__\n")
+json.dump({"schema_version": "1.0.0", "scenarios": [
+    {"id": "vector%02d" % i, "prompt": t, "template": "raw", "max_new_tokens": 1}
+    for i, t in enumerate(texts) if t]}, open(out, "w"))
+EOF
+check "all texts of the vocabulary vectors: ids and bits" 0 "$A" sweep --model "$out/tiny-llama-q8_0.gguf" \
+	--backend both --cpp-backend llama --scenarios "$out/vectors.json" --out "$out/sweep-vectors"
+tail -n 4 "$out/log" | sed 's/^/# /'
+grep -c IDENTICAL "$out/log" | sed 's/^/# identical: /'
 exit $bad
