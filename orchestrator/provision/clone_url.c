@@ -44,10 +44,14 @@ struct best {
 static int on_rule(const git_config_entry *entry, void *payload)
 {
 	struct best *b = payload;
-	size_t n = strlen(entry->value), name = strlen(entry->name);
+	size_t n, name = strlen(entry->name);
 	static const size_t head = sizeof("url.") - 1, tail = sizeof(".insteadof") - 1;
 
-	if (n <= b->matched || strncmp(b->url, entry->value, n) != 0 || name <= head + tail)
+	if (!entry->value || name <= head + tail || strncmp(entry->name, "url.", head) != 0 ||
+	    strcmp(entry->name + name - tail, ".insteadof") != 0)
+		return 0;
+	n = strlen(entry->value);
+	if (n <= b->matched || strncmp(b->url, entry->value, n) != 0)
 		return 0;
 	b->matched = n;
 	snprintf(b->base, sizeof(b->base), "%.*s", (int)(name - head - tail), entry->name + head);
@@ -64,7 +68,7 @@ int clone_url_resolve(const char *url, char *out, size_t size, struct err *e)
 
 	git_libgit2_init();
 	if (git_config_open_default(&config) == 0)
-		git_config_foreach_match(config, "^url\\..*\\.insteadof$", on_rule, &b);
+		git_config_foreach(config, on_rule, &b);	/* its regular expressions leak */
 	git_config_free(config);
 	git_libgit2_shutdown();
 	if (b.matched)
