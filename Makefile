@@ -153,6 +153,7 @@ CLI_OBJS = \
 	orchestrator/cli/help.o \
 	orchestrator/cli/hidden.o \
 	orchestrator/cli/infer.o \
+	orchestrator/cli/kl.o \
 	orchestrator/cli/logits.o \
 	orchestrator/cli/merge.o \
 	orchestrator/cli/model_events.o \
@@ -272,6 +273,7 @@ SWEEP_OBJS = \
 	orchestrator/sweep/scenario_line.o \
 	orchestrator/sweep/side.o \
 	orchestrator/sweep/sweep.o \
+	orchestrator/sweep/text_chunks.o \
 	orchestrator/sweep/token_gate.o \
 	orchestrator/sweep/trace_dir.o \
 
@@ -287,6 +289,7 @@ VERDICT_OBJS = \
 	orchestrator/verdict/schema.o \
 	orchestrator/verdict/tensor_diff.o \
 	orchestrator/verdict/compare.o \
+	orchestrator/verdict/kl.o \
 	orchestrator/verdict/metrics.o \
 	orchestrator/verdict/metrics_base.o \
 	orchestrator/verdict/stats.o \
@@ -331,6 +334,7 @@ UNIT_TESTS = \
 	golden \
 	golden_ops \
 	kernels \
+	kl \
 	llama_stages \
 	local \
 	math \
@@ -369,6 +373,7 @@ SHELL_TESTS = \
 	fetch_models \
 	gate \
 	infer \
+	kl \
 	logits \
 	models \
 	neon \

@@ -46,6 +46,22 @@ t=$SECONDS
 check "fetch-cpp llama: again, nothing to do" 0 "$A" fetch-cpp llama --repo "$repo"
 [ $((SECONDS - t)) -le 10 ] && ok "the second call took $((SECONDS - t)) s" || no "the second call took $((SECONDS - t)) s"
 
+# 2b. The same over git's own HTTP: the source is cloned anew, the built libraries are found
+. tests/git_http.sh
+scratch=$(mktemp -d)
+if git_http_start "$(dirname "$(realpath "$repo")")" "$scratch"; then
+	rm -rf "$cache/references/sources" "$cache/references/by-name/llama"
+	t=$SECONDS
+	check "fetch-cpp llama over git http-backend behind nginx" 0 "$A" fetch-cpp llama --check \
+		--repo "http://127.0.0.1:$git_http_port/$(basename "$repo")"
+	echo "# clone over HTTP and self-check, libraries cached: $((SECONDS - t)) s"
+	grep -E "^(source|libraries|numerics)" "$out/log" | sed 's/^/# /'
+	git_http_stop
+else
+	no "git http-backend could not be served (nginx, fcgiwrap)"
+fi
+rm -rf "$scratch"
+
 # 3. The real vocabulary comes from that tree's models/
 vocab=$out/ggml-vocab-llama-bpe.gguf
 git -C "$repo" show $commit:models/ggml-vocab-llama-bpe.gguf >"$vocab"

@@ -353,40 +353,16 @@ else
 fi
 
 # ---- git http-backend behind a web server ---------------------------------------------------
-if command -v nginx >/dev/null && command -v fcgiwrap >/dev/null; then
-	port=$((20000 + RANDOM % 20000))
-	git clone -q --bare "$T/root" "$T/www/root.git"
-	mkdir -p "$T/nginx"
-	cat >"$T/nginx/conf" <<-X
-		daemon off; pid $T/nginx/pid; error_log $T/nginx/error.log; worker_processes 1;
-		events { worker_connections 64; }
-		http { access_log $T/nginx/access.log; client_body_temp_path $T/nginx/b; proxy_temp_path $T/nginx/p;
-		fastcgi_temp_path $T/nginx/f; uwsgi_temp_path $T/nginx/u; scgi_temp_path $T/nginx/s;
-		server { listen 127.0.0.1:$port; location / {
-			fastcgi_pass unix:$T/nginx/sock; fastcgi_param SCRIPT_FILENAME $(git --exec-path)/git-http-backend;
-			fastcgi_param GIT_PROJECT_ROOT $T/www; fastcgi_param GIT_HTTP_EXPORT_ALL 1;
-			fastcgi_param PATH_INFO \$uri; fastcgi_param QUERY_STRING \$query_string;
-			fastcgi_param REQUEST_METHOD \$request_method; fastcgi_param CONTENT_TYPE \$content_type;
-			fastcgi_param REMOTE_USER x; fastcgi_param HTTP_CONTENT_ENCODING \$http_content_encoding;
-		} } }
-	X
-	[ "$(id -u)" -eq 0 ] && sed -i "1i user root;" "$T/nginx/conf"
-	git config --global --add safe.directory '*'
-	fcgiwrap -s "unix:$T/nginx/sock" 2>/dev/null &
-	fcgi=$!
-	nginx -p "$T/nginx" -c "$T/nginx/conf" 2>/dev/null &
-	web=$!
-	for i in $(seq 100); do
-		[ -S "$T/nginx/sock" ] && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
-		sleep 0.05
-	done
+. tests/git_http.sh
+git clone -q --bare "$T/root" "$T/www/root.git"
+if git_http_start "$T/www" "$T"; then
 	fresh
-	check "smart HTTP: clone, build, self-check" exits 5 "$A" fetch-cpp tiny --repo "http://127.0.0.1:$port/root.git"
+	http=http://127.0.0.1:$git_http_port
+	check "smart HTTP: clone, build, self-check" exits 5 "$A" fetch-cpp tiny --repo "$http/root.git"
 	check "smart HTTP: the pinned commit came" says "source: commit $GOOD"
-	check "smart HTTP: it was git's own protocol" grep -q git-upload-pack "$T/nginx/access.log"
-	check "no such repository: exit 14 after retries" exits 14 "$A" fetch-cpp slow --repo "http://127.0.0.1:$port/none.git"
-	kill $web $fcgi
-	wait $web $fcgi 2>/dev/null
+	check "smart HTTP: it was git's own protocol" grep -q git-upload-pack "$T/git-http/access.log"
+	check "no such repository: exit 14 after retries" exits 14 "$A" fetch-cpp slow --repo "$http/none.git"
+	git_http_stop
 else
 	echo "skip - git http-backend behind nginx # nginx or fcgiwrap is not here"
 fi

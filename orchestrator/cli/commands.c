@@ -20,6 +20,7 @@ extern const struct command cmd_gen_baselines;
 extern const struct command cmd_gen_fixtures;
 extern const struct command cmd_gen_mini_gguf;
 extern const struct command cmd_infer;
+extern const struct command cmd_kl;
 extern const struct command cmd_logits;
 extern const struct command cmd_merge;
 extern const struct command cmd_nightly;
@@ -51,6 +52,7 @@ const struct command *const commands[] = {
 	&cmd_gen_fixtures,
 	&cmd_gen_mini_gguf,
 	&cmd_infer,
+	&cmd_kl,
 	&cmd_logits,
 	&cmd_merge,
 	&cmd_nightly,

@@ -26,6 +26,8 @@
 
 enum { EXCHANGE_AHEAD = 2, EXCHANGE_OURS = 0, EXCHANGE_REF = 1, EXCHANGE_OVERRIDES_MAX = 32 };
 
+struct exchange;
+
 /* The same for every scenario of a run: what OPEN and EVALUATE say. Borrowed. */
 struct exchange_setup {
 	const char *model, *tokenizer;		/* tokenizer NULL = the model's own */
@@ -45,6 +47,10 @@ struct exchange_setup {
 	bool only_last;				/* logits of the prompt's last position alone */
 	const char *overrides[EXCHANGE_OVERRIDES_MAX];
 	int n_overrides;
+	/* Sees every compared position's logits once, [n_vocab] of both sides; or NULL. */
+	void (*on_logits)(void *ctx, const struct exchange *x, int pos, const struct metrics *m,
+			  const float *ours, const float *ref);
+	void *logits_ctx;
 	const char *overrides_ref[EXCHANGE_OVERRIDES_MAX];	/* for the reference only, too */
 	int n_overrides_ref;
 	enum exchange_local {

@@ -121,6 +121,8 @@ static void compare_position(struct exchange *x, const float *ours, const float 
 	struct metrics m;
 
 	metrics_compare(&m, ours, ref, x->sides[0].n_vocab);
+	if (x->setup->on_logits)
+		x->setup->on_logits(x->setup->logits_ctx, x, pos, &m, ours, ref);
 	compare_add(&x->comparison, pos, step, &m, more ? token_ours : -1, more ? token_ref : -1);
 	hash_both(x, ours, ref, m.bits_equal);
 }

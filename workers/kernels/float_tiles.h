@@ -105,10 +105,23 @@ static float finish_row(const struct kernels *k, enum act_format f, const float 
 
 /* ---- tiles --------------------------------------------------------------------------------- */
 
-/* z[r · TILE_TOKENS + t] = lanes of Σ w[r] · x[t] over n consecutive floats. */
+/*
+ * Where the rows of a tile lie: floats sorted by pass (widen), or halves in their own order, widened
+ * on the way, which pays when a single tile of tokens uses them.
+ */
+struct tile_rows {
+	const float *floats;
+	int64_t stride;
+	const uint16_t *halves[TILE_ROWS];	/* used when floats is NULL */
+};
+
+/* z[r · TILE_TOKENS + t] = lanes of pass `pass` of w[r] · x[t] over n floats of x. */
 static inline __attribute__((always_inline)) void
-tile_pass(const float *w, int64_t w_stride, const float *x, int64_t x_stride, int64_t n, vf *z)
+tile_pass(const struct tile_rows *w, bool halves, int pass, int passes, const float *x,
+	  int64_t x_stride, int64_t n, vf *z)
 {
+	const float *wide = halves ? NULL : w->floats + pass * n;
+	int64_t stride = w->stride;
 	vf acc[TILE_ROWS][TILE_TOKENS];
 
 #pragma GCC unroll 8
@@ -121,7 +134,8 @@ tile_pass(const float *w, int64_t w_stride, const float *x, int64_t x_stride, in
 
 #pragma GCC unroll 8
 		for (int r = 0; r < TILE_ROWS; r++)
-			a[r] = vf_load(w + r * w_stride + i);
+			a[r] = halves ? vf_halves(w->halves[r] + i * passes + pass * VL)
+				      : vf_load(wide + r * stride + i);
 #pragma GCC unroll 8
 		for (int t = 0; t < TILE_TOKENS; t++) {
 			vf b = vf_load(x + t * x_stride + i);
@@ -138,15 +152,19 @@ tile_pass(const float *w, int64_t w_stride, const float *x, int64_t x_stride, in
 			z[r * TILE_TOKENS + t] = acc[r][t];
 }
 
-/* y[r][t]: whole products of a tile over n elements sorted by pass, n a multiple of the step. */
-static void tile(const float *w, int64_t w_stride, const float *x, int64_t x_stride, int64_t n,
+/* y[r][t]: whole products of a tile over n elements, a multiple of the step; x sorted by pass. */
+static void tile(const struct tile_rows *w, const float *x, int64_t x_stride, int64_t n,
 		 struct order o, float (*y)[TILE_TOKENS])
 {
 	int64_t part = n / o.passes;
 	vf z[PASSES_MAX * TILE];
 
-	for (int p = 0; p < o.passes; p++)
-		tile_pass(w + p * part, w_stride, x + p * part, x_stride, part, z + p * TILE);
+	for (int p = 0; p < o.passes; p++) {
+		if (w->floats)
+			tile_pass(w, false, p, o.passes, x + p * part, x_stride, part, z + p * TILE);
+		else
+			tile_pass(w, true, p, o.passes, x + p * part, x_stride, part, z + p * TILE);
+	}
 	for (int r = 0; r < TILE_ROWS; r++) {
 		vf j[TILE_TOKENS];
 
@@ -246,7 +264,7 @@ static void panel_times_tokens(const struct kernels *k, enum act_format f, const
 	for (int64_t r = 0; r < rows; r += TILE_ROWS) {
 		float y[TILE_ROWS][TILE_TOKENS];
 
-		tile(panel + r * n, n, x, n, whole, o, y);
+		tile(&(struct tile_rows){.floats = panel + r * n, .stride = n}, x, n, whole, o, y);
 		for (int i = 0; i < TILE_ROWS && r + i < rows; i++)
 			for (int t = 0; t < tokens; t++) {
 				float s = y[i][t];
@@ -313,6 +331,8 @@ static bool float_matmul(const struct kernels *k, const struct weight *w, int64_
 enum {
 	GROUP = ATTEND_GROUP,
 	KEY_CELLS = 4 * TILE_ROWS,	/* keys widened at once */
+	FETCH_CELLS = 40,		/* keys fetched ahead: about 10 KiB */
+	FETCH_ROWS = 6,			/* value channels fetched ahead */
 };
 
 /* Buffers of one group in the caller's scratch; `cells` is the stride of a row of scores. */
@@ -372,6 +392,13 @@ static void round_queries(const struct attend *a, struct order o, int first, int
 	memset(b->queries + count * d, 0, (size_t)((padded - count) * d) * sizeof(float));
 }
 
+/* A row of n halves into the second-level cache. */
+static inline void fetch_row(const uint16_t *row, int64_t n)
+{
+	for (int64_t i = 0; i < n; i += 32)
+		_mm_prefetch((const char *)(row + i), _MM_HINT_T1);
+}
+
 /* scores[g][c] for all cells below n_cells. */
 static void score_cells(const struct attend *a, struct order o, int count, int64_t n_cells,
 			struct attend_buffers *b)
@@ -381,19 +408,29 @@ static void score_cells(const struct attend *a, struct order o, int count, int64
 
 	for (int64_t c = 0; c < n_cells; c += KEY_CELLS) {
 		int n = n_cells - c < KEY_CELLS ? (int)(n_cells - c) : KEY_CELLS;
+		struct tile_rows w = {.stride = d};
 
-		for (int i = 0; i < n; i++)
-			widen(ACT_F16, keys + (c + i) * a->k_stride, b->keys + i * d, d, o.passes);
-		memset(b->keys + n * d, 0, (size_t)((KEY_CELLS - n) * d) * sizeof(float));
-		for (int i = 0; i < n; i += TILE_ROWS)
+		for (int i = 0; i < n; i++) {
+			if (c + i + FETCH_CELLS < n_cells)
+				fetch_row(keys + (c + i + FETCH_CELLS) * a->k_stride, d);
+			if (count > TILE_TOKENS)
+				widen(ACT_F16, keys + (c + i) * a->k_stride, b->keys + i * d, d,
+				      o.passes);
+		}
+		for (int i = 0; i < n; i += TILE_ROWS) {
+			for (int r = 0; r < TILE_ROWS; r++)	/* past the end: the last cell again */
+				w.halves[r] = keys + (c + (i + r < n ? i + r : n - 1)) * a->k_stride;
+			if (count > TILE_TOKENS)
+				w.floats = b->keys + i * d;
 			for (int g = 0; g < count; g += TILE_TOKENS) {
 				float y[TILE_ROWS][TILE_TOKENS];
 
-				tile(b->keys + i * d, d, b->queries + g * d, d, d, o, y);
+				tile(&w, b->queries + g * d, d, d, o, y);
 				for (int r = 0; r < TILE_ROWS; r++)
 					for (int t = 0; t < TILE_TOKENS; t++)
 						b->scores[(g + t) * b->cells + c + i + r] = y[r][t];
 			}
+		}
 	}
 }
 
@@ -488,31 +525,41 @@ static void sum_values(const struct attend *a, struct order o, int first, int co
 {
 	const uint16_t *values = a->vc;
 
+	for (int i = 0; i < a->head_dim && i < FETCH_ROWS; i++)
+		fetch_row(values + i * a->v_stride, n_value);
 	for (int i = 0; i < a->head_dim; i += TILE_ROWS) {
 		int rows = a->head_dim - i < TILE_ROWS ? a->head_dim - i : TILE_ROWS;
+		struct tile_rows w = {.floats = count > TILE_TOKENS ? b->values : NULL,
+				      .stride = b->cells};
 
+		for (int r = 0; r < TILE_ROWS; r++)	/* past the end: the last channel again */
+			w.halves[r] = values + (i + (r < rows ? r : rows - 1)) * a->v_stride;
 		for (int r = 0; r < rows; r++) {
 			const uint16_t *v = values + (i + r) * a->v_stride;
 			float *to = b->values + r * b->cells;
 
-			widen(ACT_F16, v, to, n_lanes, o.passes);
+			if (i + r + FETCH_ROWS < a->head_dim)
+				fetch_row(v + FETCH_ROWS * a->v_stride, n_value);
+
+			if (count > TILE_TOKENS)
+				widen(ACT_F16, v, to, n_lanes, o.passes);
 			widen(ACT_F16, v + n_lanes, to + n_lanes, n_value - n_lanes, 1);
 		}
 		for (int g = 0; g < count; g += TILE_TOKENS) {
 			float y[TILE_ROWS][TILE_TOKENS];
 
-			tile(b->values, b->cells, b->weights + g * b->cells, b->cells, n_lanes, o, y);
+			tile(&w, b->weights + g * b->cells, b->cells, n_lanes, o, y);
 			for (int t = 0; t < TILE_TOKENS && g + t < count; t++) {
 				float *out = a->out + query_token(a, first, g + t) * a->out_stride +
 					     query_head(a, first, g + t) * a->head_dim + i;
-				const float *w = b->weights + (g + t) * b->cells;
+				const float *weight = b->weights + (g + t) * b->cells;
 
 				for (int r = 0; r < rows; r++) {
 					const float *v = b->values + r * b->cells;
 					double s = (double)y[r][t];
 
 					for (int64_t c = n_lanes; c < n_value; c++)
-						s += (double)(w[c] * v[c]);
+						s += (double)(weight[c] * v[c]);
 					out[r] = (float)s;
 				}
 			}
