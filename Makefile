@@ -173,6 +173,7 @@ CLI_OBJS = \
 	orchestrator/cli/term.o \
 	orchestrator/cli/tokenize.o \
 	orchestrator/cli/trace.o \
+	orchestrator/cli/trace_diff.o \
 	orchestrator/cli/verify.o \
 	orchestrator/cli/version.o
 
@@ -288,6 +289,7 @@ VERDICT_OBJS = \
 	orchestrator/verdict/local.o \
 	orchestrator/verdict/schema.o \
 	orchestrator/verdict/tensor_diff.o \
+	orchestrator/verdict/trace_diff.o \
 	orchestrator/verdict/compare.o \
 	orchestrator/verdict/kl.o \
 	orchestrator/verdict/metrics.o \

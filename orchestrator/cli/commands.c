@@ -31,6 +31,7 @@ extern const struct command cmd_setup;
 extern const struct command cmd_sweep;
 extern const struct command cmd_tokenize;
 extern const struct command cmd_trace;
+extern const struct command cmd_trace_diff;
 extern const struct command cmd_verify;
 
 const struct command *const commands[] = {
@@ -63,6 +64,7 @@ const struct command *const commands[] = {
 	&cmd_sweep,
 	&cmd_tokenize,
 	&cmd_trace,
+	&cmd_trace_diff,
 	&cmd_verify,
 	NULL,
 };

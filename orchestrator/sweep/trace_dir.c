@@ -1,5 +1,6 @@
 #include "trace_dir.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -13,20 +14,16 @@
 #include <unistd.h>
 
 struct reading {
-	char path[PATH_MAX];
-	FILE *lines;
-	const float *values;		/* mapped, or NULL */
-	int64_t n_values;
-	size_t bytes;
-	int line, n;
+	struct trace_dir *d;
+	int line;
 };
 
 static int broken(const struct reading *r, struct err *e, const char *what)
 {
-	return err_set(e, EXIT_USAGE, "%s:%d: %s", r->path, r->line, what);
+	return err_set(e, EXIT_USAGE, "%s:%d: %s", r->d->path, r->line, what);
 }
 
-static int open_values(struct reading *r, const char *dir, struct err *e)
+static int open_values(struct trace_dir *d, const char *dir, struct err *e)
 {
 	char path[PATH_MAX];
 	struct stat st;
@@ -45,27 +42,26 @@ static int open_values(struct reading *r, const char *dir, struct err *e)
 	close(fd);
 	if (map == MAP_FAILED)
 		return err_set(e, EXIT_USAGE, "%s: %s", path, strerror(errno));
-	r->values = map;
-	r->bytes = (size_t)st.st_size;
-	r->n_values = (int64_t)(r->bytes / sizeof(float));
+	d->values = map;
+	d->bytes = (size_t)st.st_size;
 	return 0;
 }
 
-static int open_trace(struct reading *r, const char *path, struct err *e)
+static int open_lines(struct trace_dir *d, const char *path, FILE **lines, struct err *e)
 {
 	struct stat st;
 	int rc = 0;
 
-	snprintf(r->path, sizeof(r->path), "%.4000s", path);
+	snprintf(d->path, sizeof(d->path), "%.4000s", path);
 	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-		snprintf(r->path, sizeof(r->path), "%.4000s/trace.jsonl", path);
-		rc = open_values(r, path, e);
+		snprintf(d->path, sizeof(d->path), "%.4000s/trace.jsonl", path);
+		rc = open_values(d, path, e);
 	}
 	if (rc < 0)
 		return rc;
-	r->lines = fopen(r->path, "rbe");
-	if (!r->lines)
-		return err_set(e, EXIT_USAGE, "%s: %s", r->path, strerror(errno));
+	*lines = fopen(d->path, "rbe");
+	if (!*lines)
+		return err_set(e, EXIT_USAGE, "%s: %s", d->path, strerror(errno));
 	return 0;
 }
 
@@ -118,9 +114,9 @@ static int parse_record(const struct reading *r, struct trace_record *rec, const
 	return parse_shape(r, rec, shape, e);
 }
 
-static int take_line(struct reading *r, const char *line, side_trace_fn *fn, void *ctx,
-		     struct err *e)
+static int take_line(struct reading *r, const char *line, struct err *e)
 {
+	struct trace_dir *d = r->d;
 	struct trace_record rec;
 	json_error_t why;
 	json_t *o = json_loads(line, JSON_REJECT_DUPLICATES, &why);
@@ -133,30 +129,61 @@ static int take_line(struct reading *r, const char *line, side_trace_fn *fn, voi
 	json_decref(o);
 	if (rc < 0)
 		return rc;
-	if (offset >= 0 && r->values && offset > r->n_values - rec.num_elements)
+	if (offset >= 0 && d->values &&
+	    offset > (int64_t)(d->bytes / sizeof(float)) - rec.num_elements)
 		return broken(r, e, "\"values_offset\" is beyond the end of values.f32");
-	r->n++;
-	return fn(ctx, &rec, offset >= 0 && r->values ? r->values + offset : NULL, e);
+	if (d->n == d->cap) {
+		d->cap = d->cap ? 2 * d->cap : 256;
+		d->records = realloc(d->records, (size_t)d->cap * sizeof(*d->records));
+		assert(d->records);
+	}
+	d->records[d->n++] = (struct trace_dir_record){
+		rec, offset >= 0 && d->values ? d->values + offset : NULL};
+	return 0;
+}
+
+int trace_dir_open(struct trace_dir *d, const char *path, struct err *e)
+{
+	struct reading r = {d, 0};
+	FILE *lines = NULL;
+	char *line = NULL;
+	size_t cap = 0;
+	int rc;
+
+	*d = (struct trace_dir){.n = 0};
+	rc = open_lines(d, path, &lines, e);
+	while (rc == 0 && getline(&line, &cap, lines) > 0) {
+		r.line++;
+		if (line[strspn(line, " \t\r\n")])
+			rc = take_line(&r, line, e);
+	}
+	if (rc == 0 && d->n == 0)
+		rc = err_set(e, EXIT_USAGE, "%s has no trace record", d->path);
+	free(line);
+	if (lines)
+		fclose(lines);
+	if (rc < 0)
+		trace_dir_close(d);
+	return rc;
+}
+
+void trace_dir_close(struct trace_dir *d)
+{
+	free(d->records);
+	if (d->values)
+		munmap((void *)(uintptr_t)d->values, d->bytes);
+	d->records = NULL;
+	d->values = NULL;
+	d->n = d->cap = 0;
 }
 
 int trace_dir_read(const char *path, side_trace_fn *fn, void *ctx, struct err *e)
 {
-	struct reading r = {.line = 0};
-	char *line = NULL;
-	size_t cap = 0;
-	int rc = open_trace(&r, path, e);
+	struct trace_dir d;
+	int rc = trace_dir_open(&d, path, e);
 
-	while (rc == 0 && getline(&line, &cap, r.lines) > 0) {
-		r.line++;
-		if (line[strspn(line, " \t\r\n")])
-			rc = take_line(&r, line, fn, ctx, e);
-	}
-	if (rc == 0 && r.n == 0)
-		rc = err_set(e, EXIT_USAGE, "%s has no trace record", r.path);
-	free(line);
-	if (r.lines)
-		fclose(r.lines);
-	if (r.values)
-		munmap((void *)(uintptr_t)r.values, r.bytes);
+	for (int i = 0; rc == 0 && i < d.n; i++)
+		rc = fn(ctx, &d.records[i].r, d.records[i].values, e);
+	trace_dir_close(&d);
 	return rc;
 }

@@ -9,13 +9,27 @@
 
 #include "side.h"
 
-enum { TRACE_DIR_LINE_MAX = 65536 };
+struct trace_dir_record {
+	struct trace_record r;
+	const float *values;		/* [num_elements], borrowed from the directory; or NULL */
+};
+
+struct trace_dir {
+	char path[4096];		/* of the lines */
+	struct trace_dir_record *records;	/* [n], execution order */
+	int n, cap;
+	const float *values;		/* mapped, or NULL */
+	size_t bytes;
+};
 
 /*
- * Delivers every record; values NULL where there is no values.f32 and the file's path is `path`
- * itself when it is no directory. No record at all, or a line that does not parse:
- * EXIT_USAGE with file and line.
+ * Reads all records; path may be the file of lines itself, which has no values then. No record at
+ * all, or a line that does not parse: EXIT_USAGE with file and line.
  */
+int trace_dir_open(struct trace_dir *d, const char *path, struct err *e);
+void trace_dir_close(struct trace_dir *d);	/* accepts zeroed */
+
+/* Delivers every record in order. */
 int trace_dir_read(const char *path, side_trace_fn *fn, void *ctx, struct err *e);
 
 #endif
