@@ -144,6 +144,7 @@ CLI_OBJS = \
 	orchestrator/cli/engine_check_evaluate.o \
 	orchestrator/cli/engine_check_trace.o \
 	orchestrator/cli/env.o \
+	orchestrator/cli/explain.o \
 	orchestrator/cli/fetch_cpp.o \
 	orchestrator/cli/fetch_models.o \
 	orchestrator/cli/gate.o \
@@ -258,11 +259,13 @@ EMBED = \
 SWEEP_OBJS = \
 	orchestrator/sweep/bench_receipt.o \
 	orchestrator/sweep/bench.o \
+	orchestrator/sweep/bundle.o \
 	orchestrator/sweep/child.o \
 	orchestrator/sweep/client.o \
 	orchestrator/sweep/engines.o \
 	orchestrator/sweep/exchange.o \
 	orchestrator/sweep/exchange_logits.o \
+	orchestrator/sweep/explain.o \
 	orchestrator/sweep/facts.o \
 	orchestrator/sweep/journal.o \
 	orchestrator/sweep/local.o \
@@ -282,6 +285,7 @@ SWEEP_OBJS = \
 VERDICT_OBJS = \
 	orchestrator/verdict/baseline.o \
 	orchestrator/verdict/gate_bench.o \
+	orchestrator/verdict/diagnosis.o \
 	orchestrator/verdict/gate.o \
 	orchestrator/verdict/gate_counters.o \
 	orchestrator/verdict/gate_local.o \
@@ -365,6 +369,7 @@ UNIT_TESTS = \
 TEST_PROGRAMS = \
 	digest_bench \
 	fake_worker \
+	faulty_worker \
 	seal \
 	silu_reference \
 	slow_worker

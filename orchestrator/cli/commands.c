@@ -12,6 +12,7 @@ extern const struct command cmd_per_token;
 extern const struct command cmd_doctor;
 extern const struct command cmd_engine_check;
 extern const struct command cmd_env;
+extern const struct command cmd_explain;
 extern const struct command cmd_fetch_cpp;
 extern const struct command cmd_fetch_models;
 extern const struct command cmd_full_crossval;
@@ -45,6 +46,7 @@ const struct command *const commands[] = {
 	&cmd_doctor,
 	&cmd_engine_check,
 	&cmd_env,
+	&cmd_explain,
 	&cmd_fetch_cpp,
 	&cmd_fetch_models,
 	&cmd_full_crossval,

@@ -113,7 +113,7 @@ static int judge(struct local_feed *f, const struct trace_record *r, const float
 		tensor_diff(&row.diff, out, values, n, r->shape[0]);
 		local_add(f->pass, &row);
 		if (f->on_seen) {
-			struct local_seen seen = {op, values, out, n, &f->pass->rows[f->pass->n - 1]};
+			struct local_seen seen = {f->own, op, values, out, n, &f->pass->rows[f->pass->n - 1]};
 
 			rc = f->on_seen(f->ctx, &seen, e);
 		}
@@ -154,6 +154,16 @@ static void note_missing(struct local_feed *f)
 
 				local_name((enum trace_stage)s, layer, name, sizeof(name));
 				local_missing(f->pass, name, f->call - 1);
+			}
+		/* what only the reference has is missing in ours */
+		lack = f->has[layer + 1] & ~f->expected[layer + 1];
+		for (int s = 0; s < STAGE_COUNT; s++)
+			if (lack >> s & 1) {
+				char name[64], whose[128];
+
+				local_name((enum trace_stage)s, layer, name, sizeof(name));
+				snprintf(whose, sizeof(whose), "%s (in %.40s)", name, f->replayer->engine);
+				local_missing(f->pass, whose, f->call - 1);
 			}
 	}
 }
@@ -318,6 +328,9 @@ static int own_pass(struct local_result *out, struct side *ours, const struct lo
 	if (rc == 0)
 		rc = local_feed_init(&f, ours, &out->own, ids, n, e);
 	if (rc == 0) {
+		f.own = true;
+		f.on_seen = j->on_seen;
+		f.ctx = j->ctx;
 		rc = run_pass(&f, &source, j, j->n_greedy[0], e);
 		*expected = malloc(((size_t)f.n_layer + 1) * sizeof(**expected));
 		assert(*expected);
@@ -363,14 +376,16 @@ static int reference_pass(struct local_result *out, struct side *ours, const str
 int local_run(struct local_result *out, const struct local_job *j, struct err *e)
 {
 	uint64_t *expected = NULL;
+	const char *ours_label;
 	struct side ours;
 	char differ[300];
 	int rc;
 
 	out->tried = true;
 	out->tokens_equal = true;
-	local_pass_init(&out->reference, j->reference, j->ours);
-	local_pass_init(&out->own, j->ours, j->ours);
+	ours_label = j->label[0] ? j->label[0] : j->ours;
+	local_pass_init(&out->reference, j->label[1] ? j->label[1] : j->reference, ours_label);
+	local_pass_init(&out->own, ours_label, ours_label);
 	rc = local_weights_equal(j->setup, &out->weights_equal, differ, sizeof(differ), e);
 	if (rc == 0)
 		rc = side_open(&ours, j->ours, j->setup, j->swapped, j->reference,

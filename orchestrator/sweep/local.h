@@ -22,6 +22,7 @@ struct local_kept {
 
 /* One operation with all that it read and gave: what a caller may look at while it is there. */
 struct local_seen {
+	bool own;			/* of pass 2 */
 	struct side_op op;		/* inputs borrow the feed */
 	const float *got;		/* [n] of the trace */
 	const float *replayed;		/* [n] */
@@ -35,7 +36,7 @@ struct local_feed {
 	const int32_t *ids;		/* [n_ids] all the ids the run reads, decoded ones too */
 	int n_ids;
 	int n_layer, call, pos0, n_rows, next_pos;
-	bool quantised;
+	bool quantised, own;
 	int n_positions;		/* of the whole run, for the bounds */
 	uint64_t *has;			/* [n_layer + 1] stages of each layer in this call */
 	const uint64_t *expected;	/* the same, what must be there; NULL = not known */
@@ -55,13 +56,14 @@ void local_feed_free(struct local_feed *f);	/* accepts zeroed */
 struct local_job {
 	const struct exchange_setup *setup;
 	const char *ours, *reference;	/* the one that replays, the one that is judged */
+	const char *label[2];		/* how the two are called in the tables; NULL = by name */
 	bool swapped;			/* ours is the setup's reference */
 	const int32_t *ids;		/* [n_ids] of the prompt */
 	int n_ids;
 	const int32_t *greedy[2];	/* [n_greedy[i]] what ours and the reference decoded */
 	int n_greedy[2];
 	const char *reference_trace;	/* directory of a trace instead of the engine, or NULL */
-	int (*on_seen)(void *ctx, const struct local_seen *seen, struct err *e);	/* of pass 1 */
+	int (*on_seen)(void *ctx, const struct local_seen *seen, struct err *e);	/* or NULL */
 	void *ctx;
 };
 

@@ -1,0 +1,320 @@
+#include "explain.h"
+
+#include "bundle.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct explaining {
+	struct diagnosis *d;
+	const struct explain_job *j;
+	struct side native;		/* computes hypotheses */
+	struct side oracle;
+	bool has_native, has_oracle;
+};
+
+/* ---- hypotheses ----------------------------------------------------------------------------- */
+
+static bool try_variant(struct explaining *x, const struct local_seen *s, const char *variant,
+			struct tensor_diff *d)
+{
+	struct side_op op = s->op;
+	struct err ignored = ERR_NONE;
+	float *out = NULL;
+	int64_t n = 0;
+
+	op.variant = variant;
+	if (side_replay(&x->native, &op, &out, &n, &ignored) < 0)
+		return false;
+	if (n == s->n)
+		tensor_diff(d, out, s->got, n, s->op.n_rows);
+	free(out);
+	return n == s->n;
+}
+
+static void take_nearest(struct explaining *x, struct finding *f, const struct local_seen *s,
+			 const struct hypothesis *h, const char *variant)
+{
+	struct tensor_diff d;
+
+	if (!try_variant(x, s, variant, &d) || !(d.row_ulp < f->diff.row_ulp))
+		return;
+	if (*f->variant && !(d.row_ulp < f->variant_row_ulp))
+		return;
+	snprintf(f->variant, sizeof(f->variant), "%s", variant);
+	f->hypothesis = h;
+	f->variant_row_ulp = d.row_ulp;
+	f->variant_rel_rms = d.rel_rms;
+	f->explains = d.row_ulp <= f->bound;
+}
+
+/* The factor that brings what was replayed nearest to what is there. */
+static double fitted_scale(const struct local_seen *s)
+{
+	double ab = 0, aa = 0;
+
+	for (int64_t i = 0; i < s->n; i++) {
+		ab += (double)s->replayed[i] * (double)s->got[i];
+		aa += (double)s->replayed[i] * (double)s->replayed[i];
+	}
+	return aa > 0 ? ab / aa : 0;
+}
+
+static void try_fitted(struct explaining *x, struct finding *f, const struct local_seen *s,
+		       const struct hypothesis *h)
+{
+	char variant[64];
+	double factor;
+
+	if (strcmp(h->variant, "weights_of_layer=") == 0) {
+		for (int k = 0; k < x->native.n_layer && !f->explains; k++) {
+			snprintf(variant, sizeof(variant), "%s%d", h->variant, k);
+			if (k != s->op.layer)
+				take_nearest(x, f, s, h, variant);
+		}
+		return;
+	}
+	factor = fitted_scale(s);
+	if (!isfinite(factor) || factor == 0 || fabs(factor - 1) < 1e-6)
+		return;
+	snprintf(variant, sizeof(variant), "%s%.9g", h->variant, factor);
+	take_nearest(x, f, s, h, variant);
+}
+
+static void try_all(struct explaining *x, struct finding *f, const struct local_seen *s)
+{
+	for (const struct hypothesis *h = hypotheses; h->variant && x->has_native; h++) {
+		if (!(h->stages >> f->stage & 1))
+			continue;
+		if (h->variant[strlen(h->variant) - 1] == '=')
+			try_fitted(x, f, s, h);
+		else
+			take_nearest(x, f, s, h, h->variant);
+	}
+	f->n_explained = f->explains;
+}
+
+/* ---- the third opinion ---------------------------------------------------------------------- */
+
+static void ask_oracle(struct explaining *x, struct finding *f, const struct local_seen *s)
+{
+	struct side_op op = s->op;
+	struct err ignored = ERR_NONE;
+	float *truth = NULL;
+	int64_t n = 0;
+
+	if (!x->has_oracle || side_replay(&x->oracle, &op, &truth, &n, &ignored) < 0)
+		return;
+	if (n == s->n) {
+		f->oracle_asked = true;
+		opinion(s->got, s->replayed, truth, n, op.n_rows, s->row->inside ? 0 : s->row->bound,
+			&f->oracle_source, &f->oracle_replayer);
+	}
+	free(truth);
+}
+
+/* ---- findings ------------------------------------------------------------------------------- */
+
+static struct finding *known(struct diagnosis *d, const struct local_seen *s)
+{
+	for (int i = 0; i < d->n_findings; i++)
+		if (d->findings[i].own == s->own && d->findings[i].stage == s->op.stage)
+			return &d->findings[i];
+	return NULL;
+}
+
+static int on_seen(void *ctx, const struct local_seen *s, struct err *e)
+{
+	struct explaining *x = ctx;
+	struct diagnosis *d = x->d;
+	struct finding *f = known(d, s);
+	struct tensor_diff again;
+
+	(void)e;
+	if (s->row->inside && !(s->own && s->row->diff.n_different))
+		return 0;
+	if (!f) {
+		if (d->n_findings == DIAGNOSIS_FINDINGS_MAX)
+			return 0;
+		f = &d->findings[d->n_findings++];
+		*f = (struct finding){.own = s->own, .stage = s->op.stage, .layer = s->op.layer,
+				      .seq = s->row->seq, .diff = s->row->diff, .bound = s->row->bound};
+		pattern_find(&f->pattern, s->replayed, s->got, s->n, s->op.n_rows, s->row->bound);
+		ask_oracle(x, f, s);
+		try_all(x, f, s);
+		if (x->j->bundle && !*x->j->bundle)
+			*x->j->bundle = bundle_make(d, f, s, x->has_oracle ? &x->oracle : NULL,
+						    x->has_native ? &x->native : NULL);
+	} else if (f->explains && try_variant(x, s, f->variant, &again)) {
+		f->n_explained += again.row_ulp <= f->bound;
+	}
+	f->n_operations++;
+	f->last_layer = s->op.layer > f->last_layer ? s->op.layer : f->last_layer;
+	f->n_prefill += s->row->seq == 0;
+	f->n_decode += s->row->seq > 0;
+	return 0;
+}
+
+/* ---- splice bisection ----------------------------------------------------------------------- */
+
+struct splicing {
+	float **out;			/* [n_layer + 1] embeddings, then what leaves each layer */
+	int n_layer, n_ids;
+	float *ref, *got;		/* [n_vocab] logits of the prompt's last position */
+	int n_vocab;
+	float *to;
+};
+
+static int keep_layer(void *ctx, const struct trace_record *r, const float *values, struct err *e)
+{
+	struct splicing *s = ctx;
+	float **to = &s->out[r->stage == STAGE_EMBEDDINGS ? 0 : r->layer + 1];
+
+	if (r->seq != 0 || *to || r->shape[0] != s->n_ids)
+		return 0;
+	*to = malloc((size_t)r->num_elements * sizeof(float));
+	if (!*to)
+		return err_set(e, EXIT_INTERNAL, "no memory for a splice");
+	memcpy(*to, values, (size_t)r->num_elements * sizeof(float));
+	return 0;
+}
+
+static int keep_last(void *ctx, int pos, int step, int32_t token, const float *logits, struct err *e)
+{
+	struct splicing *s = ctx;
+
+	(void)step;
+	(void)token;
+	(void)e;
+	if (pos == s->n_ids - 1)
+		memcpy(s->to, logits, (size_t)s->n_vocab * sizeof(float));
+	return 0;
+}
+
+/* NMSE of our logits against the reference's with its activation put in after layer k; k = −2: as
+ * they are. */
+static int spliced_error(struct splicing *s, struct side *ours, const struct local_job *j, int k,
+			 double *nmse, struct err *e)
+{
+	struct side_eval q = {.ids = j->ids, .n_ids = j->n_ids, .no_trace = true, .on_logits = keep_last,
+			      .ctx = s, .splice = k < -1 ? NULL : s->out[k + 1], .splice_layer = k};
+	struct tensor_diff d;
+	int rc;
+
+	s->to = s->got;
+	rc = side_evaluate(ours, &q, e);
+	tensor_diff(&d, s->got, s->ref, s->n_vocab, 1);
+	*nmse = d.nmse;
+	return rc;
+}
+
+static int bisect(struct diagnosis *d, struct splicing *s, struct side *ours, const struct local_job *j,
+		  struct err *e)
+{
+	int low = -1, high = s->n_layer - 1, rc;
+	double nmse;
+
+	rc = spliced_error(s, ours, j, -2, &d->splice_before, e);
+	if (rc < 0 || d->splice_before == 0)
+		return rc;
+	/* the last layer decides whether it is the head; then halves of what is left */
+	rc = spliced_error(s, ours, j, high, &d->splice_after, e);
+	d->splice_runs = 1;
+	d->spliced = rc == 0;
+	d->splice_restores = d->splice_after <= 0.05 * d->splice_before;
+	d->splice_layer = high;
+	while (rc == 0 && d->splice_restores && low < high) {
+		int middle = low + (high - low) / 2;
+
+		rc = spliced_error(s, ours, j, middle, &nmse, e);
+		d->splice_runs++;
+		if (nmse <= 0.05 * d->splice_before) {
+			high = middle;
+			d->splice_after = nmse;
+		} else {
+			low = middle + 1;
+		}
+		d->splice_layer = high;
+	}
+	return rc;
+}
+
+static int splice(struct diagnosis *d, const struct explain_job *j, struct err *e)
+{
+	const struct local_job *l = &j->local;
+	struct side ours = {0}, ref = {0};
+	struct splicing s = {.n_ids = l->n_ids};
+	struct side_eval q = {.ids = l->ids, .n_ids = l->n_ids, .on_trace = keep_layer,
+			      .on_logits = keep_last, .ctx = &s,
+			      .stages = (uint64_t)1 << STAGE_EMBEDDINGS | (uint64_t)1 << STAGE_LAYER_OUT};
+	int rc = side_open(&ours, l->ours, l->setup, l->swapped, l->reference, l->n_ids + 1, e);
+
+	if (rc == 0)
+		rc = side_open(&ref, l->reference, l->setup, !l->swapped, l->ours, l->n_ids + 1, e);
+	if (rc == 0 && ours.splices && ref.traces && ours.n_vocab == ref.n_vocab) {
+		d->n_layer = s.n_layer = ours.n_layer;
+		s.n_vocab = ours.n_vocab;
+		s.out = calloc((size_t)s.n_layer + 1, sizeof(*s.out));
+		s.ref = calloc((size_t)s.n_vocab, sizeof(float));
+		s.to = s.ref;
+		s.got = calloc((size_t)s.n_vocab, sizeof(float));
+		if (!s.out || !s.ref || !s.got)
+			rc = err_set(e, EXIT_INTERNAL, "no memory for a splice");
+		else
+			rc = side_evaluate(&ref, &q, e);
+		for (int i = 0; rc == 0 && i <= s.n_layer; i++)
+			if (!s.out[i])
+				q.on_trace = NULL;	/* a layer is not there: nothing to put in */
+		if (rc == 0 && q.on_trace)
+			rc = bisect(d, &s, &ours, l, e);
+	}
+	for (int i = 0; s.out && i <= s.n_layer; i++)
+		free(s.out[i]);
+	free(s.out);
+	free(s.ref);
+	free(s.got);
+	side_close(&ours);
+	side_close(&ref);
+	return rc;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------ */
+
+int explain_run(struct diagnosis *d, const struct explain_job *j, struct err *e)
+{
+	struct explaining x = {.d = d, .j = j};
+	struct local_job l = j->local;
+	struct err ignored = ERR_NONE;
+	bool equal;
+	int rc;
+
+	d->ours = l.swapped ? l.reference : l.ours;
+	d->reference = l.swapped ? l.ours : l.reference;
+	d->model = l.setup->model;
+	l.on_seen = on_seen;
+	l.ctx = &x;
+	rc = local_weights_equal(l.setup, &equal, d->weights_differ, sizeof(d->weights_differ), e);
+	if (rc < 0)
+		return rc;
+	x.has_native = side_open(&x.native, "native", l.setup, false, l.reference,
+				 l.n_ids + l.n_greedy[1], &ignored) == 0;
+	if (!j->no_oracle)
+		x.has_oracle = side_open(&x.oracle, "oracle", l.setup, false, NULL,
+					 l.n_ids + l.n_greedy[1], &ignored) == 0;
+	rc = local_run(&d->local, &l, e);
+	if (rc == 0 && !j->no_splice && !l.reference_trace && d->n_findings)
+		rc = splice(d, j, e);
+	if (x.has_native)
+		side_close(&x.native);
+	if (x.has_oracle)
+		side_close(&x.oracle);
+	diagnosis_write(d);
+	return rc;
+}
+
+void explain_free(struct diagnosis *d)
+{
+	local_free(&d->local);
+}

@@ -1,0 +1,331 @@
+#include "diagnosis.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BIT(stage) ((uint64_t)1 << (stage))
+#define NORMS                                                                                       \
+	(BIT(STAGE_ATTN_NORM) | BIT(STAGE_Q_NORM) | BIT(STAGE_K_NORM) | BIT(STAGE_ATTN_SUB_NORM) |  \
+	 BIT(STAGE_FFN_NORM) | BIT(STAGE_FFN_SUB_NORM) | BIT(STAGE_OUTPUT_NORM))
+#define ROPES (BIT(STAGE_Q_ROPE) | BIT(STAGE_K_ROPE))
+#define ATTENTION (BIT(STAGE_ATTN_SCORES) | BIT(STAGE_ATTN_SOFTMAX) | BIT(STAGE_ATTN_OUT_HEADS))
+#define PRODUCTS                                                                                    \
+	(BIT(STAGE_Q) | BIT(STAGE_K) | BIT(STAGE_V) | BIT(STAGE_ATTN_O) | BIT(STAGE_FFN_GATE) |     \
+	 BIT(STAGE_FFN_UP) | BIT(STAGE_FFN_DOWN))
+#define SUB_NORMS (BIT(STAGE_ATTN_SUB_NORM) | BIT(STAGE_FFN_SUB_NORM))
+#define LAYER_NORMS (NORMS & ~BIT(STAGE_OUTPUT_NORM))
+#define EVERY (BIT(STAGE_COUNT) - 1)
+
+static const char fix_act[] = "compare the activation of the feed-forward graph with the model's "
+			      "hidden_activation";
+static const char fix_rope[] = "compare RoPE type, base and scaling with the model's rope.* keys";
+static const char fix_eps[] = "compare attention.layer_norm_rms_epsilon with what the norm adds";
+static const char fix_mask[] = "look at the mask: position t sees the cells 0 to t";
+static const char fix_norm[] = "look at which norm the graph builds before this operation, and its weight";
+
+const struct hypothesis hypotheses[] = {
+	{"silu", BIT(STAGE_FFN_ACT), "SiLU as the gate's activation", fix_act},
+	{"relu2", BIT(STAGE_FFN_ACT), "squared ReLU as the gate's activation", fix_act},
+	{"swap_gate_up", BIT(STAGE_FFN_ACT) | BIT(STAGE_FFN_GATE) | BIT(STAGE_FFN_UP),
+	 "gate and up in each other's place", "compare the order of ffn_gate and ffn_up"},
+	{"rope_neox", ROPES, "RoPE on split halves", fix_rope},
+	{"rope_norm", ROPES, "RoPE on neighbouring pairs", fix_rope},
+	{"rope_base=10000", ROPES, "RoPE base 10000", fix_rope},
+	{"rope_base=500000", ROPES, "RoPE base 500000", fix_rope},
+	{"rope_base=1000000", ROPES, "RoPE base 1000000", fix_rope},
+	{"rope_base=100000", ROPES, "RoPE base 100000", fix_rope},
+	{"rope_scale=1", ROPES, "RoPE without its linear scale", fix_rope},
+	{"rope_scale=0.5", ROPES, "RoPE frequencies halved", fix_rope},
+	{"rope_scale=0.25", ROPES, "RoPE frequencies divided by 4", fix_rope},
+	{"rope_scale=2", ROPES, "RoPE frequencies doubled", fix_rope},
+	{"rope_scale=4", ROPES, "RoPE frequencies times 4", fix_rope},
+	{"no_freq_factors", ROPES, "RoPE frequency factors ignored", fix_rope},
+	{"no_yarn", ROPES, "YaRN ignored", fix_rope},
+	{"no_rope", ROPES, "no rotation", fix_rope},
+	{"pos_shift=1", ROPES, "positions one too high", "look at where positions are counted from"},
+	{"pos_shift=-1", ROPES, "positions one too low", "look at where positions are counted from"},
+	{"eps=1e-5", NORMS, "RMSNorm epsilon 1e-5", fix_eps},
+	{"eps=1e-6", NORMS, "RMSNorm epsilon 1e-6", fix_eps},
+	{"eps=1e-12", NORMS, "RMSNorm epsilon 1e-12", fix_eps},
+	{"eps=1e-4", NORMS, "RMSNorm epsilon 1e-4", fix_eps},
+	{"eps=1e-3", NORMS, "RMSNorm epsilon 1e-3", fix_eps},
+	{"eps=0.01", NORMS, "RMSNorm epsilon 0.01", fix_eps},
+	{"eps=0", NORMS, "no RMSNorm epsilon", fix_eps},
+	{"no_sub_norm", SUB_NORMS, "the sub-norm left out", fix_norm},
+	{"no_norm", NORMS, "the norm left out", fix_norm},
+	{"no_norm_weight", NORMS, "the norm without its weight", fix_norm},
+	{"mask_off_by_one", ATTENTION, "each position sees one cell fewer", fix_mask},
+	{"mask_shift=1", ATTENTION, "each position sees one cell more", fix_mask},
+	{"mask_shift=1000000", ATTENTION, "no causal mask", fix_mask},
+	{"kv_f32", ATTENTION, "the KV cache in F32", "open both sides with the same --kv"},
+	{"kv_f16", ATTENTION, "the KV cache in F16", "open both sides with the same --kv"},
+	{"attn_scale=1", BIT(STAGE_ATTN_SOFTMAX) | BIT(STAGE_ATTN_OUT_HEADS), "scores without their scale",
+	 "scores are multiplied by 1/sqrt(head size)"},
+	{"attn_scale=0.015625", BIT(STAGE_ATTN_SOFTMAX) | BIT(STAGE_ATTN_OUT_HEADS),
+	 "scores divided by the head size", "scores are multiplied by 1/sqrt(head size)"},
+	{"attn_scale=0.0625", BIT(STAGE_ATTN_SOFTMAX) | BIT(STAGE_ATTN_OUT_HEADS),
+	 "scores times 1/16", "scores are multiplied by 1/sqrt(head size)"},
+	{"head_order", ATTENTION, "query head h reads KV head h mod n instead of h / group",
+	 "look at how grouped KV heads are repeated"},
+	{"no_bias", PRODUCTS, "the bias left out", "look at whether the graph adds the .bias tensor"},
+	{"no_scale", PRODUCTS, "the .scale tensor left out",
+	 "look at whether the graph multiplies by the .scale tensor"},
+	{"weights_of_layer=", PRODUCTS | LAYER_NORMS, "the weights of another layer",
+	 "look at the layer index with which this weight is loaded"},
+	{"scale=", EVERY, "the result multiplied by a constant",
+	 "look at the scale of this tensor, in the file and where it is applied"},
+	{.variant = NULL},
+};
+
+/* ---- patterns ------------------------------------------------------------------------------- */
+
+static double unit_of(const float *b, int64_t width)
+{
+	double most = 0;
+
+	for (int64_t i = 0; i < width; i++)
+		if (isfinite(b[i]) && fabs((double)b[i]) > most)
+			most = fabs((double)b[i]);
+	return most > 0x1p-126 ? most * 0x1p-23 : 0x1p-149;
+}
+
+static bool differs(float a, float b, double most)
+{
+	return memcmp(&a, &b, sizeof(a)) != 0 && !(fabs((double)a - (double)b) <= most);
+}
+
+void pattern_find(struct pattern *p, const float *a, const float *b, int64_t n, int64_t rows,
+		  double bound)
+{
+	int64_t width = n / rows;
+
+	*p = (struct pattern){.rows = rows, .width = width, .first_row = -1, .first_column = -1};
+	bool *column = calloc((size_t)width, sizeof(*column));
+
+	assert(column);
+	for (int64_t r = 0; r < rows; r++) {
+		double most = bound * unit_of(b + r * width, width);
+		bool any = false;
+
+		for (int64_t c = 0; c < width; c++)
+			if (differs(a[r * width + c], b[r * width + c], most))
+				any = column[c] = true;
+		p->rows_differ += any;
+		if (any && p->first_row < 0)
+			p->first_row = r;
+	}
+	for (int64_t c = width - 1; c >= 0; c--)
+		if (column[c]) {
+			p->columns_differ++;
+			p->first_column = c;
+		}
+	free(column);
+}
+
+void opinion(const float *source, const float *replayer, const float *truth, int64_t n, int64_t rows,
+	     double bound, double *off_source, double *off_replayer)
+{
+	int64_t width = n / rows;
+	double s = 0, r = 0, t = 0, most = 0;
+
+	for (int64_t i = 0; i < n; i++) {
+		double x = (double)truth[i];
+
+		if (i % width == 0)
+			most = bound * unit_of(source + i, width);
+		if (!differs(replayer[i], source[i], most))
+			continue;
+		s += ((double)source[i] - x) * ((double)source[i] - x);
+		r += ((double)replayer[i] - x) * ((double)replayer[i] - x);
+		t += x * x;
+	}
+	t = t > 0 ? t : 0x1p-126;
+	*off_source = isfinite(s) ? sqrt(s / t) : INFINITY;
+	*off_replayer = isfinite(r) ? sqrt(r / t) : INFINITY;
+}
+
+/* ---- judgement ------------------------------------------------------------------------------ */
+
+enum fault_side finding_fault(const struct finding *f)
+{
+	if (f->own)	/* a run that is not what its own operations give */
+		return FAULT_SOURCE;
+	if (!f->oracle_asked)
+		return FAULT_OPEN;
+	/* a factor of two: less may be the rounding of either */
+	if (f->oracle_source > 2 * f->oracle_replayer)
+		return FAULT_SOURCE;
+	return f->oracle_replayer > 2 * f->oracle_source ? FAULT_REPLAYER : FAULT_OPEN;
+}
+
+const char *finding_culprit(const struct diagnosis *d, const struct finding *f)
+{
+	const char *source = f->own ? d->local.own.source : d->local.reference.source;
+
+	switch (finding_fault(f)) {
+	case FAULT_SOURCE:
+		return source;
+	case FAULT_REPLAYER:
+		return d->local.own.replayer;
+	default:
+		return NULL;
+	}
+}
+
+static bool earlier(const struct finding *a, const struct finding *b)
+{
+	int la = a->layer < 0 && a->stage != STAGE_EMBEDDINGS ? 1 << 20 : a->layer;
+	int lb = b->layer < 0 && b->stage != STAGE_EMBEDDINGS ? 1 << 20 : b->layer;
+
+	if (a->seq != b->seq)
+		return a->seq < b->seq;
+	return la != lb ? la < lb : a->stage < b->stage;
+}
+
+const struct finding *diagnosis_first(const struct diagnosis *d)
+{
+	const struct finding *first = NULL;
+
+	for (int i = 0; i < d->n_findings; i++)
+		if (!first || earlier(&d->findings[i], first))
+			first = &d->findings[i];
+	return first;
+}
+
+/* ---- words ---------------------------------------------------------------------------------- */
+
+static void say(char *out, size_t size, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+static void say(char *out, size_t size, const char *fmt, ...)
+{
+	size_t n = strlen(out);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(out + n, size - n, fmt, ap);
+	va_end(ap);
+}
+
+static void say_pattern(char *out, size_t size, const struct finding *f)
+{
+	const struct pattern *p = &f->pattern;
+
+	if (p->rows_differ && p->rows_differ < p->rows)
+		say(out, size, p->rows_differ == 1 ? ", only in row %lld" : ", in %lld of %lld rows",
+		    (long long)(p->rows_differ == 1 ? p->first_row : p->rows_differ), (long long)p->rows);
+	if (p->columns_differ && p->columns_differ * 4 <= p->width)
+		say(out, size, p->columns_differ == 1 ? ", only in channel %lld" :
+			       ", in %lld of %lld channels, the first is %lld",
+		    (long long)(p->columns_differ == 1 ? p->first_column : p->columns_differ),
+		    (long long)p->width, (long long)p->first_column);
+}
+
+void finding_text(const struct diagnosis *d, const struct finding *f, char *out, size_t size)
+{
+	const char *source = f->own ? d->local.own.source : d->local.reference.source;
+	char name[64];
+
+	out[0] = '\0';
+	local_name(f->stage, f->layer, name, sizeof(name));
+	say(out, size, "%s%s in %s's run", name,
+	    f->n_prefill ? "" : " (while decoding only)", source);
+	if (f->n_operations > 1)
+		say(out, size, " (and %d more like it, up to layer %d)", f->n_operations - 1, f->last_layer);
+	say(out, size, ": rel-RMS %.3g from what %s gives on the same inputs, %lld of %lld values",
+	    f->diff.rel_rms, d->local.own.replayer, (long long)f->diff.n_different,
+	    (long long)f->diff.n);
+	say_pattern(out, size, f);
+	if (f->oracle_asked)
+		say(out, size, "; from float64: %s %.3g, %s %.3g", source, f->oracle_source,
+		    d->local.own.replayer, f->oracle_replayer);
+	if (*f->variant && (f->explains || f->variant_rel_rms < 0.5 * f->diff.rel_rms))
+		say(out, size, f->explains ? "; %s explains %d of %d (%.3g row ulp left)" :
+					     "; nearest is %s, which explains %d of %d (%.3g row ulp left)",
+		    f->variant, f->n_explained, f->n_operations, f->variant_row_ulp);
+}
+
+static void say_what(struct diagnosis *d, const struct finding *f, const char *culprit)
+{
+	const size_t size = sizeof(d->paragraph);
+	bool replayer = finding_fault(f) == FAULT_REPLAYER;
+
+	if (f->explains && replayer)
+		say(d->paragraph, size,
+		    "%s is right here: its output is `%s` (%s), which %s does not compute. ",
+		    f->own ? d->local.own.source : d->local.reference.source, f->variant,
+		    f->hypothesis->meaning, culprit);
+	else if (f->explains)
+		say(d->paragraph, size, "Its output is what `%s` gives, to within rounding: %s. ",
+		    f->variant, f->hypothesis->meaning);
+	else if (f->diff.n_nonfinite)
+		say(d->paragraph, size, "Values there are not finite: an overflow, or memory that "
+		    "nobody wrote. ");
+	else if (f->pattern.columns_differ * 4 <= f->pattern.width &&
+		 local_kind_of(f->stage) == LOCAL_PRODUCT)
+		say(d->paragraph, size, "Only %lld of %lld output channels are wrong (the first is %lld): "
+		    "single weights or block scales of this tensor. ",
+		    (long long)f->pattern.columns_differ, (long long)f->pattern.width,
+		    (long long)f->pattern.first_column);
+	else
+		say(d->paragraph, size, "No hypothesis of the table explains it. ");
+	if (f->explains)
+		say(d->paragraph, size, "What to do: %s.", f->hypothesis->fix);
+	else
+		say(d->paragraph, size, "What to do: look at this operation%s.",
+		    f->pattern.rows_differ == 1 && f->pattern.rows > 1 ? " at that one position" : "");
+}
+
+static void write_finding(struct diagnosis *d, const struct finding *f)
+{
+	const size_t size = sizeof(d->paragraph);
+	const char *source = f->own ? d->local.own.source : d->local.reference.source;
+	const char *culprit = finding_culprit(d, f);
+	char name[64];
+
+	local_name(f->stage, f->layer, name, sizeof(name));
+	say(d->paragraph, size, "The first operation that goes wrong by itself is %s%s%s", name,
+	    f->n_prefill ? "" : ", while decoding",
+	    f->n_operations > 1 ? ", and the same in later layers or steps" : "");
+	say(d->paragraph, size, ": on the very inputs that %s had there, %s gives another result (rel-RMS "
+	    "%.3g); all before it agrees, what follows inherits. ", source,
+	    f->own ? "a replay" : d->local.own.replayer, f->diff.rel_rms);
+	if (culprit && f->own)
+		say(d->paragraph, size, "%s is at fault: its run is not what its own operations give. ",
+		    culprit);
+	else if (culprit)
+		say(d->paragraph, size, "%s is at fault: it is %.3g from the float64 result, the other "
+		    "%.3g. ", culprit, fmax(f->oracle_source, f->oracle_replayer),
+		    fmin(f->oracle_source, f->oracle_replayer));
+	else
+		say(d->paragraph, size, "Which side is wrong is open%s. ",
+		    f->oracle_asked ? ": both are as near to the float64 result" : "");
+	say_what(d, f, culprit);
+}
+
+void diagnosis_write(struct diagnosis *d)
+{
+	const struct finding *f = diagnosis_first(d);
+	const size_t size = sizeof(d->paragraph);
+
+	d->paragraph[0] = '\0';
+	if (*d->weights_differ)
+		say(d->paragraph, size, "The two sides read different weights: %s. ", d->weights_differ);
+	if (!d->local.ran) {
+		say(d->paragraph, size, "Operations could not be judged one by one: %s.", d->local.reason);
+		return;
+	}
+	if (d->local.reference.n_missing)
+		say(d->paragraph, size, "%s has no %s: the graph that it runs is another one. ",
+		    d->local.reference.source, d->local.reference.missing);
+	if (f)
+		write_finding(d, f);
+	else if (d->local.equivalent)
+		say(d->paragraph, size, "No operation is wrong: %s. What differs at the end is rounding that "
+		    "later operations amplified; there is nothing to repair.", d->local.reason);
+	else if (!d->local.reference.n_missing)
+		say(d->paragraph, size, "No operation is wrong by itself, yet: %s.", d->local.reason);
+}

@@ -1,0 +1,395 @@
+/*
+ * An engine with one planted fault. It is native, run operation by operation: every stage is a
+ * replay on the stages before it, which gives native's own bits, until ASSAY_FAULT changes one:
+ *
+ *	ASSAY_FAULT=STAGE:LAYER:KIND[=VALUE][:decode|:prefill]	LAYER * = all layers
+ *
+ * KIND	variant/NAME[=V]	the operation as a hypothesis has it (workers/model/replay.h)
+ *	skip			its first input is its output
+ *	scale, add, set		one value (channel 17 of the last row) times, plus, or = VALUE
+ *	channel			channel 17 of all rows times VALUE
+ *	zero, negate, noise	all values; noise: each off by up to VALUE of itself
+ *	half			rounded to half precision
+ *	swap_heads, flip_head	heads 0 and 1 change places; head 0 backwards
+ *	kv_slot			reads a key (K_ROPE) or value (V) cache whose row VALUE was never written
+ *	pos			positions counted from VALUE (RoPE)
+ *	token			the last id of the call plus VALUE (embeddings)
+ *	row			the rows move down by one (embeddings)
+ *	tokenize:-1:bos|prefix|last	tokens without BOS, behind a template's words, or with a
+ *				wrong last id
+ */
+#include "engine.h"
+#include "sample.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "../workers/main.c"
+
+extern const struct engine_ops engine_native;
+static struct engine_ops faulty;
+const struct engine_ops *const engine_table[] = {&faulty, NULL};
+const struct worker_traits worker_traits = {.stack_bytes = 0};
+
+static struct fault {
+	char kind[64];
+	int stage, layer;	/* stage −1: none, −2: tokens; layer −2: all */
+	double value;
+	bool prefill, decode;
+} fault = {.stage = -1};
+
+enum { LAYERS_MAX = 64 };
+
+struct tensor {
+	float *x;
+	int64_t n;
+	struct trace_record r;
+};
+
+struct run {
+	struct engine *g;
+	const struct engine_info *info;
+	const struct engine_eval *q;
+	struct err *e;
+	const int32_t *ids;	/* of this call */
+	int pos0, n, seq;
+	struct tensor t[STAGE_COUNT];
+	struct tensor stream;	/* what enters the layer */
+	struct tensor keys[LAYERS_MAX], values[LAYERS_MAX];
+};
+
+/* ---- tensors -------------------------------------------------------------------------------- */
+
+static int keep(void *ctx, const struct trace_record *r, const float *values)
+{
+	struct tensor *t = ctx;
+
+	free(t->x);
+	t->n = r->num_elements;
+	t->r = *r;
+	t->x = malloc((size_t)t->n * sizeof(float));
+	memcpy(t->x, values, (size_t)t->n * sizeof(float));
+	return 0;
+}
+
+static void append(struct tensor *to, const struct tensor *t)
+{
+	to->x = realloc(to->x, (size_t)(to->n + t->n) * sizeof(float));
+	memcpy(to->x + to->n, t->x, (size_t)t->n * sizeof(float));
+	to->n += t->n;
+}
+
+static bool planted(const struct run *r, int stage, int layer, const char *kind)
+{
+	return fault.stage == stage && (fault.layer == layer || fault.layer == -2) &&
+	       (r->seq ? fault.decode : fault.prefill) && strncmp(fault.kind, kind, strlen(kind)) == 0;
+}
+
+static float to_half(float x)
+{
+	int e;
+	float m = frexpf(x, &e);
+
+	return fabsf(x) > 65504 ? copysignf(INFINITY, x) : ldexpf(rintf(m * 2048) / 2048, e);
+}
+
+/* ---- what is wrong with a result ------------------------------------------------------------ */
+
+static void spoil(struct run *r, struct tensor *t, int stage, int layer)
+{
+	const int64_t width = t->n / r->n, d = r->info->head_dim;
+	float *last = t->x + (r->n - 1) * width;
+
+	if (planted(r, stage, layer, "scale"))
+		last[17] *= (float)fault.value;
+	if (planted(r, stage, layer, "add"))
+		last[17] += (float)fault.value;
+	if (planted(r, stage, layer, "set"))
+		last[17] = (float)fault.value;
+	for (int64_t i = 0; i < t->n; i++) {
+		if (planted(r, stage, layer, "channel") && i % width == 17)
+			t->x[i] *= (float)fault.value;
+		if (planted(r, stage, layer, "zero"))
+			t->x[i] = 0;
+		if (planted(r, stage, layer, "negate"))
+			t->x[i] = -t->x[i];
+		if (planted(r, stage, layer, "half"))
+			t->x[i] = to_half(t->x[i]);
+		if (planted(r, stage, layer, "noise"))
+			t->x[i] *= 1 + (float)(fault.value * sin((double)i * 12.9898));
+	}
+	for (int64_t row = 0; row < r->n; row++)
+		for (int64_t i = 0; i < d; i++) {
+			float *x = t->x + row * width, a = x[i];
+
+			if (planted(r, stage, layer, "swap_heads")) {
+				x[i] = x[i + d];
+				x[i + d] = a;
+			} else if (planted(r, stage, layer, "flip_head") && i < d / 2) {
+				x[i] = x[d - 1 - i];
+				x[d - 1 - i] = a;
+			}
+		}
+	if (planted(r, stage, layer, "row") && r->n > 1)
+		memmove(t->x + width, t->x, (size_t)((r->n - 1) * width) * sizeof(float));
+}
+
+/* ---- one operation -------------------------------------------------------------------------- */
+
+static int offer(struct run *r, struct tensor *t, int stage, int layer)
+{
+	struct trace_record rec;
+
+	if (!(r->q->trace_stages >> stage & 1))
+		return 0;
+	trace_describe(&rec, (enum trace_stage)stage, layer, r->seq, "f32", t->r.n_dims, t->r.shape, t->x);
+	return r->q->on_trace(r->q->ctx, &rec, r->q->trace_values ? t->x : NULL);
+}
+
+/* Result into r->t[stage]. in: stages and tensors, n of them. */
+static int op(struct run *r, int stage, int layer, int n, const enum trace_stage *from,
+	      const struct tensor *const *in)
+{
+	struct tensor *t = &r->t[stage];
+	struct engine_replay q = {.stage = (enum trace_stage)stage, .layer = layer, .pos0 = r->pos0,
+				  .n_tokens = r->n, .n_inputs = n, .tokens = r->ids, .on_trace = keep,
+				  .ctx = t};
+	float *spoiled = NULL;
+	int32_t *ids = NULL;
+	int rc;
+
+	for (int i = 0; i < n; i++) {
+		q.input_stage[i] = from[i];
+		q.input[i] = in[i]->x;
+		q.input_elements[i] = in[i]->n;
+		if (planted(r, from[i], layer, "kv_slot") && in[i]->n > r->n * r->info->head_dim) {
+			int64_t width = (int64_t)r->info->n_kv_head * r->info->head_dim;
+			int64_t row = (int64_t)fault.value;
+
+			spoiled = malloc((size_t)in[i]->n * sizeof(float));
+			memcpy(spoiled, in[i]->x, (size_t)in[i]->n * sizeof(float));
+			for (int64_t k = 0; k < width && (row + 1) * width <= in[i]->n; k++)
+				spoiled[row * width + k] = k % 3 ? -3.5f : 2.25f;
+			q.input[i] = spoiled;
+		}
+	}
+	if (planted(r, stage, layer, "variant/"))
+		q.variant = fault.kind + 8;
+	if (planted(r, stage, layer, "pos"))
+		q.pos0 += (int)fault.value;
+	if (planted(r, stage, layer, "token")) {
+		ids = malloc((size_t)r->n * sizeof(*ids));
+		memcpy(ids, r->ids, (size_t)r->n * sizeof(*ids));
+		ids[r->n - 1] += (int32_t)fault.value;
+		q.tokens = ids;
+	}
+	rc = engine_native.replay(r->g, &q, r->e);
+	if (rc == 0 && planted(r, stage, layer, "skip"))
+		memcpy(t->x, in[0]->x, (size_t)t->n * sizeof(float));
+	if (rc == 0)
+		spoil(r, t, stage, layer);
+	free(spoiled);
+	free(ids);
+	return rc == 0 ? offer(r, t, stage, layer) : rc;
+}
+
+static int op1(struct run *r, int stage, int layer, int from)
+{
+	const enum trace_stage s = (enum trace_stage)from;
+	const struct tensor *in = &r->t[from];
+
+	return op(r, stage, layer, 1, &s, &in);
+}
+
+static int op2(struct run *r, int stage, int layer, int a, const struct tensor *ta, int b,
+	       const struct tensor *tb)
+{
+	const enum trace_stage s[] = {(enum trace_stage)a, (enum trace_stage)b};
+	const struct tensor *const in[] = {ta, tb};
+
+	return op(r, stage, layer, 2, s, in);
+}
+
+/* ---- a layer -------------------------------------------------------------------------------- */
+
+static int attention(struct run *r, int l)
+{
+	bool qk = strcmp(r->info->arch, "qwen3") == 0, sub = strncmp(r->info->arch, "bitnet", 6) == 0;
+	const enum trace_stage stream = l ? STAGE_LAYER_OUT : STAGE_EMBEDDINGS;
+	const struct tensor *x = &r->stream;
+	int rc = op(r, STAGE_ATTN_NORM, l, 1, &stream, &x);
+
+	rc = rc ? rc : op1(r, STAGE_Q, l, STAGE_ATTN_NORM);
+	rc = rc ? rc : op1(r, STAGE_K, l, STAGE_ATTN_NORM);
+	rc = rc ? rc : op1(r, STAGE_V, l, STAGE_ATTN_NORM);
+	if (qk) {
+		rc = rc ? rc : op1(r, STAGE_Q_NORM, l, STAGE_Q);
+		rc = rc ? rc : op1(r, STAGE_K_NORM, l, STAGE_K);
+	}
+	rc = rc ? rc : op1(r, STAGE_Q_ROPE, l, qk ? STAGE_Q_NORM : STAGE_Q);
+	rc = rc ? rc : op1(r, STAGE_K_ROPE, l, qk ? STAGE_K_NORM : STAGE_K);
+	if (rc)
+		return rc;
+	append(&r->keys[l], &r->t[STAGE_K_ROPE]);
+	append(&r->values[l], &r->t[STAGE_V]);
+	rc = op2(r, STAGE_ATTN_SCORES, l, STAGE_Q_ROPE, &r->t[STAGE_Q_ROPE], STAGE_K_ROPE, &r->keys[l]);
+	rc = rc ? rc : op1(r, STAGE_ATTN_SOFTMAX, l, STAGE_ATTN_SCORES);
+	rc = rc ? rc : op2(r, STAGE_ATTN_OUT_HEADS, l, STAGE_ATTN_SOFTMAX, &r->t[STAGE_ATTN_SOFTMAX],
+			   STAGE_V, &r->values[l]);
+	if (sub)
+		rc = rc ? rc : op1(r, STAGE_ATTN_SUB_NORM, l, STAGE_ATTN_OUT_HEADS);
+	rc = rc ? rc : op1(r, STAGE_ATTN_O, l, sub ? STAGE_ATTN_SUB_NORM : STAGE_ATTN_OUT_HEADS);
+	return rc ? rc : op2(r, STAGE_ATTN_RESIDUAL, l, STAGE_ATTN_O, &r->t[STAGE_ATTN_O], stream, x);
+}
+
+static int feed_forward(struct run *r, int l)
+{
+	bool sub = strncmp(r->info->arch, "bitnet", 6) == 0;
+	int rc = op1(r, STAGE_FFN_NORM, l, STAGE_ATTN_RESIDUAL);
+
+	rc = rc ? rc : op1(r, STAGE_FFN_GATE, l, STAGE_FFN_NORM);
+	rc = rc ? rc : op1(r, STAGE_FFN_UP, l, STAGE_FFN_NORM);
+	rc = rc ? rc : op2(r, STAGE_FFN_ACT, l, STAGE_FFN_GATE, &r->t[STAGE_FFN_GATE], STAGE_FFN_UP,
+			   &r->t[STAGE_FFN_UP]);
+	if (sub)
+		rc = rc ? rc : op1(r, STAGE_FFN_SUB_NORM, l, STAGE_FFN_ACT);
+	rc = rc ? rc : op1(r, STAGE_FFN_DOWN, l, sub ? STAGE_FFN_SUB_NORM : STAGE_FFN_ACT);
+	return rc ? rc : op2(r, STAGE_LAYER_OUT, l, STAGE_FFN_DOWN, &r->t[STAGE_FFN_DOWN],
+			     STAGE_ATTN_RESIDUAL, &r->t[STAGE_ATTN_RESIDUAL]);
+}
+
+/* ---- a run ---------------------------------------------------------------------------------- */
+
+static void put_in(struct run *r, int layer)
+{
+	if (r->q->splice && r->q->splice_layer == layer && r->seq == 0)
+		memcpy(r->stream.x, r->q->splice + (int64_t)r->pos0 * r->info->n_embd,
+		       (size_t)r->stream.n * sizeof(float));
+}
+
+static int call(struct run *r, const int32_t *ids, int n, int pos0, int seq)
+{
+	const enum trace_stage out = STAGE_LAYER_OUT;
+	const struct tensor *x = &r->stream;
+	int rc;
+
+	r->ids = ids;
+	r->n = n;
+	r->pos0 = pos0;
+	r->seq = seq;
+	rc = op(r, STAGE_EMBEDDINGS, -1, 0, NULL, NULL);
+	if (rc == 0)
+		rc = keep(&r->stream, &r->t[STAGE_EMBEDDINGS].r, r->t[STAGE_EMBEDDINGS].x);
+	put_in(r, -1);
+	for (int l = 0; rc == 0 && l < r->info->n_layer; l++) {
+		rc = attention(r, l);
+		rc = rc ? rc : feed_forward(r, l);
+		rc = rc ? rc : keep(&r->stream, &r->t[STAGE_LAYER_OUT].r, r->t[STAGE_LAYER_OUT].x);
+		if (rc == 0)
+			put_in(r, l);
+	}
+	rc = rc ? rc : op(r, STAGE_OUTPUT_NORM, -1, 1, &out, &x);
+	return rc ? rc : op1(r, STAGE_LOGITS, -1, STAGE_OUTPUT_NORM);
+}
+
+static bool stops(const struct engine_eval *q, int32_t id)
+{
+	for (int i = 0; i < q->n_stops; i++)
+		if (q->stops[i] == id)
+			return true;
+	return false;
+}
+
+static int report(struct run *r, int rows, int pos0, int seq, bool last, int32_t *chosen)
+{
+	const int n_vocab = r->info->n_vocab;
+	int rc = 0;
+
+	for (int i = 0; rc == 0 && i < rows; i++) {
+		const float *logits = r->t[STAGE_LOGITS].x + (int64_t)i * n_vocab;
+		bool chooses = last && i == rows - 1;
+
+		if (chooses)
+			*chosen = sample_greedy(logits, n_vocab);
+		if (r->q->logits == ENGINE_LOGITS_ALL || chooses)
+			rc = r->q->on_logits(r->q->ctx, pos0 + i, seq, chooses ? *chosen : -1,
+					     r->q->logits == ENGINE_LOGITS_NONE ? NULL : logits);
+	}
+	return rc;
+}
+
+static int evaluate(struct engine *g, const struct engine_eval *q, struct err *e)
+{
+	struct run r = {.g = g, .info = engine_native.info(g), .q = q, .e = e};
+	int step = q->batch > 0 ? q->batch : q->n_tokens, pos = 0, rc = 0;
+	int32_t id = -1;
+
+	for (; rc == 0 && pos < q->n_tokens; pos += step) {
+		int n = q->n_tokens - pos < step ? q->n_tokens - pos : step;
+
+		rc = call(&r, q->tokens + pos, n, pos, 0);
+		rc = rc ? rc : report(&r, n, pos, 0, pos + n == q->n_tokens, &id);
+	}
+	for (int i = 1; rc == 0 && i < q->n_greedy && !stops(q, id); i++) {
+		int32_t now = id;
+
+		rc = call(&r, &now, 1, q->n_tokens + i - 1, i);
+		rc = rc ? rc : report(&r, 1, q->n_tokens + i - 1, i, true, &id);
+	}
+	for (int s = 0; s < STAGE_COUNT; s++)
+		free(r.t[s].x);
+	for (int l = 0; l < LAYERS_MAX; l++) {
+		free(r.keys[l].x);
+		free(r.values[l].x);
+	}
+	free(r.stream.x);
+	return rc;
+}
+
+static int tokenize(struct engine *g, const char *text, size_t bytes, bool add_bos, bool parse_special,
+		    int32_t **ids, int *n_ids, struct err *e)
+{
+	char longer[1024];
+	int rc;
+
+	if (fault.stage != -2)
+		return engine_native.tokenize(g, text, bytes, add_bos, parse_special, ids, n_ids, e);
+	snprintf(longer, sizeof(longer), "%s%.*s", strcmp(fault.kind, "prefix") == 0 ? "User: " : "",
+		 (int)bytes, text);
+	rc = engine_native.tokenize(g, longer, strlen(longer), add_bos && strcmp(fault.kind, "bos") != 0,
+				    parse_special, ids, n_ids, e);
+	if (rc == 0 && strcmp(fault.kind, "last") == 0)
+		(*ids)[*n_ids - 1] ^= 1;
+	return rc;
+}
+
+__attribute__((constructor)) static void fill_in(void)
+{
+	const char *text = getenv("ASSAY_FAULT");
+	char stage[64] = "", layer[16] = "", kind[64] = "", when[16] = "";
+	char *equals;
+
+	faulty = engine_native;
+	faulty.name = "faulty";
+	faulty.evaluate = evaluate;
+	faulty.tokenize = tokenize;
+	if (!text || !*text)
+		return;
+	if (sscanf(text, "%63[^:]:%15[^:]:%63[^:]:%15s", stage, layer, kind, when) < 3) {
+		fprintf(stderr, "ASSAY_FAULT=%s is not understood\n", text);
+		exit(EXIT_USAGE);
+	}
+	fault.stage = strcmp(stage, "tokenize") == 0 ? -2 : trace_stage_by_name(stage);
+	if (fault.stage == -1) {
+		fprintf(stderr, "ASSAY_FAULT: there is no stage %s\n", stage);
+		exit(EXIT_USAGE);
+	}
+	fault.layer = *layer == '*' ? -2 : atoi(layer);
+	equals = strchr(kind, '=');
+	fault.value = equals ? strtod(equals + 1, NULL) : 0;
+	if (equals && strncmp(kind, "variant/", 8) != 0)
+		*equals = '\0';
+	snprintf(fault.kind, sizeof(fault.kind), "%s", kind);
+	fault.prefill = strcmp(when, "decode") != 0;
+	fault.decode = strcmp(when, "prefill") != 0;
+}
