@@ -377,6 +377,7 @@ TEST_PROGRAMS = \
 # shell tests: tests/NAME.sh, same output lines
 SHELL_TESTS = \
 	engine_check \
+	faults \
 	fetch_models \
 	gate \
 	infer \

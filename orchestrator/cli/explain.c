@@ -231,7 +231,7 @@ static int explain(struct compare_run *r, struct cli *c, struct seen *s, struct 
 
 	if (rc == 0) {
 		snprintf(d.verdict, sizeof(d.verdict), "%s",
-			 d.local.equivalent && s->exit_code != 0 ? "EQUIVALENT" : s->verdict);
+			 d.local.equivalent && strcmp(s->verdict, "IDENTICAL") != 0 ? "EQUIVALENT" : s->verdict);
 		if (cli_json(c))
 			print_json(&d, s);
 		else

@@ -154,6 +154,9 @@ enum fault_side finding_fault(const struct finding *f)
 {
 	if (f->own)	/* a run that is not what its own operations give */
 		return FAULT_SOURCE;
+	/* which precision was asked for is no matter of truth: who departs from it is at fault */
+	if (f->explains && strncmp(f->variant, "kv_", 3) == 0)
+		return FAULT_SOURCE;
 	if (!f->oracle_asked)
 		return FAULT_OPEN;
 	/* a factor of two: less may be the rounding of either */
@@ -296,6 +299,9 @@ static void write_finding(struct diagnosis *d, const struct finding *f)
 	if (culprit && f->own)
 		say(d->paragraph, size, "%s is at fault: its run is not what its own operations give. ",
 		    culprit);
+	else if (culprit && strncmp(f->variant, "kv_", 3) == 0 && f->explains)
+		say(d->paragraph, size, "%s is at fault: it does not compute with the precision that was "
+		    "asked for. ", culprit);
 	else if (culprit)
 		say(d->paragraph, size, "%s is at fault: it is %.3g from the float64 result, the other "
 		    "%.3g. ", culprit, fmax(f->oracle_source, f->oracle_replayer),

@@ -1,0 +1,294 @@
+#!/usr/bin/env python3
+"""Plants single faults into one side of a comparison, one at a time, and asks `assay explain`: is it
+detected, with the right verdict, at the right layer and operation, on the right side, with the right
+hypothesis? Then harmless changes, none of which may be called a divergence. Prints the table of
+tests/faults/README.md.
+
+usage: faults.py ASSAY BUILD [NAME…]
+"""
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+
+ASSAY, BUILD = sys.argv[1:3]
+ONLY = sys.argv[3:]
+TMP = tempfile.mkdtemp()
+FAULTY = os.path.join(BUILD, "tests", "faulty_worker")
+PROMPT = "2+2=4, ok"
+SPACES = "It's the    capital's 1234567 of the THE'S  the"  # pre-tokenizers cut this differently
+
+
+def model(preset, weights=None, extra=()):
+    path = os.path.join(TMP, preset + (weights or "") + ".gguf")
+    if not os.path.exists(path):
+        cmd = [ASSAY, "gen-fixtures", "--preset", preset, "--out", path, "-q", *extra]
+        subprocess.run(cmd + (["--weights", weights] if weights else []), check=True, stdout=subprocess.DEVNULL)
+    return path
+
+
+# ---- editing a GGUF file ------------------------------------------------------------------------
+def tensors(d):
+    n_tensors, n_kv = struct.unpack_from("<QQ", d, 8)
+    at = 24
+    size = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+
+    def text(at):
+        n = struct.unpack_from("<Q", d, at)[0]
+        return d[at + 8:at + 8 + n].decode("utf8", "replace"), at + 8 + n
+    for _ in range(n_kv):
+        _, at = text(at)
+        kind = struct.unpack_from("<I", d, at)[0]
+        at += 4
+        if kind == 8:
+            _, at = text(at)
+        elif kind == 9:
+            kind, n = struct.unpack_from("<IQ", d, at)
+            at += 12
+            if kind == 8:
+                for _ in range(n):
+                    _, at = text(at)
+            else:
+                at += size[kind] * n
+        else:
+            at += size[kind]
+    out = {}
+    for _ in range(n_tensors):
+        name, at = text(at)
+        dims = struct.unpack_from("<I", d, at)[0]
+        ne = struct.unpack_from("<%dQ" % dims, d, at + 4)
+        kind, offset = struct.unpack_from("<IQ", d, at + 4 + 8 * dims)
+        at += 16 + 8 * dims
+        out[name] = [offset, ne, kind]
+    start = (at + 31) // 32 * 32
+    ends = sorted(t[0] for t in out.values()) + [len(d) - start]
+    for t in out.values():
+        t.append(min(e for e in ends if e > t[0]) - t[0])
+        t[0] += start
+    return out
+
+
+def edited(path, edit):
+    with open(path, "rb") as f:
+        d = bytearray(f.read())
+    edit(d, tensors(d))
+    out = os.path.join(TMP, "edited.gguf")
+    with open(out, "wb") as f:
+        f.write(d)
+    return out
+
+
+def flip_code(name, byte):
+    def edit(d, t):  # two bits of one byte: a code 0 (−1) or 1 (0) becomes 2 (+1)
+        d[t[name][0] + byte] = (d[t[name][0] + byte] & ~3) | (2 if d[t[name][0] + byte] & 3 != 2 else 0)
+    return edit
+
+
+def half_at(name, at, factor):
+    def edit(d, t):
+        v = struct.unpack_from("<e", d, t[name][0] + at)[0]
+        struct.pack_into("<e", d, t[name][0] + at, v * factor)
+    return edit
+
+
+def float_at(name, index, factor):
+    def edit(d, t):
+        v = struct.unpack_from("<f", d, t[name][0] + 4 * index)[0]
+        struct.pack_into("<f", d, t[name][0] + 4 * index, v * factor)
+    return edit
+
+
+def tensor_scale(name, factor):
+    def edit(d, t):  # I2_S: codes, then one float32 for the whole tensor
+        at = t[name][0] + t[name][1][0] * t[name][1][1] // 4
+        struct.pack_into("<f", d, at, struct.unpack_from("<f", d, at)[0] * factor)
+    return edit
+
+
+def copy(src, dst):
+    def edit(d, t):
+        n = min(t[src][3], t[dst][3])
+        d[t[dst][0]:t[dst][0] + n] = d[t[src][0]:t[src][0] + n]
+    return edit
+
+
+def swap(a, b):
+    def edit(d, t):
+        n = min(t[a][3], t[b][3])
+        x, y = bytes(d[t[a][0]:t[a][0] + n]), bytes(d[t[b][0]:t[b][0] + n])
+        d[t[a][0]:t[a][0] + n], d[t[b][0]:t[b][0] + n] = y, x
+    return edit
+
+
+# ---- the table: name, model, how, what; then expected stage, layer, hypothesis ------------------
+B, L = ("tiny-bitnet",), ("tiny-llama",)
+W = "worker"     # the reference is tests/faulty_worker.c
+O = "ours"       # the engine under test is
+K = "override"   # the reference reads other metadata
+G = "gguf"       # the reference reads an edited file
+FAULTS = [
+    ("SiLU for squared ReLU", B, K, "bitnet-b1.58.hidden_activation=str:silu", "ffn_act", 0, "silu"),
+    ("SiLU in one layer", B, W, "ffn_act:1:variant/silu", "ffn_act", 1, "silu"),
+    ("squared ReLU for SiLU", L, W, "ffn_act:2:variant/relu2", "ffn_act", 2, "relu2"),
+    ("SiLU in our engine", B, O, "ffn_act:1:variant/silu", "ffn_act", 1, "silu"),
+    ("gate and up swapped", B, W, "ffn_act:2:variant/swap_gate_up", "ffn_act", 2, "swap_gate_up"),
+    ("gate's weights are up's", B, G, swap("blk.0.ffn_gate.weight", "blk.0.ffn_up.weight"), "ffn_gate", 0,
+     "swap_gate_up"),
+    ("RoPE on pairs for halves", B, W, "k_rope:1:variant/rope_norm", "k_rope", 1, "rope_norm"),
+    ("RoPE on halves for pairs", L, W, "q_rope:0:variant/rope_neox", "q_rope", 0, "rope_neox"),
+    ("RoPE base 10000 for 500000", B, K, "bitnet-b1.58.rope.freq_base=float:10000", "q_rope", 0, "rope_base=10000"),
+    ("RoPE base in our engine", L, O, "q_rope:1:variant/rope_base=500000", "q_rope", 1, "rope_base=500000"),
+    ("RoPE linear scaling ignored", ("tiny-llama-linear",), W, "q_rope:1:variant/rope_scale=1", "q_rope", 1,
+     "rope_scale=1"),
+    ("RoPE frequency factors ignored", ("tiny-llama3",), W, "k_rope:0:variant/no_freq_factors", "k_rope", 0,
+     "no_freq_factors"),
+    ("YaRN ignored", ("tiny-llama-yarn",), W, "q_rope:0:variant/no_yarn", "q_rope", 0, "no_yarn"),
+    ("no rotation", L, W, "k_rope:2:variant/no_rope", "k_rope", 2, "no_rope"),
+    ("positions from 1", L, W, "q_rope:0:variant/pos_shift=1", "q_rope", 0, "pos_shift=1"),
+    ("position off by one, decode only", B, W, "k_rope:1:pos=1:decode", "k_rope", 1, "pos_shift=1"),
+    ("epsilon 1e-6 for 1e-5", L, K, "llama.attention.layer_norm_rms_epsilon=float:1e-6", "attn_norm", 0, "eps=1e-6"),
+    ("epsilon of one norm", B, W, "ffn_norm:1:variant/eps=0.001", "ffn_norm", 1, "eps=1e-3"),
+    ("attention's sub-norm left out", B, W, "attn_sub_norm:1:variant/no_sub_norm", "attn_sub_norm", 1, "no_sub_norm"),
+    ("feed-forward's sub-norm skipped", B, W, "ffn_sub_norm:2:skip", "ffn_sub_norm", 2, "no_sub_norm"),
+    ("norm without its weight", L, W, "attn_norm:2:variant/no_norm_weight", "attn_norm", 2, "no_norm_weight"),
+    ("output norm left out", L, W, "output_norm:-1:variant/no_norm", "output_norm", -1, "no_norm"),
+    ("mask off by one", B, W, "attn_softmax:1:variant/mask_off_by_one", "attn_softmax", 1, "mask_off_by_one"),
+    ("no causal mask", L, W, "attn_softmax:0:variant/mask_shift=1000000", "attn_softmax", 0, "mask_shift="),
+    ("KV head order", B, W, "attn_scores:1:variant/head_order", "attn_scores", 1, "head_order"),
+    ("KV cache in F32", L, W, "attn_scores:0:variant/kv_f32", "attn_scores", 0, "kv_f32"),
+    ("values in F32", B, W, "attn_out_heads:2:variant/kv_f32", "attn_out_heads", 2, "kv_f32"),
+    ("attention without its scale", B, W, "attn_softmax:2:variant/attn_scale=1", "attn_softmax", 2, "attn_scale=1"),
+    ("bias left out", ("tiny-qwen2",), W, "q:1:variant/no_bias", "q", 1, "no_bias"),
+    ("scale of one tensor", L, W, "ffn_down:1:variant/scale=1.25", "ffn_down", 1, "scale=1.25"),
+    ("wrong scale in the file", B, G, tensor_scale("blk.2.attn_output.weight", 1.5), "attn_o", 2, "scale=1.5"),
+    ("one flipped ternary code", B, G, flip_code("blk.1.ffn_up.weight", 40), "ffn_up", 1, None),
+    ("one wrong block scale", ("tiny-llama", "q8_0"), G, half_at("blk.1.ffn_down.weight", 34 * 50, 3.0), "ffn_down", 1,
+     None),
+    ("one wrong norm weight", L, G, float_at("blk.2.ffn_norm.weight", 99, 2.0), "ffn_norm", 2, None),
+    ("another layer's weights", B, G, copy("blk.2.attn_q.weight", "blk.1.attn_q.weight"), "q", 1,
+     "weights_of_layer=2"),
+    ("another layer's norm", L, W, "ffn_norm:2:variant/weights_of_layer=0", "ffn_norm", 2, "weights_of_layer=0"),
+    ("layers' weights swapped", L, G, swap("blk.0.ffn_up.weight", "blk.1.ffn_up.weight"), "ffn_up", 0,
+     "weights_of_layer=1"),
+    ("one head transposed", L, W, "q:1:flip_head", "q", 1, None),
+    ("two heads swapped", B, W, "v:0:swap_heads", "v", 0, None),
+    ("f16 overflow", L, W, "attn_o:1:set=inf", "attn_o", 1, None),
+    ("NaN in one value", B, W, "ffn_down:0:set=nan", "ffn_down", 0, None),
+    ("an uninitialised key", B, W, "k_rope:1:kv_slot=2", "attn_scores", 1, None),
+    ("an uninitialised value, decode only", L, W, "v:2:kv_slot=1:decode", "attn_out_heads", 2, None),
+    ("an uninitialised key in our engine", L, O, "k_rope:0:kv_slot=3", "attn_scores", 0, None),
+    ("a wrong last token id", B, W, "embeddings:-1:token=1", "embeddings", -1, None),
+    ("embeddings one row late", L, W, "embeddings:-1:row", "embeddings", -1, None),
+    ("residual forgotten", B, W, "attn_residual:1:skip", "attn_residual", 1, None),
+    ("residual forgotten in our engine", L, O, "layer_out:2:skip", "layer_out", 2, None),
+    ("residual stream in half precision", L, W, "attn_residual:1:half", "attn_residual", 1, None),
+    ("one channel of the logits", B, W, "logits:-1:channel=4", "logits", -1, None),
+    ("logits negated", L, W, "logits:-1:negate", "logits", -1, "scale=-1"),
+    ("BOS missing", B, W, "tokenize:-1:bos", "tokens", 0, None),
+    ("another template's words", B, W, "tokenize:-1:prefix", "tokens", 1, None),
+    ("a wrong last id from the tokenizer", L, W, "tokenize:-1:last", "tokens", -1, None),
+    ("another pre-tokenizer", B, K, "tokenizer.ggml.pre=str:default", "tokens", -1, None),
+]
+HARMLESS = [
+    ("one thread", B, ["--threads", "1"]),
+    ("three threads", B, ["--threads", "3"]),
+    ("one position at a time", B, ["--batch", "1"]),
+    ("three positions at a time", L, ["--batch", "3"]),
+    ("micro-batches of 4", L, ["--ubatch", "4"]),
+    ("micro-batches of 1", B, ["--ubatch", "1"]),
+    ("without vector instructions", B, ["--isa", "c"]),
+    ("a longer context", L, ["--ctx", "1024"]),
+    ("the KV cache in F32 on both sides", L, ["--kv", "f32"]),
+    ("AVX-512's order of summation", B, ["--profile", "ggml-avx512"]),
+    ("AVX-512's order, F16 weights", L, ["--profile", "ggml-avx512"]),
+]
+
+
+def ask(path, how, what, extra=()):
+    env = dict(os.environ, ASSAY_WORKER_FAULTY=FAULTY)
+    cmd = [ASSAY, "explain", "--model", path, "--format", "json", "-q", "--prompt",
+           SPACES if how == K and "tokenizer" in what else PROMPT, "--prompt-template", "raw",
+           "--max-tokens", "3", "--threads", "1", "--no-splice"]
+    if how == W:
+        cmd += ["--reference", "faulty"]
+    elif how == O:
+        cmd += ["--engine", "faulty", "--reference", "native"]
+    else:
+        cmd += ["--reference", "native"]
+    if how in (W, O) and what:
+        env["ASSAY_FAULT"] = what
+    if how == K:
+        cmd += ["--reference-override", what]
+    if how == G:
+        cmd += ["--reference-model", edited(path, what)]
+    p = subprocess.run(cmd + list(extra), env=env, capture_output=True, text=True, timeout=120)
+    return p
+
+
+def judge_tokens(p, layer):
+    if p.returncode != 2 or "TOKENS_DIFFER" not in p.stdout:
+        return "exit %d: %s" % (p.returncode, (p.stdout + p.stderr)[-300:])
+    return None
+
+
+def judge(p, how, stage, layer, variant):
+    if stage == "tokens":
+        return judge_tokens(p, layer), "TOKENS_DIFFER", "tokens"
+    try:
+        r = json.loads(p.stdout)
+    except ValueError:
+        return "exit %d: %s" % (p.returncode, p.stderr[-300:]), "", ""
+    f = r["first"]
+    if not f:
+        return "no finding: " + r["paragraph"], r["verdict"], ""
+    where = "%s of layer %d" % (f["stage"], f["layer"]) if f["layer"] >= 0 else f["stage"]
+    found = where + (", " + f["variant"] if f["explains"] else "")
+    side = "our" if how == O else "reference" if how in (K, G) else "faulty"
+    culprit = f["culprit"] or "open"
+    why = None
+    if r["verdict"] != "DIVERGED" or p.returncode != 1:
+        why = "verdict %s, exit %d" % (r["verdict"], p.returncode)
+    elif (f["stage"], f["layer"]) != (stage, layer):
+        why = "found " + where
+    elif (side if how != O else "faulty") not in culprit:
+        why = "fault of %s, not %s" % (culprit, side)
+    elif variant and not (f["explains"] and f["variant"].startswith(variant)):
+        why = "hypothesis %s (explains: %s), expected %s" % (f["variant"], f["explains"], variant)
+    elif how == G and not r["weights_differ"]:
+        why = "the weights' hashes do not differ"
+    return why, r["verdict"], found
+
+
+def main():
+    n = bad = 0
+    for name, m, how, what, stage, layer, variant in FAULTS:
+        if ONLY and not any(o in name for o in ONLY):
+            continue
+        why, verdict, found = judge(ask(model(*m), how, what), how, stage, layer, variant)
+        n += 1
+        bad += why is not None
+        print("# %-40s %-10s %-14s %s" % (name, how, verdict, found))
+        print("%s - %s%s" % ("not ok" if why else "ok", name, " # " + why if why else ""))
+    for name, m, extra in HARMLESS:
+        if ONLY and not any(o in name for o in ONLY):
+            continue
+        p = ask(model(*m), W, "", extra)
+        try:
+            r = json.loads(p.stdout)
+            fine = p.returncode == 0 and r["verdict"] in ("IDENTICAL", "EQUIVALENT") and not r["first"]
+            found = r["verdict"]
+        except ValueError:
+            fine, found = False, p.stderr[-300:]
+        bad += not fine
+        print("# %-40s %-10s %s" % (name, "harmless", found))
+        print("%s - harmless: %s" % ("ok" if fine else "not ok", name))
+    print("# %d faults, %d harmless changes" % (n, len(HARMLESS)))
+    if not ONLY:
+        print("%s - at least 40 faults" % ("ok" if n >= 40 else "not ok"))
+    subprocess.run(["rm", "-rf", TMP])
+    return 1 if bad else 0
+
+
+sys.exit(main())
