@@ -118,10 +118,10 @@ struct cpu_flags cpu_flags_detect(void);
 const char *isa_name(enum isa isa);		/* "c", "avx2", "avx2-vnni", "avx512", … */
 int isa_by_name(const char *name);		/* −1 when unknown */
 
-/* force: an isa name or NULL for the widest that cpu has. Refuses an isa the CPU lacks. */
-/* kv_pad and the like are the profile's; n_used cells -> the length the reference works on. */
+/* The KV length a reference works on: n_used cells, padded as the profile says, at most n_ctx. */
 int64_t kernels_kv_length(const struct profile *p, int64_t n_used, int64_t n_ctx);
 
+/* force: an isa name or NULL for the widest that cpu has. Refuses an isa the CPU lacks. */
 int kernels_init(struct kernels *k, const struct cpu_flags *cpu, const char *force,
 		 const struct profile *p, struct err *e);
 
