@@ -131,6 +131,7 @@ CLI_OBJS = \
 	orchestrator/cli/gate_rerun.o \
 	orchestrator/cli/bench.o \
 	orchestrator/cli/cache.o \
+	orchestrator/cli/calibrate.o \
 	orchestrator/cli/cli.o \
 	orchestrator/cli/commands.o \
 	orchestrator/cli/compare_opts.o \
@@ -260,6 +261,7 @@ SWEEP_OBJS = \
 	orchestrator/sweep/bench_receipt.o \
 	orchestrator/sweep/bench.o \
 	orchestrator/sweep/bundle.o \
+	orchestrator/sweep/calibrate.o \
 	orchestrator/sweep/child.o \
 	orchestrator/sweep/client.o \
 	orchestrator/sweep/engines.o \
@@ -376,6 +378,7 @@ TEST_PROGRAMS = \
 
 # shell tests: tests/NAME.sh, same output lines
 SHELL_TESTS = \
+	calibrate \
 	engine_check \
 	faults \
 	fetch_models \

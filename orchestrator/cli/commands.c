@@ -6,6 +6,7 @@ extern const struct command cmd_bench;
 extern const struct command cmd_bench_compare;
 extern const struct command cmd_cache;
 extern const struct command cmd_check_perf;
+extern const struct command cmd_calibrate;
 extern const struct command cmd_completion;
 extern const struct command cmd_crossval;
 extern const struct command cmd_per_token;
@@ -40,6 +41,7 @@ const struct command *const commands[] = {
 	&cmd_bench_compare,
 	&cmd_cache,
 	&cmd_check_perf,
+	&cmd_calibrate,
 	&cmd_completion,
 	&cmd_crossval,
 	&cmd_per_token,

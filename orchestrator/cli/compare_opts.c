@@ -44,27 +44,29 @@ static int load_sets(struct compare_run *r, struct cli *c, struct err *e)
 	struct thresholds t;
 
 	return thresholds_load(&t, u->thresholds_text, u->thresholds_bytes, u->thresholds_path,
-			       thresholds_choose(u->thresholds_set, "", ""), "f32:1", e);
+			       thresholds_choose(u->thresholds_set, "", ""), NULL, "", e);
 }
 
-/* "type:count …" from the file itself; "" where it cannot be read: the workers will say why. */
-static void read_weights(char *out, size_t size, const char *model)
+void compare_read_model(struct exchange_setup *u)
 {
 	struct err ignored = ERR_NONE;
+	struct gguf_str arch = {"", 0};
 	struct gguf g = {0};
 	size_t n = 0;
 
-	out[0] = '\0';
-	if (gguf_open(&g, model, &ignored) < 0)
+	u->weights[0] = u->arch[0] = '\0';
+	if (gguf_open(&g, u->model, &ignored) < 0)
 		return;
+	gguf_string(&g, "general.architecture", &arch);
+	snprintf(u->arch, sizeof(u->arch), "%.*s", (int)(arch.n < 63 ? arch.n : 63), arch.s);
 	for (const struct weight_type *t = weight_types; t->name; t++) {
 		int count = 0;
 
 		for (uint64_t i = 0; i < g.n_tensors; i++)
 			count += g.tensors[i].type == t->id;
-		if (count && n < size)
-			n += (size_t)snprintf(out + n, size - n, "%s%s:%d", n ? " " : "", t->name,
-					      count);
+		if (count && n < sizeof(u->weights))
+			n += (size_t)snprintf(u->weights + n, sizeof(u->weights) - n, "%s%s:%d",
+					      n ? " " : "", t->name, count);
 	}
 	gguf_close(&g);
 }
@@ -173,7 +175,7 @@ int compare_setup(struct compare_run *r, struct cli *c, int n_workers, const cha
 			       "--threads, --ctx, --ubatch and --batch are not negative");
 	if (n_workers < 1 || n_workers > POOL_LANES_MAX)
 		return err_set(e, EXIT_USAGE, "--workers: expected 1 to %d", POOL_LANES_MAX);
-	read_weights(u->weights, sizeof(u->weights), u->model);
+	compare_read_model(u);
 	u->reproduce_defects = cli_flag(c, "reproduce-defects");
 	u->n_overrides = cli_list(c, "override-kv", &overrides);
 	if (u->n_overrides > EXCHANGE_OVERRIDES_MAX)

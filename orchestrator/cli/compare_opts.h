@@ -59,6 +59,9 @@ struct compare_run {
 int compare_setup(struct compare_run *r, struct cli *c, int n_workers, const char *template_name,
 		  struct err *e);
 
+/* Fills weights and arch from the model's file; "" where it cannot be read: workers say why. */
+void compare_read_model(struct exchange_setup *u);
+
 /* Runs; the live line is cleared at the end. */
 int compare_run_now(struct compare_run *r, struct err *e);
 

@@ -39,6 +39,7 @@ struct exchange_setup {
 	const char *thresholds_path;		/* its name */
 	const char *thresholds_set;		/* where the scenario names none */
 	char weights[256];			/* the model's "type:count …"; "" = as engines say */
+	char arch[64];				/* general.architecture; "" = as engines say */
 	double cos_tol;				/* > 0: used instead of a set */
 	int threads, ctx, ubatch, batch;	/* 0 = the engine's */
 	int max_positions;			/* > 0: only so many ids of the prompt */

@@ -55,7 +55,7 @@ static bool pick_thresholds(struct exchange *x, struct lane *l)
 	const char *set = *x->scenario->thresholds ? x->scenario->thresholds : u->thresholds_set;
 	struct thresholds t;
 	struct err e = ERR_NONE;
-	char weights[512] = "", ours[64] = "", ref[64] = "";
+	char weights[512] = "", ours[64] = "", ref[64] = "", arch[64];
 
 	profile_of(x, l, 0, ours, sizeof(ours));
 	profile_of(x, l, x->n_sides - 1, ref, sizeof(ref));
@@ -64,10 +64,13 @@ static bool pick_thresholds(struct exchange *x, struct lane *l)
 		snprintf(weights, sizeof(weights), "%s", u->weights);
 	else
 		weights_of(x, l, weights, sizeof(weights));
+	snprintf(arch, sizeof(arch), "%s", u->arch);
+	for (int i = 0; i < x->n_sides && !*arch; i++)
+		exchange_fact(lane_opened(l, i), "arch", arch, sizeof(arch));
 	if (u->cos_tol > 0 && !*x->scenario->thresholds) {
 		thresholds_cosine(&t, u->cos_tol);
 	} else if (thresholds_load(&t, u->thresholds_text, u->thresholds_bytes, u->thresholds_path,
-				   set, weights, &e) < 0) {
+				   set, weights, arch, &e) < 0) {
 		exchange_end(x, l, VERDICT_FAILED, e.code, "%s", e.msg);
 		return false;
 	}

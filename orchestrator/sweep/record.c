@@ -509,6 +509,8 @@ static json_t *manifest_object(struct job *j)
 	exchange_fact(j->opened, "profile", profile, sizeof(profile));
 	if (!*profile)
 		engine_profile(j->o->engine, profile, sizeof(profile));
+	snprintf(j->result->profile, sizeof(j->result->profile), "%s", profile);
+	exchange_fact(j->hello, "build", j->result->engine_build, sizeof(j->result->engine_build));
 	facts_time(now);
 	canonical_set(model, "file", canonical_text(slash ? slash + 1 : j->o->setup->model));
 	canonical_set(model, "bytes", json_integer(j->run.model_bytes));

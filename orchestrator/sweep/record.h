@@ -32,6 +32,8 @@ struct record_result {
 	double max_error;		/* of the compact form, 0 with f32 */
 	char sha256[65];		/* of the archive */
 	char content_sha256[65];	/* the manifest's own */
+	char engine_build[128];		/* as the engine said it */
+	char profile[64];		/* numerics profile, "" unknown */
 };
 
 int record_run(const struct record_options *o, struct record_result *out, struct err *e);

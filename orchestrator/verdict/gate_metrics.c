@@ -233,7 +233,8 @@ static void check_set(struct gating *g, const struct thresholds *t)
 
 	if (!g->ctx->thresholds || !*set ||
 	    thresholds_load(&own, g->ctx->thresholds, strlen(g->ctx->thresholds), "thresholds", set,
-			    gate_text(gate_side(g, "ours"), "opened.weights"), NULL) < 0) {
+			    gate_text(gate_side(g, "ours"), "opened.weights"),
+			    gate_text(gate_side(g, "ours"), "opened.arch"), NULL) < 0) {
 		gate_unchecked(g, "thresholds \"%s\" are not the program's own", set);
 		return;
 	}

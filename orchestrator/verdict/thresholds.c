@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define UNLIMITED {NAN, NAN, NAN, NAN, NAN, NAN, false}
@@ -27,6 +28,24 @@ static bool is_quantised(const char *weights)
 		p += n + (p[n] == ' ');
 	}
 	return false;
+}
+
+void thresholds_main_type(const char *weights, char *out, size_t size)
+{
+	long most = -1;
+
+	out[0] = '\0';
+	for (const char *p = weights; *p;) {
+		size_t n = strcspn(p, " "), type = strcspn(p, ": ");
+		bool f32 = type == 3 && strncmp(p, "f32", 3) == 0;
+		long count = f32 || p[type] != ':' ? 0 : strtol(p + type + 1, NULL, 10);
+
+		if (count > most && type < size) {
+			snprintf(out, size, "%.*s", (int)type, p);
+			most = count;
+		}
+		p += n + (p[n] == ' ');
+	}
 }
 
 static int refuse(struct err *e, const char *path, const char *set, const char *what)
@@ -78,11 +97,16 @@ static int read_rule(struct thresholds *t, json_t *rule, const char *path, struc
 {
 	const char *weights = json_string_value(json_object_get(rule, "weights"));
 	json_t *noise = json_object_get(rule, "noise"), *limit = json_object_get(rule, "limit");
-	size_t known = 1 + (noise != NULL) + (limit != NULL);
+	json_t *arch = json_object_get(rule, "arch"), *origin = json_object_get(rule, "origin");
+	size_t known = 1 + (noise != NULL) + (limit != NULL) + (arch != NULL) + (origin != NULL);
 	int r;
 
-	if (!weights || !limit || json_object_size(rule) != known)
-		return refuse(e, path, t->set, "a rule has weights, limit and perhaps noise");
+	if (!weights || !limit || json_object_size(rule) != known ||
+	    (arch && !json_is_string(arch)) || (origin && !json_is_string(origin)))
+		return refuse(e, path, t->set,
+			      "a rule has weights, limit and perhaps noise, arch and origin");
+	if (origin)
+		snprintf(t->origin, sizeof(t->origin), "%s", json_string_value(origin));
 	snprintf(t->weights, sizeof(t->weights), "%s", weights);
 	r = read_limits(&t->limit, limit, path, t->set, e);
 	if (r < 0)
@@ -106,13 +130,28 @@ static int unknown_set(struct err *e, const char *path, json_t *sets, const char
 	return err_set(e, EXIT_USAGE, "%s has no thresholds \"%s\"; it has %s", path, set, names);
 }
 
-static int find_rule(struct thresholds *t, json_t *root, const char *path, const char *set,
-		     const char *weights, struct err *e)
+static bool rule_fits(const json_t *rule, const char *weights, const char *arch)
 {
-	const char *wanted = is_quantised(weights) ? "quantised" : "float";
+	const char *fits = json_string_value(json_object_get(rule, "weights"));
+	const char *of = json_string_value(json_object_get(rule, "arch"));
+	char type[32];
+
+	if (!fits)
+		return true;	/* reading it says what is missing */
+	if (of && strcmp(of, arch) != 0)
+		return false;
+	thresholds_main_type(weights, type, sizeof(type));
+	return strcmp(fits, "any") == 0 || strcmp(fits, type) == 0 ||
+	       strcmp(fits, is_quantised(weights) ? "quantised" : "float") == 0;
+}
+
+static int find_rule(struct thresholds *t, json_t *root, const char *path, const char *set,
+		     const char *weights, const char *arch, struct err *e)
+{
 	json_t *sets = json_object_get(root, "sets"), *one, *rule;
 	const char *version = json_string_value(json_object_get(root, "schema_version"));
 	const char *origin;
+	char what[200];
 	size_t i;
 
 	if (!version || strcmp(version, "1.0.0") != 0 || !json_is_object(sets))
@@ -124,18 +163,19 @@ static int find_rule(struct thresholds *t, json_t *root, const char *path, const
 	origin = json_string_value(json_object_get(one, "origin"));
 	snprintf(t->set, sizeof(t->set), "%s", set);
 	snprintf(t->origin, sizeof(t->origin), "%s", origin ? origin : path);
+	if (!weights)
+		return 0;
 	json_array_foreach(json_object_get(one, "rules"), i, rule) {
-		const char *fits = json_string_value(json_object_get(rule, "weights"));
-
-		if (fits && strcmp(fits, "any") != 0 && strcmp(fits, wanted) != 0)
-			continue;
-		return read_rule(t, rule, path, e);
+		if (rule_fits(rule, weights, arch))
+			return read_rule(t, rule, path, e);
 	}
-	return refuse(e, path, set, "no rule fits the model's weights");
+	snprintf(what, sizeof(what), "no rule fits weights \"%.100s\" of architecture \"%.40s\"",
+		 weights, arch);
+	return refuse(e, path, set, what);
 }
 
 int thresholds_load(struct thresholds *t, const char *text, size_t bytes, const char *path,
-		    const char *set, const char *weights, struct err *e)
+		    const char *set, const char *weights, const char *arch, struct err *e)
 {
 	struct thresholds found = {.set = ""};
 	json_error_t why;
@@ -144,7 +184,7 @@ int thresholds_load(struct thresholds *t, const char *text, size_t bytes, const 
 
 	if (!root)
 		return err_set(e, EXIT_USAGE, "%s:%d: %s", path, why.line, why.text);
-	r = find_rule(&found, root, path, set, weights, e);
+	r = find_rule(&found, root, path, set, weights, arch, e);
 	json_decref(root);
 	if (r == 0)
 		*t = found;

@@ -3,11 +3,13 @@
  * user's in the same form:
  *
  *	{"schema_version": "1.0.0", "sets": {NAME: {"origin": TEXT, "rules": [RULE, …]}}}
- *	RULE	{"weights": "float|quantised|any", "noise": LIMITS, "limit": LIMITS}
+ *	RULE	{"weights": "float|quantised|any|TYPE", "arch": NAME, "origin": TEXT,
+ *		 "noise": LIMITS, "limit": LIMITS}; arch, origin and noise may be absent. TYPE is
+ *		what most tensors beside the f32 ones are of, such as "i2_s"
  *	LIMITS	any of min_cosine, max_nmse, max_abs_diff, max_kl per position, min_top1, min_top5
  *		as fractions over all positions, "bits": true
  *
- * The first rule whose weights fit counts. Beyond `limit` two engines have diverged; inside
+ * The first rule whose weights and architecture fit counts; its origin stands for the set's. Beyond `limit` two engines have diverged; inside
  * `noise` they differ by no more than the reference from itself; between the two lies drift. A
  * rule without `noise` has no drift. Unknown keys are refused.
  *
@@ -40,10 +42,14 @@ struct thresholds {
 /*
  * text: the file's JSON, path: its name for sentences. weights: the engine's own list, such as
  * "i2_s:210 f16:1 f32:121"; anything beside f32, f16 and bf16 is quantised, "" counts as quantised.
+ * arch: general.architecture, "" unknown. weights NULL: only whether the set is there; no limits.
  * EXIT_USAGE names an unknown set and the known ones, or line and reason of a broken file.
  */
 int thresholds_load(struct thresholds *t, const char *text, size_t bytes, const char *path,
-		    const char *set, const char *weights, struct err *e);
+		    const char *set, const char *weights, const char *arch, struct err *e);
+
+/* The type that most tensors are of, those of f32 not counted where there are others; "" = none. */
+void thresholds_main_type(const char *weights, char *out, size_t size);
 
 /* The set that "auto" means for two sides' profiles ("" when a side does not say); else `set`. */
 const char *thresholds_choose(const char *set, const char *profile_a, const char *profile_b);
