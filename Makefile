@@ -146,6 +146,7 @@ CLI_OBJS = \
 	orchestrator/cli/engine_check_trace.o \
 	orchestrator/cli/env.o \
 	orchestrator/cli/explain.o \
+	orchestrator/cli/explain_command.o \
 	orchestrator/cli/fetch_cpp.o \
 	orchestrator/cli/fetch_models.o \
 	orchestrator/cli/gate.o \
@@ -363,6 +364,7 @@ UNIT_TESTS = \
 	tokenizer \
 	tokenizer_json \
 	trace \
+	trace_diff \
 	unicode \
 	wire \
 	worker
@@ -380,6 +382,7 @@ TEST_PROGRAMS = \
 SHELL_TESTS = \
 	calibrate \
 	engine_check \
+	explain \
 	faults \
 	fetch_models \
 	gate \

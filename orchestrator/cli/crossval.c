@@ -1,4 +1,5 @@
 #include "compare_opts.h"
+#include "explain_command.h"
 #include "term.h"
 
 #include <stdio.h>
@@ -37,7 +38,9 @@ static void on_receipt(void *ctx, const struct exchange *x, const struct receipt
 
 	term_clear();
 	fputs(text, stdout);
+	fflush(stdout);
 	free(text);
+	explain_hint(x);
 	/* when both are late ours is one of them */
 	if (failed && x->failed_side >= 0 &&
 	    strcmp(x->sides[x->failed_side].engine, p->engine) != 0) {

@@ -1,4 +1,5 @@
 #include "compare_opts.h"
+#include "explain_command.h"
 #include "one_scenario.h"
 #include "sweep/facts.h"
 #include "term.h"
@@ -103,7 +104,6 @@ static void on_receipt(void *ctx, const struct exchange *x, const struct receipt
 	const char *path = cli_str(p->c, "receipt");
 	char *json = receipt_json(r);
 
-	(void)x;
 	term_clear();
 	if (path)
 		facts_write(path, json, &p->failed);
@@ -113,6 +113,8 @@ static void on_receipt(void *ctx, const struct exchange *x, const struct receipt
 		print_text(p, r);
 	else
 		err_set(&p->why, (enum exit_code)r->exit_code, "%s", r->explanation);
+	fflush(stdout);
+	explain_hint(x);
 	free(json);
 }
 

@@ -308,8 +308,13 @@ static int run_pass(struct local_feed *f, struct side *source, const struct loca
 {
 	struct side_eval q = {.ids = j->ids, .n_ids = j->n_ids, .n_greedy = n_greedy,
 			      .on_trace = local_feed_add, .ctx = f};
-	int rc = side_evaluate(source, &q, e);
+	int rc;
 
+	if (!source->traces)
+		return err_set(e, EXIT_NOTHING_RAN,
+			       "engine %.200s does not trace, so its operations cannot be judged one by one; "
+			       "docs/engines.md says what a trace is", source->engine);
+	rc = side_evaluate(source, &q, e);
 	if (rc == 0)
 		local_feed_end(f);
 	return rc;

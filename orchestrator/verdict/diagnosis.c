@@ -329,6 +329,8 @@ void diagnosis_write(struct diagnosis *d)
 		    d->local.reference.source, d->local.reference.missing);
 	if (f)
 		write_finding(d, f);
+	else if (d->local.equivalent && d->local.reference.n_bits_equal == d->local.reference.n)
+		say(d->paragraph, size, "Nothing is wrong and no operation differs: %s.", d->local.reason);
 	else if (d->local.equivalent)
 		say(d->paragraph, size, "No operation is wrong: %s. What differs at the end is rounding that "
 		    "later operations amplified; there is nothing to repair.", d->local.reason);

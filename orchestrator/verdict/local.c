@@ -263,7 +263,8 @@ void local_decide(struct local_result *r)
 		r->equivalent = true;
 		snprintf(r->reason, sizeof(r->reason),
 			 "each of the %d operations of %s gives on its own inputs what %s gives: %d to "
-			 "the bit, the rest inside their bounds",
-			 p->n, p->source, p->replayer, p->n_bits_equal);
+			 "the bit%s",
+			 p->n, p->source, p->replayer, p->n_bits_equal,
+			 p->n_bits_equal < p->n ? ", the rest inside their bounds" : "");
 	}
 }

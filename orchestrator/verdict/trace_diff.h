@@ -49,7 +49,7 @@ const char *trace_diff_state_name(enum trace_diff_state s);
 
 /*
  * The layer × stage picture as text: a line per layer (−1 first), a column per stage that any layer
- * has; '=' equal, '.' within tolerance, '1'…'9' rel_rms 10⁻¹…10⁻⁹ (rounded down), '#' above 0.1,
+ * has; '=' equal, '.' within tolerance, a digit n: rel_rms is at most 10⁻ⁿ, '#' above 0.1,
  * '?' on one side only. The worst of all steps. Caller frees.
  */
 char *trace_diff_picture(const struct trace_diff *d);

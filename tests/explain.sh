@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# explain, trace-diff and the local check as whole commands, on generated models.
+set -u
+B=${B:-build/cc}
+T=$(mktemp -d)
+trap 'rm -rf "$T"' EXIT
+A=$PWD/$B/assay
+export ASSAY_WORKER_FAULTY=$PWD/$B/tests/faulty_worker
+export -n CROSSVAL_TIMEOUT_SECS CROSSVAL_GGUF ASSAY_FAULT
+M=$T/m.gguf
+
+check() { # description, then a command that must succeed
+	local what=$1
+	shift
+	if "$@" >"$T/why" 2>&1; then echo "ok - $what"; else
+		echo "not ok - $what"
+		tail -n 20 "$T/why" "$T/err" | sed 's/^/    /'
+	fi
+}
+exits() { # wanted code, command …: output in $T/out and $T/err
+	local want=$1 got
+	shift
+	"$@" >"$T/out" 2>"$T/err" </dev/null
+	got=$?
+	[ $got -eq "$want" ] || { echo "exit $got, expected $want: $*"; cat "$T/out"; return 1; }
+}
+has() { grep -qF -- "$2" "$1" || { echo "no \"$2\" in $1:"; cat "$1"; return 1; }; }
+
+"$A" gen-fixtures --preset tiny-bitnet --out "$M" -q >/dev/null
+silu="--reference native --reference-override bitnet-b1.58.hidden_activation=str:silu"
+
+# ---- the case that began it: SiLU for squared ReLU, in one command -------------------------
+check "SiLU for squared ReLU: exit 1" exits 1 "$A" explain --model "$M" $silu --bundle "$T/repro.json"
+check "stage and layer" has "$T/out" "goes wrong by itself is ffn_act of layer 0"
+check "hypothesis" has "$T/out" "Its output is what \`silu\` gives"
+check "side at fault" has "$T/out" "reference native is at fault"
+check "what to do" has "$T/out" "hidden_activation"
+check "every other operation agrees" has "$T/out" "240 of reference native replayed, 228 to the bit"
+check "splice: 3 runs for 3 layers" has "$T/out" "3 runs for 3 layers"
+check "the repro is smaller than 1 MB" test "$(stat -c %s "$T/repro.json")" -lt 1000000
+rm "$M"
+check "the repro needs no model: exit 1" exits 1 "$A" explain --replay "$T/repro.json"
+check "and computes again" has "$T/out" "computed again with silu"
+echo '{"kind": "else"}' >"$T/no.json"
+check "what is no repro is refused" exits 64 "$A" explain --replay "$T/no.json"
+"$A" gen-fixtures --preset tiny-bitnet --out "$M" -q >/dev/null
+
+# ---- a sweep says how to go on ---------------------------------------------------------------
+check "a sweep that diverges" exits 1 "$A" sweep --model "$M" $silu
+sed -n "s/^to see where and whose fault: assay /$(printf %s "$A" | sed 's/[\/&]/\\&/g') /p" "$T/err" | head -n 1 >"$T/command"
+check "prints a command" test -s "$T/command"
+check "that explains it" exits 1 bash "$T/command"
+check "in the same words" has "$T/out" "ffn_act of layer 0"
+
+# ---- one layer, splice bisection -------------------------------------------------------------
+check "a fault in layer 1" exits 1 env ASSAY_FAULT=ffn_act:1:variant/silu "$A" explain --model "$M" --reference faulty
+check "splice names the layer" has "$T/out" "reference's output of layer 1 put into our run restores parity"
+check "a wrong last id is a token matter: exit 2" exits 2 env ASSAY_FAULT=tokenize:-1:last "$A" explain --model "$M" \
+	--reference faulty
+check "nothing is wrong: exit 0" exits 0 "$A" explain --model "$M" --reference faulty
+check "and says so" has "$T/out" "Nothing is wrong"
+
+# ---- EQUIVALENT, and the gate on it ----------------------------------------------------------
+check "another order of summation is EQUIVALENT" exits 0 "$A" sweep --model "$M" --profile ggml-avx512 --reference faulty \
+	--out "$T/eq"
+R=$T/eq/scenario3
+check "in the receipt" has "$R/receipt.json" '"verdict": "EQUIVALENT"'
+check "with the table in the report" has "$R/report.txt" "local check:"
+check "--no-local leaves it out" exits 0 "$A" per-token --model "$M" --profile ggml-avx512 --reference faulty --no-local
+check "and the verdict is of the end" has "$T/out" "WITHIN_NOISE:"
+verdict_of_gate() { # python that changes r: the gate's answer about metrics
+	mkdir -p "$T/edit"
+	cp "$R/tokens.json" "$T/edit/"
+	python3 -c "
+import json
+r = json.load(open('$R/receipt.json'))
+l = r['local']
+$1
+del r['content_sha256']
+json.dump(r, open('$T/edit/receipt.json', 'w'))" && "$B/tests/seal" "$T/edit/receipt.json" &&
+		"$A" gate --format json "$T/edit/receipt.json" >"$T/gate.json"
+	python3 -c "
+import json
+r = json.load(open('$T/gate.json'))
+r = r[0] if isinstance(r, list) else r
+print([g['state'] for g in r['gates'] if g['gate'] == 'metrics'][0])"
+}
+if command -v python3 >/dev/null; then
+	is() { [ "$(verdict_of_gate "$2")" = "$1" ]; }
+	check "the gate takes it" is passed pass
+	check "not with a distance beyond its bound" is failed "l['reference']['kinds']['scores']['worst_row_ulp'] = 257.0"
+	check "not with another bound" is failed "l['reference']['kinds']['norm']['bound'] = 1e9"
+	check "not with a kind left out" is failed "del l['reference']['kinds']['activation']"
+	check "not with an operation missing" is failed "l['reference']['n_missing'] = 1"
+	check "not with fewer operations" is failed "l['reference']['n_operations'] -= 1"
+	check "not with other weights" is failed "l['weights_equal'] = False"
+	check "not when our own run is another one" is failed "l['own']['kinds']['add']['bits_equal'] -= 1"
+	check "not without the table" is failed "del r['local']"
+	check "not as DIVERGED's exit code" is failed "r['exit_code'] = 1; r['status'] = 'diverged'"
+else
+	echo "skip - mutations of the table # no python3 here"
+fi
+
+# ---- trace-diff -------------------------------------------------------------------------------
+"$A" trace --model "$M" --out "$T/a" --values -q "2+2=" 2>/dev/null
+"$A" trace --model "$M" --override-kv bitnet-b1.58.hidden_activation=str:silu --out "$T/b" --values -q "2+2=" 2>/dev/null
+check "equal traces: exit 0" exits 0 "$A" trace-diff "$T/a" "$T/a"
+check "other traces: exit 1" exits 1 "$A" trace-diff "$T/a" "$T/b"
+check "the first difference" has "$T/out" "first difference beyond it: ffn_act of layer 0"
+check "the picture" has "$T/out" "   0    = = = = = = = = = = = = = = = # # # #"
+check "JSON has the same exit code" exits 1 "$A" trace-diff --format json "$T/a" "$T/b"
+check "tolerance" exits 0 "$A" trace-diff --tolerance 10 "$T/a" "$T/b"
+: >"$T/empty"
+check "no record is an error" exits 64 "$A" trace-diff "$T/a" "$T/empty"
+echo "{}" >"$T/broken"
+check "a record that does not parse is an error" exits 64 "$A" trace-diff "$T/broken" "$T/a"
+check "with file and line" has "$T/err" "broken:1:"
+"$A" tokenize --model "$M" "2+2=" >/dev/null
+check "a trace instead of the reference" exits 1 "$A" explain --model "$M" $silu --prompt "2+2=" --prompt-template raw \
+	--max-tokens 1 --trace "$T/b"
+check "finds the same" has "$T/out" "ffn_act of layer 0"
