@@ -272,6 +272,7 @@ SWEEP_OBJS = \
 	orchestrator/sweep/facts.o \
 	orchestrator/sweep/journal.o \
 	orchestrator/sweep/local.o \
+	orchestrator/sweep/masks.o \
 	orchestrator/sweep/pool.o \
 	orchestrator/sweep/probe.o \
 	orchestrator/sweep/record.o \
@@ -388,6 +389,7 @@ SHELL_TESTS = \
 	gate \
 	infer \
 	kl \
+	ladder \
 	logits \
 	models \
 	neon \

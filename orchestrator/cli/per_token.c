@@ -2,8 +2,11 @@
 #include "explain_command.h"
 #include "one_scenario.h"
 #include "sweep/facts.h"
+#include "sweep/masks.h"
 #include "term.h"
 
+#include <assert.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,8 +16,9 @@ static const struct opt opts[] = {
 	ONE_SCENARIO_OPTS,
 	{"cos-tol", OPT_REAL, "X", "least cosine of a position, instead of --thresholds", NULL, NULL,
 	 NULL, 0},
-	{"ladder", OPT_STR, "RUNG", "how far to go: the tokens, the logits after the prompt, all "
-	 "positions of it, and decoding", "decode", NULL, "tokens|first-logit|positions|decode", 0},
+	{"ladder", OPT_STR, "RUNG", "how far to go: the tokens, which ids each position sees, the "
+	 "logits after the prompt, all positions of it, and decoding", "decode", NULL,
+	 "tokens|masks|first-logit|positions|decode", 0},
 	{"positions", OPT_INT, "N", "only the first N ids of the prompt", "0", NULL, NULL, 0},
 	{"metrics", OPT_STR, "LIST", "of cosine,l2,nmse,kl,max_abs,kendall,margin", "cosine,l2", NULL,
 	 NULL, 0},
@@ -28,6 +32,9 @@ struct print {
 	struct cli *c;
 	struct err failed;	/* of writing the receipt */
 	struct err why;		/* what ended it before there was a comparison */
+	bool masks;		/* the rung: ids are kept, the receipt of the gate is not printed */
+	int32_t *ids;		/* [n_ids] */
+	int n_ids;
 };
 
 static bool wants(const char *list, const char *name)
@@ -98,6 +105,17 @@ static void print_text(const struct print *p, const struct receipt *r)
 	printf("%s: %s\n", r->verdict, r->explanation);
 }
 
+static void keep_ids(struct print *p, const struct receipt *r)
+{
+	size_t bytes = (size_t)r->sides[0].n_ids * sizeof(*p->ids);
+
+	free(p->ids);
+	p->ids = malloc(bytes + 1);
+	assert(p->ids);
+	memcpy(p->ids, r->sides[0].ids, bytes);
+	p->n_ids = r->sides[0].n_ids;
+}
+
 static void on_receipt(void *ctx, const struct exchange *x, const struct receipt *r)
 {
 	struct print *p = ctx;
@@ -107,7 +125,9 @@ static void on_receipt(void *ctx, const struct exchange *x, const struct receipt
 	term_clear();
 	if (path)
 		facts_write(path, json, &p->failed);
-	if (cli_json(p->c))
+	if (p->masks && r->exit_code == EXIT_AGREE)
+		keep_ids(p, r);
+	else if (cli_json(p->c))
 		fputs(json, stdout);
 	else if (r->exit_code <= EXIT_TOKENS_DIFFER)
 		print_text(p, r);
@@ -141,7 +161,7 @@ static int climb(struct compare_run *r, struct cli *c, struct err *e)
 
 	u->cos_tol = cli_real(c, "cos-tol");
 	u->max_positions = (int)cli_int(c, "positions");
-	u->only_tokens = strcmp(rung, "tokens") == 0;
+	u->only_tokens = strcmp(rung, "tokens") == 0 || strcmp(rung, "masks") == 0;
 	u->only_last = strcmp(rung, "first-logit") == 0;
 	if (strcmp(rung, "decode") != 0)
 		r->scenarios.items[0].max_new_tokens = 0;
@@ -152,10 +172,77 @@ static int climb(struct compare_run *r, struct cli *c, struct err *e)
 	return check_metrics(cli_str(c, "metrics"), e);
 }
 
+static json_t *mask_rows(const struct masks *m)
+{
+	json_t *rows = json_array();
+	char row[MASKS_POSITIONS_MAX + 1];
+
+	for (int t = 0; t < m->n; t++) {
+		for (int i = 0; i < m->n; i++)
+			row[i] = m->sees[t][i] ? '1' : '0';
+		row[m->n] = '\0';
+		json_array_append_new(rows, json_string(row));
+	}
+	return rows;
+}
+
+static void print_masks(struct cli *c, const struct sweep_options *o, const struct masks *m, int n,
+			int code, const char *sentence)
+{
+	json_t *j, *sees = json_object();
+
+	if (!cli_json(c)) {
+		printf("%s masks: %s\n", code == EXIT_AGREE ? "✓" : "✗", sentence);
+		json_decref(sees);
+		return;
+	}
+	for (int i = 0; i < n; i++)
+		json_object_set_new(sees, i ? o->references[i - 1] : o->engine, mask_rows(&m[i]));
+	j = json_pack("{s:s, s:i, s:o, s:s, s:i, s:s}", "rung", "masks", "n_positions", m[0].n, "sees",
+		      sees, "status", code == EXIT_AGREE ? "ok" : "diverged", "exit_code", code,
+		      "explanation", sentence);
+	json_dumpf(j, stdout, JSON_SORT_KEYS | JSON_INDENT(1));
+	putchar('\n');
+	json_decref(j);
+}
+
+/* The rung above the tokens: which ids does each position see, on every side? */
+static int climb_masks(struct compare_run *r, struct print *p, struct err *e)
+{
+	const struct sweep_options *o = &r->o;
+	int n = o->n_references + 1, max = o->setup.max_positions, rc = 0, code = EXIT_AGREE, at, id;
+	struct masks *m = calloc((size_t)n, sizeof(*m));
+	char sentence[512];
+
+	assert(m);
+	if (max > 0 && p->n_ids > max)
+		p->n_ids = max;
+	for (int i = 0; i < n && rc == 0; i++)
+		rc = masks_measure(&m[i], i ? o->references[i - 1] : o->engine, &o->setup,
+				   i && o->setup.model_ref ? o->setup.model_ref : o->setup.model, p->ids,
+				   p->n_ids, e);
+	snprintf(sentence, sizeof(sentence), "each of %d positions sees itself and what is before it%s",
+		 m[0].n, n > 1 ? ", on every side" : "");
+	if (rc == 0 && !masks_causal(&m[0], &at, &id))
+		snprintf(sentence, sizeof(sentence), "the same ids are seen, but not causally: position %d "
+			 "%s id %d", at, m[0].sees[at][id] ? "sees" : "does not see", id);
+	for (int i = 1; i < n && rc == 0 && code == EXIT_AGREE; i++)
+		if (!masks_equal(&m[0], &m[i], &at, &id)) {
+			code = EXIT_DIVERGED;
+			snprintf(sentence, sizeof(sentence), "position %d %s id %d in %.100s, but %s in %.100s",
+				 at, m[0].sees[at][id] ? "sees" : "does not see", id, o->engine,
+				 m[i].sees[at][id] ? "sees it" : "does not", o->references[i - 1]);
+		}
+	if (rc == 0)
+		print_masks(p->c, o, m, n, code, sentence);
+	free(m);
+	return rc < 0 ? rc : code;
+}
+
 static int run(struct cli *c, struct err *e)
 {
 	struct compare_run r = {.detected = ""};
-	struct print p = {.c = c};
+	struct print p = {.c = c, .masks = strcmp(cli_str(c, "ladder"), "masks") == 0};
 	int rc = compare_setup(&r, c, 1, cli_str(c, "prompt-template"), e);
 
 	if (rc == 0)
@@ -174,6 +261,9 @@ static int run(struct cli *c, struct err *e)
 			rc = -e->code;
 		}
 	}
+	if (rc == EXIT_AGREE && p.masks)
+		rc = climb_masks(&r, &p, e);
+	free(p.ids);
 	compare_release(&r);
 	return rc;
 }
@@ -185,10 +275,13 @@ const struct command cmd_per_token = {
 	.summary = "compare position by position and name the first that differs",
 	.examples = "assay crossval-per-token --model m.gguf --prompt \"2+2=\" --max-tokens 4\n"
 		    "assay per-token --model m.gguf --cpp-backend llama --cos-tol 0.999\n"
-		    "assay per-token --model m.gguf --ladder tokens --dump-ids --dump-cpp-ids\n",
+		    "assay per-token --model m.gguf --ladder tokens --dump-ids --dump-cpp-ids\n"
+		    "assay per-token --model m.gguf --ladder masks --cpp-backend llama\n",
 	.opts = opts,
 	.run = run,
 	.details =
 		"Template, tokens of both sides, the gate, evaluation, metrics, first divergence. When\n"
-		"tokens differ nothing is evaluated, and both lists are shown around the difference.\n",
+		"tokens differ nothing is evaluated, and both lists are shown around the difference.\n"
+		"The rung masks exchanges one id after the other and looks which positions' logits change:\n"
+		"what each position sees must be the same on both sides.\n",
 };
