@@ -119,3 +119,25 @@ check "with file and line" has "$T/err" "broken:1:"
 check "a trace instead of the reference" exits 1 "$A" explain --model "$M" $silu --prompt "2+2=" --prompt-template raw \
 	--max-tokens 1 --trace "$T/b"
 check "finds the same" has "$T/out" "ffn_act of layer 0"
+
+# ---- somebody's own engine behind the Python adapter -------------------------------------------
+if command -v python3 >/dev/null; then
+	P=$T/py.gguf
+	"$A" gen-fixtures --preset tiny-llama --weights f32 --layers 2 --embd 64 --ff 128 --heads 2 --kv-heads 1 --out "$P" \
+		-q >/dev/null
+	py="--model $P --reference native --kv f32 --prompt-template raw --max-tokens 2"
+	E="exec:python3 $PWD/tests/faulty_model.py"
+	check "a Python model is EQUIVALENT to native" exits 0 "$A" crossval $py --local --engine "$E none"
+	check "and said so" has "$T/out" "EQUIVALENT"
+	check "engine-check takes it" exits 0 "$A" engine-check --model "$P" "python3 $PWD/tests/faulty_model.py neox"
+	check "with a fault crossval diverges" exits 1 "$A" crossval $py --engine "$E neox"
+	check "and names the command" has "$T/err" "assay explain --model"
+	check "so does a sweep" exits 1 "$A" sweep --model "$P" --reference native --kv f32 --engine "$E neox"
+	check "explain finds RoPE's flavour" exits 1 "$A" explain $py --engine "$E neox"
+	check "operation, hypothesis" has "$T/out" "Its output is what \`rope_neox\` gives"
+	check "side" has "$T/out" "our exec engine is at fault"
+	check "and a forgotten residual" exits 1 "$A" explain $py --engine "$E residual"
+	check "in its layer" has "$T/out" "goes wrong by itself is attn_residual of layer 1"
+else
+	echo "skip - a Python model # no python3 here"
+fi

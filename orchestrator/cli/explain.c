@@ -203,6 +203,18 @@ static int write_bundle(const char *path, json_t *bundle, struct err *e)
 	return rc;
 }
 
+/* How an engine is called in the text: by its name, unless that is a command or both have it. */
+static const char *label_of(const char *engine, bool ours, bool same, char *out, size_t size)
+{
+	if (strncmp(engine, "exec:", 5) == 0)
+		snprintf(out, size, "%s", ours ? "our exec engine" : "the exec reference");
+	else if (same)
+		snprintf(out, size, "%s %.40s", ours ? "our" : "reference", engine);
+	else
+		snprintf(out, size, "%.60s", engine);
+	return out;
+}
+
 static int explain(struct compare_run *r, struct cli *c, struct seen *s, struct err *e)
 {
 	struct diagnosis d = {.n_findings = 0};
@@ -218,15 +230,13 @@ static int explain(struct compare_run *r, struct cli *c, struct seen *s, struct 
 		.no_splice = cli_flag(c, "no-splice"),
 		.bundle = cli_str(c, "bundle") ? &bundle : NULL,
 	};
-	char label[2][ENGINE_NAME_MAX + 16];
+	char label[2][64];
 	int rc;
 
-	if (strcmp(j.local.ours, j.local.reference) == 0)
-		for (int i = 0; i < 2; i++) {
-			snprintf(label[i], sizeof(label[i]), i == swapped ? "our %s" : "reference %s",
-				 j.local.ours);
-			j.local.label[i] = label[i];
-		}
+	for (int i = 0; i < 2; i++)
+		j.local.label[i] = label_of(i ? j.local.reference : j.local.ours, i == swapped,
+					    strcmp(j.local.ours, j.local.reference) == 0, label[i],
+					    sizeof(label[i]));
 	rc = explain_run(&d, &j, e);
 
 	if (rc == 0) {
