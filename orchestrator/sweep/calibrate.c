@@ -160,7 +160,7 @@ static int conclude(struct calibrate_result *r, const struct calibrate_options *
 	r->noise_nmse = round_up(CALIBRATE_MARGIN * r->max_nmse);
 	r->noise_abs = round_up(CALIBRATE_MARGIN * r->max_abs);
 	r->noise_kl = round_up(CALIBRATE_MARGIN * r->max_kl);
-	r->limit_nmse = fmax(usual.limit.max_nmse, round_up(10 * r->noise_nmse));
+	r->limit_nmse = fmax(usual.limit.max_nmse, round_up(CALIBRATE_LIMIT * r->noise_nmse));
 	snprintf(r->arch, sizeof(r->arch), "%s", o->setup.arch);
 	thresholds_main_type(o->setup.weights, r->weights, sizeof(r->weights));
 	if (!*r->weights)

@@ -7,8 +7,8 @@
  *
  *	noise	CALIBRATE_MARGIN times the greatest NMSE, |difference| and KL of any position, rounded
  *		up to two digits; "bits": true when every way gave the same bits
- *	limit	the limit of the set "default" for such weights, or ten times the noise's NMSE where
- *		that is more
+ *	limit	the limit of the set "default" for such weights, or CALIBRATE_LIMIT times the noise's
+ *		NMSE where that is more
  */
 #ifndef ASSAY_CALIBRATE_H
 #define ASSAY_CALIBRATE_H
@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { CALIBRATE_WAYS_MAX = 24, CALIBRATE_MARGIN = 2 };
+enum { CALIBRATE_WAYS_MAX = 24, CALIBRATE_MARGIN = 2, CALIBRATE_LIMIT = 2 };
 
 struct calibrate_way {
 	char name[48];			/* "threads 1", "batch 1", "ubatch 32", … */
