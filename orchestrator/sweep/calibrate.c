@@ -15,7 +15,8 @@
 
 /* ---- measuring ------------------------------------------------------------------------------ */
 
-static void add_way(struct calibrate_result *r, int threads, int batch, int ubatch, const char *name)
+static void add_way(struct calibrate_result *r, int threads, int batch, int ubatch,
+		    const char *name)
 {
 	struct calibrate_way *w = &r->ways[r->n_ways++];
 
