@@ -580,11 +580,12 @@ static int record_all(struct job *j, struct err *e)
 int record_run(const struct record_options *o, struct record_result *out, struct err *e)
 {
 	struct record_result result = {.n_scenarios = 0};
-	struct job j = {.o = o, .result = &result, .scenarios = json_array()};
+	struct job j = {.o = o, .result = &result};
 	int rc;
 
 	if (o->scenarios->n == 0)
 		return err_set(e, EXIT_NOTHING_RAN, "there is no scenario to record");
+	j.scenarios = json_array();
 	j.run.model_path = o->setup->model;
 	j.run.tokenizer_path = o->setup->tokenizer;
 	rc = facts_fill(&j.run, NULL, e);
