@@ -385,5 +385,5 @@ check "setup without the network's reference goes on when told to" exits 0 "$A" 
 	--repo "$T/root" --allow-cpp-fail
 check "and says what is not there" has "$T/out" "drifted from the lock"
 check "setup without it fails" exits 13 "$A" setup --cpp-backend llama --repo "$T/root"
-check "the models are there all the same" has "$T/out" "tier ci-light: 1 of 1 here"
+check "the models are there all the same" has "$T/out" "tier ci-light: 2 of 2 here"
 check "env.sh is written" has "$T/cache/env.sh" "export ASSAY_CACHE="

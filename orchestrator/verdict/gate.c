@@ -273,6 +273,10 @@ static void check_same_model(struct gating *g, const json_t *a, const json_t *b)
 		const json_t *x = json_object_get(json_object_get(a, "opened"), facts[i]);
 		const json_t *y = json_object_get(json_object_get(b, "opened"), facts[i]);
 
+		/* a C++ reference describes its weights in words, not "type:count" */
+		if (strcmp(facts[i], "weights") == 0 && !(strchr(gate_text(a, "opened.weights"), ':') &&
+							   strchr(gate_text(b, "opened.weights"), ':')))
+			continue;
 		if (x && y && !json_equal(x, y))
 			gate_fail(g, "the sides opened one model and differ in its %s", facts[i]);
 	}
