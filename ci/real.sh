@@ -25,17 +25,9 @@ check() { # name, expected status, command…
 	fi
 }
 
-# 1. llama.cpp's repository (FACTS of docs/references.md: npm node-llama-cpp 3.22.1 = release v0.5.0)
+# 1. llama.cpp's repository
 commit=de3ff815ea7d559ee917f063901b8986f038abc6
-repo=${LLAMA_REPO:-$cache/llama.cpp.git}
-if [ ! -d "$repo" ]; then
-	t=$(mktemp -d)
-	(cd "$t" && npm pack --silent node-llama-cpp@3.22.1 >/dev/null && tar xzf node-llama-cpp-3.22.1.tgz package/llama/gitRelease.bundle) &&
-		mkdir -p "$cache" && git clone -q --bare "$t/package/llama/gitRelease.bundle" "$repo.tmp" &&
-		git -C "$repo.tmp" update-ref refs/heads/main $commit &&
-		git -C "$repo.tmp" symbolic-ref HEAD refs/heads/main && mv "$repo.tmp" "$repo"
-	rm -rf "$t"
-fi
+repo=$(ci/llama-repo.sh)
 if [ -d "$repo" ]; then ok "llama.cpp's repository is here"; else no "llama.cpp's repository could not be had"; exit 1; fi
 
 # 2. Clone, build, self-check (a second call must be instant)

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Prints the path of a repository to clone llama.cpp from, and makes it when it is not there: the
+# npm package node-llama-cpp 3.22.1 carries the release as a git bundle (docs/references.md).
+set -u
+commit=de3ff815ea7d559ee917f063901b8986f038abc6
+cache=${ASSAY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/assay}
+repo=${LLAMA_REPO:-$cache/llama.cpp.git}
+if [ ! -d "$repo" ]; then
+	t=$(mktemp -d)
+	trap 'rm -rf "$t"' EXIT
+	(cd "$t" && npm pack --silent node-llama-cpp@3.22.1 >/dev/null &&
+		tar xzf node-llama-cpp-3.22.1.tgz package/llama/gitRelease.bundle) &&
+		mkdir -p "$cache" && rm -rf "$repo.tmp" &&
+		git clone -q --bare "$t/package/llama/gitRelease.bundle" "$repo.tmp" &&
+		git -C "$repo.tmp" update-ref refs/heads/main $commit &&
+		git -C "$repo.tmp" symbolic-ref HEAD refs/heads/main && mv "$repo.tmp" "$repo" || exit 1
+fi
+echo "$repo"
