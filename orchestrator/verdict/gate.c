@@ -344,7 +344,8 @@ static void check_speed(struct gating *g, const char *name, const json_t *s)
 	if (us != gate_real(s, "done.eval_us"))
 		gate_fail(g, "engines.%s.eval_us is %.0f, the worker said %.0f", name, us,
 			  gate_real(s, "done.eval_us"));
-	if (us > gate_real(g->r, "wall_us"))
+	/* a recording's times are of the day it was made */
+	if (strncmp(gate_text(s, "engine"), "recorded:", 9) != 0 && us > gate_real(g->r, "wall_us"))
 		gate_fail(g, "engines.%s evaluated for %.0f µs in a scenario of %.0f µs", name, us,
 			  gate_real(g->r, "wall_us"));
 	if (gate_real(s, "done.prefill_us") > us)
