@@ -159,6 +159,22 @@ check "there are some" test "$(hashes "$T/live" | wc -l)" -ge 20
 check "a recording without traces says so: exit 3" exits 3 trace \
 	--engine "recorded:$T/n.tar.zst" --out "$T/untraced"
 
+# ---- proof and diagnosis without the other engine --------------------------------------------
+check "a float model" "$A" gen-fixtures --preset tiny-llama --out "$T/l.gguf"
+check "one profile's traces" "$A" record --model "$T/l.gguf" --engine native --profile ggml-avx2 \
+	--prompt "2+2=" --max-tokens 1 --template raw --trace all --out "$T/l.tar.zst"
+check "another profile is EQUIVALENT to the recording: exit 0" exits 0 "$A" crossval \
+	--model "$T/l.gguf" --profile ggml-avx512 --reference "recorded:$T/l.tar.zst" --local \
+	--prompt "2+2=" --prompt-template raw --max-tokens 1
+check "… it is called so" has "$T/out" EQUIVALENT
+cp "$T/l.gguf" "$T/lf.gguf"
+size=$(stat -c %s "$T/l.gguf")
+printf '\x35' | dd of="$T/lf.gguf" bs=1 seek=$((size - 40001)) conv=notrunc status=none
+check "a changed weight is explained by the recording: exit 1" exits 1 "$A" explain \
+	--model "$T/lf.gguf" --reference-model "$T/l.gguf" --reference "recorded:$T/l.tar.zst" \
+	--profile ggml-avx2 --prompt "2+2=" --prompt-template raw --max-tokens 1
+check "… the tensor is named" has "$T/out" "weights      differ: output.weight"
+
 # ---- what it does not hold -------------------------------------------------------------------
 check "a prompt that was not recorded: exit 3" exits 3 sw n.tar.zst \
 	--scenarios <(echo '[{"id":"a","prompt":"never seen"}]')
