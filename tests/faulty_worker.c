@@ -118,7 +118,8 @@ static void spoil(struct run *r, struct tensor *t, int stage, int layer)
 		if (planted(r, stage, layer, "noise"))
 			t->x[i] *= 1 + (float)(fault.value * sin((double)i * 12.9898));
 	}
-	for (int64_t row = 0; row < r->n; row++)
+	bool heads = planted(r, stage, layer, "swap_heads") || planted(r, stage, layer, "flip_head");
+	for (int64_t row = 0; row < r->n && heads; row++)
 		for (int64_t i = 0; i < d; i++) {
 			float *x = t->x + row * width, a = x[i];
 
