@@ -408,6 +408,7 @@ FUZZERS = \
 	http_head \
 	models_lock \
 	partlog \
+	recording \
 	references_lock \
 	template \
 	tokenizer \

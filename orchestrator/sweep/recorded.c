@@ -101,14 +101,17 @@ void recorded_profile(const char *path, char *out, size_t size)
 
 /* ---- HELLO, OPENED, DONE: what the engine said ---------------------------------------------- */
 
-/* Repeats "key=value\n" lines but those in `but` (",a,b,"). */
+/* Repeats "key=value\n" lines but those in `but` (",a,b,") and those that are no header lines. */
 static void put_lines(struct wire_builder *b, const char *lines, const char *but)
 {
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789_.-";
+
 	while (*lines) {
 		size_t n = strcspn(lines, "\n"), k = strcspn(lines, "=");
 		char key[128], guarded[132];
 
-		if (k < n && k < sizeof(key)) {
+		if (k > 0 && k < n && k < sizeof(key) && strspn(lines, allowed) == k) {
 			snprintf(key, sizeof(key), "%.*s", (int)k, lines);
 			snprintf(guarded, sizeof(guarded), ",%s,", key);
 			if (!strstr(but, guarded))
@@ -206,10 +209,12 @@ static int check_options(struct server *s, const struct wire_frame *f, struct er
 				       "without this override", there ? there : "", value);
 		n++;
 	}
-	if (n != (int)json_array_size(overrides))
+	if (n != (int)json_array_size(overrides)) {
+		const char *there = json_string_value(json_array_get(overrides, (size_t)n));
+
 		return err_set(e, EXIT_USAGE, "%s was recorded with --override-kv %s, which is not asked "
-			       "for", s->r.path,
-			       json_string_value(json_array_get(overrides, (size_t)n)));
+			       "for", s->r.path, there ? there : "?");
+	}
 	return 0;
 }
 
@@ -461,9 +466,9 @@ static bool in_list(const char *list, const char *name)
 
 static int wanted_traces(struct playing *p, const char *stages, struct err *e)
 {
-	const json_t *recorded = json_object_get(p->s->r.manifest, "trace");
+	const char *recorded = text_of(p->s->r.manifest, "trace");
 	const json_t *all = json_object_get(p->scenario, "traces");
-	bool every = strcmp(json_string_value(recorded), "all") == 0;
+	bool every = strcmp(recorded, "all") == 0;
 	char one[64];
 	json_t *r;
 	size_t i;
@@ -472,7 +477,7 @@ static int wanted_traces(struct playing *p, const char *stages, struct err *e)
 		return 0;
 	for (const char *q = stages; *q; q += strcspn(q, ","), q += *q == ',') {
 		snprintf(one, sizeof(one), "%.*s", (int)(strcspn(q, ",") & 63), q);
-		if (!every && !in_list(json_string_value(recorded), one)) {
+		if (!every && !in_list(recorded, one)) {
 			char what[128];
 
 			snprintf(what, sizeof(what), "the trace of stage \"%s\"", one);
