@@ -27,6 +27,8 @@ static void test_names(void)
 		{"ffn_out-1", "MUL_MAT", STAGE_FFN_DOWN, 1},
 		{"kqv_out-1", "CONT", STAGE_ATTN_OUT_HEADS, 1},
 		{"kqv_out-1", "MUL_MAT", STAGE_ATTN_O, 1},
+		{"node_21", "FLASH_ATTN_EXT", LLAMA_INTERMEDIATE, -1},
+		{"kqv_out-2", "RESHAPE", STAGE_ATTN_OUT_HEADS, 2},
 		{"ffn_sqr(relu)-29", "SQR", LLAMA_INTERMEDIATE, 29},
 		{"node_101", "GET_ROWS", LLAMA_INTERMEDIATE, -1},
 		{"node_101", "SOFT_MAX", LLAMA_UNKNOWN, -1},

@@ -141,6 +141,11 @@ int llama_stage(const char *name, const char *op, const char *source, int *layer
 	split(name, base, layer);
 	if (strcmp(base, "node") == 0 && strcmp(op, "MUL_MAT") == 0)
 		return product_of(source, layer);
+	/* flash attention has no name; its result gets one where it is reshaped */
+	if (strcmp(op, "FLASH_ATTN_EXT") == 0)
+		return LLAMA_INTERMEDIATE;
+	if (strcmp(base, "kqv_out") == 0 && strcmp(op, "RESHAPE") == 0)
+		return *layer >= 0 ? STAGE_ATTN_OUT_HEADS : LLAMA_UNKNOWN;
 	for (size_t i = 0; i < sizeof(moves) / sizeof(moves[0]); i++)
 		if (strcmp(op, moves[i]) == 0)
 			return LLAMA_INTERMEDIATE;

@@ -265,7 +265,11 @@ static int missing(const struct engine *g, struct err *e)
 	for (int layer = -1; layer < g->info.n_layer && layer < LLAMA_LAYERS_MAX; layer++) {
 		uint64_t lack = w->stages & llama_stages_expected(g->info.arch, layer) &
 				~w->seen[layer + 1];
+		const uint64_t parts = (uint64_t)1 << STAGE_ATTN_SCORES | (uint64_t)1 << STAGE_ATTN_SOFTMAX;
 
+		/* flash attention computes neither on its own */
+		if (!(w->seen[layer + 1] & parts) && w->seen[layer + 1] >> STAGE_ATTN_OUT_HEADS & 1)
+			lack &= ~parts;
 		for (int s = 0; lack && s < STAGE_COUNT; s++)
 			if (lack >> s & 1)
 				return err_set(e, EXIT_INFERENCE,
