@@ -58,6 +58,7 @@ says "and names the part" "provision failed"
 check "a reference that is wrong fails the sweep" 1 "$A" nightly --model "$t/m.gguf" --out "$t/w2" --publish "$t/h2/y" \
 	--reference "exec:exec $PWD/$B/tests/silu_reference" --cases decode-16 --reps 3 --format json
 says "and names the part in JSON" '"failed_part": "sweep"'
+grep -qi silu "$t/h2/y/m/sweep/scenario1/explain.txt" && echo "ok - what diverged is explained" || no "no explanation with the reason"
 python3 - "$t/h/2026-01-02-a/m/baseline.json" "$t/fast.json" <<'EOP'
 import json, sys
 b = json.load(open(sys.argv[1]))
