@@ -243,7 +243,7 @@ static void man_opt(const struct command *c, const struct opt *o)
 
 static void man_command(const struct command *c)
 {
-	printf(".TH ASSAY-%s 1\n.SH NAME\nassay\\-", c->name);
+	printf(".TH ASSAY-%s 1\n.ad l\n.SH NAME\nassay\\-", c->name);
 	man_text(c->name);
 	printf(" \\- ");
 	man_text(c->summary);
