@@ -18,13 +18,13 @@ start=$SECONDS
 
 "$A" gen-fixtures --preset tiny-bitnet --out "$t/m.gguf" >/dev/null || exit 70
 measure() { # percent, folder
-	SLOW_PERCENT=$1 "$A" bench --model "$t/m.gguf" --engine "$worker" --threads 1 --cases $case --reps 400 \
+	SLOW_PERCENT=$1 "$A" bench --model "$t/m.gguf" --engine "$worker" --threads 1 --cases $case --reps 800 \
 		--warmup 20 --out "$2" --quiet >/dev/null
 }
 mkdir "$t/base"
-for i in 1 2 3; do measure 0 "$t/base/$i" || bad=1; done
+for i in 1 2 3 4 5; do measure 0 "$t/base/$i" || bad=1; done
 "$A" gen-baselines --from "$t/base" --out "$t/baseline.json" >/dev/null || bad=1
-[ $bad -eq 0 ] && echo "ok - a baseline of three runs" || { echo "not ok - no baseline"; exit 1; }
+[ $bad -eq 0 ] && echo "ok - a baseline of five runs" || { echo "not ok - no baseline"; exit 1; }
 
 repeat() { # name, expected status, function, percent
 	local right=0 i got
@@ -40,7 +40,7 @@ repeat() { # name, expected status, function, percent
 }
 check() { measure "$1" "$t/now" && "$A" check-perf --baseline "$t/baseline.json" "$t/now/bench.json"; }
 compare() {
-	"$A" bench-compare --model "$t/m.gguf" --threads 1 --cases $case --reps 400 --warmup 20 --quiet \
+	"$A" bench-compare --model "$t/m.gguf" --threads 1 --cases $case --reps 800 --warmup 20 --quiet \
 		"exec:exec env SLOW_PERCENT=0 $PWD/$B/tests/slow_worker" \
 		"exec:exec env SLOW_PERCENT=$1 $PWD/$B/tests/slow_worker"
 }

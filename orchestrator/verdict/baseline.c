@@ -172,6 +172,14 @@ int baseline_make(const json_t *const *receipts, const char *const *names, int n
 	return 0;
 }
 
+/* Which part of n samples is taken for what the program can do. */
+static double undisturbed(int n)
+{
+	double part = 8. / n;
+
+	return part < 0.02 ? 0.02 : part > 0.1 ? 0.1 : part;
+}
+
 /* now against before, both as samples of one unit. */
 static int judge(const json_t *before, const json_t *now, double limit, struct perf_case *p,
 		 struct err *e)
@@ -183,7 +191,7 @@ static int judge(const json_t *before, const json_t *now, double limit, struct p
 
 	snprintf(p->unit, sizeof(p->unit), "%s", unit ? unit : "");
 	if (nb >= 0) {
-		double q = seconds ? 0.1 : 0.9;
+		double part = undisturbed(na < nb ? na : nb), q = seconds ? part : 1 - part;
 
 		p->before = stats_quantile(a, na, q);
 		p->now = stats_quantile(b, nb, q);

@@ -4,12 +4,13 @@
  * A baseline belongs to one host class (CPU model, processors), model, engine, profile, instruction
  * set and number of threads; a receipt of another one is not comparable and never passes for that.
  *
- * Speed is taken as the upper decile of a case's samples (the lower one of times): what other work
- * on the machine takes away only ever slows, so the quick tenth is what the program can do. It works
- * on a busy machine when samples are short beside a time slice and many (ci/perf.sh: decode-16 of a
- * tiny model, about a millisecond, 300 times). The change is the ratio of the two deciles with its
- * 95 % interval by the percentile bootstrap (Efron 1979, seeded). A case regressed when even the
- * better end of the interval takes longer by more than the limit: speed below 1 / (1 + limit).
+ * Speed is taken as the upper decile of a case's samples (the lower one of times), of many samples
+ * the upper 8/n down to a fiftieth: what other work on the machine takes away only ever slows, so the
+ * quickest are what the program can do. It works on a busy machine when samples are short beside a
+ * time slice and many (ci/perf.sh: decode-16 of a tiny model, about a millisecond). The change is the
+ * ratio of the two quantiles with its 95 % interval by the percentile bootstrap (Efron 1979, seeded).
+ * A case regressed when even the better end of the interval takes longer by more than the limit:
+ * speed below 1 / (1 + limit).
  */
 #ifndef ASSAY_BASELINE_H
 #define ASSAY_BASELINE_H
@@ -28,7 +29,7 @@ struct perf_case {
 	char name[BASELINE_NAME_MAX];
 	char unit[16];
 	enum perf_state state;		/* ABSENT: the baseline has no such case */
-	double before, now;		/* deciles */
+	double before, now;		/* quantiles */
 	struct interval change;		/* now against before as speed, 1 = equal, < 1 = slower */
 };
 
