@@ -157,11 +157,13 @@ static void print_unsteady(FILE *f, const struct summary *s)
 
 	if (at >= 0)
 		fprintf(f,
-			"\n%s differs from itself: the logits it gave in %s are not those of an earlier "
+			"\n%s differs from itself: the logits it gave in %s are not those of an "
+			"earlier "
 			"comparison of the same scenario\n",
 			engine_of(&s->rows[at], side), s->rows[at].id);
 	else
-		fprintf(f, "\nEvery engine gave the same logits in each comparison of a scenario.\n");
+		fprintf(f,
+			"\nEvery engine gave the same logits in each comparison of a scenario.\n");
 }
 
 /* Engines as rows and columns; a cell is the verdict, "–" where nobody compared. */

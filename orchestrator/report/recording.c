@@ -24,7 +24,7 @@ struct spooled {
 
 struct spool {
 	FILE *f;
-	struct spooled *members;	/* [n] */
+	struct spooled *members; /* [n] */
 	int n, cap;
 };
 
@@ -130,9 +130,9 @@ static void list_members(const struct recording_writer *w, json_t *manifest)
 
 			digest_final(&m->digest, sha);
 			digest_hex(sha, hex);
-			json_array_append_new(list, json_pack("{s:s, s:I, s:s}", "name", m->name,
-							      "bytes", (json_int_t)m->bytes,
-							      "sha256", hex));
+			json_array_append_new(list,
+					      json_pack("{s:s, s:I, s:s}", "name", m->name, "bytes",
+							(json_int_t)m->bytes, "sha256", hex));
 		}
 	canonical_set(manifest, "members", list);
 	canonical_seal(manifest);
@@ -287,8 +287,10 @@ static int next_head(const struct recording *r, struct archive *a, const char *n
 	if (got != ARCHIVE_OK)
 		return unreadable(r, a, e);
 	if (!archive_entry_pathname(entry) || strcmp(archive_entry_pathname(entry), name) != 0)
-		return err_set(e, EXIT_HASH_MISMATCH, "%s has member \"%.100s\" where its manifest "
-			       "says %s", r->path, archive_entry_pathname(entry), name);
+		return err_set(e, EXIT_HASH_MISMATCH,
+			       "%s has member \"%.100s\" where its manifest "
+			       "says %s",
+			       r->path, archive_entry_pathname(entry), name);
 	return 0;
 }
 
@@ -329,7 +331,8 @@ static int read_members(struct recording *r, struct err *e)
 		return err_set(e, EXIT_HASH_MISMATCH, "%s: too many members", r->path);
 	r->members = calloc(json_array_size(list) + 1, sizeof(*r->members));
 	assert(r->members);
-	json_array_foreach(list, i, m) {
+	json_array_foreach(list, i, m)
+	{
 		struct recording_member *to = &r->members[r->n++];
 		const char *name, *sha;
 		json_int_t bytes;
@@ -337,8 +340,8 @@ static int read_members(struct recording *r, struct err *e)
 		if (json_unpack(m, "{s:s, s:I, s:s}", "name", &name, "bytes", &bytes, "sha256",
 				&sha) < 0 ||
 		    strlen(name) >= RECORDING_NAME_MAX || strlen(sha) != 64 || bytes < 0)
-			return err_set(e, EXIT_HASH_MISMATCH, "%s: member %d of the manifest", r->path,
-				       (int)i);
+			return err_set(e, EXIT_HASH_MISMATCH, "%s: member %d of the manifest",
+				       r->path, (int)i);
 		snprintf(to->name, sizeof(to->name), "%s", name);
 		snprintf(to->sha256, sizeof(to->sha256), "%s", sha);
 		to->bytes = bytes;
@@ -370,8 +373,7 @@ int recording_open(struct recording *r, const char *path, struct err *e)
 }
 
 static int read_member(const struct recording *r, struct archive *a,
-		       const struct recording_member *m, recording_fn *fn, void *ctx,
-		       struct err *e)
+		       const struct recording_member *m, recording_fn *fn, void *ctx, struct err *e)
 {
 	static const size_t piece = 1 << 18;
 	uint8_t *buf = malloc(piece), sha[DIGEST_BYTES];
@@ -398,12 +400,12 @@ static int read_member(const struct recording *r, struct archive *a,
 	if (rc == 0 && (n != m->bytes || strcmp(hex, m->sha256) != 0))
 		rc = err_set(e, EXIT_HASH_MISMATCH,
 			     "%s: member %s is not what was recorded (SHA-256 %.16s…, the manifest "
-			     "says %.16s…)", r->path, m->name, hex, m->sha256);
+			     "says %.16s…)",
+			     r->path, m->name, hex, m->sha256);
 	return rc;
 }
 
-int recording_read(const struct recording *r, recording_choose_fn *choose, void *ctx,
-		   struct err *e)
+int recording_read(const struct recording *r, recording_choose_fn *choose, void *ctx, struct err *e)
 {
 	struct archive *a;
 	int rc = begin_archive(r, &a, e);
@@ -444,7 +446,7 @@ static recording_fn *keep_member(void *ctx, const struct recording_member *m)
 	struct verifying *v = ctx;
 	bool large = strstr(m->name, "/logits.") || strstr(m->name, "/trace/");
 
-	v->at = (struct recording_member *)m;	/* the caller's own list */
+	v->at = (struct recording_member *)m; /* the caller's own list */
 	v->n = 0;
 	if (!large && m->bytes <= RECORDING_SMALL_MAX && !m->content) {
 		v->at->content = malloc((size_t)m->bytes + 1);

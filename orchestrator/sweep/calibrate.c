@@ -21,8 +21,8 @@ static void add_way(struct calibrate_result *r, int threads, int batch, int ubat
 	struct calibrate_way *w = &r->ways[r->n_ways++];
 
 	assert(r->n_ways <= CALIBRATE_WAYS_MAX);
-	*w = (struct calibrate_way){.threads = threads, .batch = batch, .ubatch = ubatch,
-				    .min_cosine = 1};
+	*w = (struct calibrate_way){
+	    .threads = threads, .batch = batch, .ubatch = ubatch, .min_cosine = 1};
 	snprintf(w->name, sizeof(w->name), "%s", name);
 }
 
@@ -61,7 +61,8 @@ static void on_receipt(void *ctx, const struct exchange *x, const struct receipt
 
 	if (r->exit_code > EXIT_DIVERGED || c->n == 0) {
 		if (!m->failed.code)
-			err_set(&m->failed, r->exit_code ? (enum exit_code)r->exit_code : EXIT_INTERNAL,
+			err_set(&m->failed,
+				r->exit_code ? (enum exit_code)r->exit_code : EXIT_INTERNAL,
 				"%s, %s: %s", w->name, r->id, r->explanation);
 		return;
 	}
@@ -83,16 +84,16 @@ static int measure(const struct calibrate_options *o, struct calibrate_way *w, c
 	struct measuring m = {.way = w};
 	struct summary s = {.n = 0};
 	struct sweep_options so = {
-		.setup = o->setup,
-		.scenarios = o->scenarios,
-		.engine = o->engine,
-		.references = {recorded},
-		.n_references = 1,
-		.n_workers = 1,
-		.version = o->version,
-		.build = o->build,
-		.on_receipt = on_receipt,
-		.ctx = &m,
+	    .setup = o->setup,
+	    .scenarios = o->scenarios,
+	    .engine = o->engine,
+	    .references = {recorded},
+	    .n_references = 1,
+	    .n_workers = 1,
+	    .version = o->version,
+	    .build = o->build,
+	    .on_receipt = on_receipt,
+	    .ctx = &m,
 	};
 	int rc;
 
@@ -133,11 +134,11 @@ static void describe(struct calibrate_result *r, const struct calibrate_options 
 		n += (size_t)snprintf(ways + n, sizeof(ways) - n, "%s%s", i ? "; " : "",
 				      r->ways[i].name);
 	facts_time(now);
-	snprintf(r->origin, sizeof(r->origin),
-		 "measured %.10s: %.60s (%.60s) against itself on %.60s: %s; %d positions; worst NMSE "
-		 "%.3g, noise is %d times the worst",
-		 now, o->engine, what, run->cpu, ways, r->n_positions, r->max_nmse,
-		 CALIBRATE_MARGIN);
+	snprintf(
+	    r->origin, sizeof(r->origin),
+	    "measured %.10s: %.60s (%.60s) against itself on %.60s: %s; %d positions; worst NMSE "
+	    "%.3g, noise is %d times the worst",
+	    now, o->engine, what, run->cpu, ways, r->n_positions, r->max_nmse, CALIBRATE_MARGIN);
 }
 
 static int conclude(struct calibrate_result *r, const struct calibrate_options *o, struct err *e)
@@ -173,13 +174,13 @@ static int record_first(const struct calibrate_options *o, const char *path,
 			struct record_result *out, struct err *e)
 {
 	struct record_options ro = {
-		.engine = o->engine,
-		.setup = &o->setup,
-		.scenarios = o->scenarios,
-		.out = path,
-		.trace = "none",
-		.version = o->version,
-		.build = o->build,
+	    .engine = o->engine,
+	    .setup = &o->setup,
+	    .scenarios = o->scenarios,
+	    .out = path,
+	    .trace = "none",
+	    .version = o->version,
+	    .build = o->build,
 	};
 
 	return record_run(&ro, out, e);
@@ -189,11 +190,13 @@ int calibrate_run(const struct calibrate_options *o, struct calibrate_result *r,
 {
 	const char *tmp = getenv("TMPDIR");
 	char folder[1024], path[1100], engine[1200];
-	struct receipt_run run = {.model_path = o->setup.model, .tokenizer_path = o->setup.tokenizer};
+	struct receipt_run run = {.model_path = o->setup.model,
+				  .tokenizer_path = o->setup.tokenizer};
 	struct record_result first;
 	int rc;
 
-	snprintf(folder, sizeof(folder), "%.900s/assay-calibrate.XXXXXX", tmp && *tmp ? tmp : "/tmp");
+	snprintf(folder, sizeof(folder), "%.900s/assay-calibrate.XXXXXX",
+		 tmp && *tmp ? tmp : "/tmp");
 	if (!mkdtemp(folder))
 		return err_set(e, EXIT_INTERNAL, "%s: %s", folder, strerror(errno));
 	snprintf(path, sizeof(path), "%s/first.tar.zst", folder);
@@ -260,16 +263,18 @@ static void put_rule(json_t *sets, const char *name, const struct calibrate_resu
 
 	if (!set) {
 		set = json_object();
-		canonical_set(set, "origin", json_string("measured by assay calibrate; each rule says how"));
+		canonical_set(set, "origin",
+			      json_string("measured by assay calibrate; each rule says how"));
 		canonical_set(set, "rules", json_array());
 		canonical_set(sets, name, set);
 	}
 	rules = json_object_get(set, "rules");
-	json_array_foreach(rules, i, rule)
-		if (same_text(rule, "weights", r->weights) && same_text(rule, "arch", r->arch)) {
-			json_array_set_new(rules, i, rule_object(r));
-			return;
-		}
+	json_array_foreach(rules, i, rule) if (same_text(rule, "weights", r->weights) &&
+					       same_text(rule, "arch", r->arch))
+	{
+		json_array_set_new(rules, i, rule_object(r));
+		return;
+	}
 	json_array_insert_new(rules, 0, rule_object(r));
 }
 
@@ -303,7 +308,8 @@ int calibrate_write(const struct calibrate_result *r, const struct calibrate_opt
 	if (thresholds_load(&t, o->default_sets, o->default_bytes, "", name, NULL, "", NULL) == 0 ||
 	    strcmp(name, "auto") == 0 || !*name || strlen(name) >= THRESHOLDS_NAME_MAX)
 		return err_set(e, EXIT_USAGE,
-			       "\"%s\" is a set of the program's own, or no name; choose another", name);
+			       "\"%s\" is a set of the program's own, or no name; choose another",
+			       name);
 	rc = load_file(path, &root, e);
 	if (rc < 0)
 		return rc;
@@ -311,7 +317,8 @@ int calibrate_write(const struct calibrate_result *r, const struct calibrate_opt
 	text = json_dumps(root, JSON_INDENT(4) | JSON_REAL_PRECISION(6));
 	json_decref(root);
 	/* what was written must be what is read */
-	rc = thresholds_load(&t, text, strlen(text), path, name, o->setup.weights, o->setup.arch, e);
+	rc =
+	    thresholds_load(&t, text, strlen(text), path, name, o->setup.weights, o->setup.arch, e);
 	if (rc == 0)
 		rc = facts_write(path, text, e);
 	free(text);

@@ -17,7 +17,7 @@
 
 struct job {
 	const struct record_options *o;
-	struct client *engine, *renderer;	/* renderer: who formats prompts, may be the same */
+	struct client *engine, *renderer; /* renderer: who formats prompts, may be the same */
 	struct recording_writer *w;
 	struct wire_builder b;
 	struct receipt_run run;
@@ -25,12 +25,12 @@ struct job {
 	char *hello, *opened;
 	int n_vocab;
 	bool tokenizes;
-	uint8_t *row;			/* one packed position */
+	uint8_t *row; /* one packed position */
 	json_t *scenarios;
 
 	/* of the scenario at work */
 	const struct scenario *s;
-	char *text;			/* formatted */
+	char *text; /* formatted */
 	size_t text_bytes;
 	char template_name[32], template_why[256];
 	bool add_bos, parse_special;
@@ -42,7 +42,7 @@ struct job {
 	double max_error;
 	char *done;
 	json_t *traces;
-	int64_t trace_left;		/* bytes of the record at work */
+	int64_t trace_left; /* bytes of the record at work */
 };
 
 static char *lines_of(const struct wire_frame *f)
@@ -152,7 +152,7 @@ static int open_renderer(struct job *j, struct err *e)
 		return -e->code;
 	begin_open(j);
 	wire_put(&j->b, "vocab_only", "1");
-	if (call(j, j->renderer, NULL, &ignored) < 0) {	/* raw is left then */
+	if (call(j, j->renderer, NULL, &ignored) < 0) { /* raw is left then */
 		client_close(j->renderer);
 		j->renderer = NULL;
 	}
@@ -204,8 +204,10 @@ static int raw_text(struct job *j, struct err *e)
 	const char *name = wanted_template(j);
 
 	if (strcmp(name, "raw") != 0 && strcmp(name, "auto") != 0)
-		return err_set(e, EXIT_TEMPLATE, "template \"%s\": engine %s renders none and our own "
-			       "cannot open this model; only raw is left", name, j->o->engine);
+		return err_set(e, EXIT_TEMPLATE,
+			       "template \"%s\": engine %s renders none and our own "
+			       "cannot open this model; only raw is left",
+			       name, j->o->engine);
 	snprintf(j->template_name, sizeof(j->template_name), "raw");
 	j->add_bos = exchange_fact_int(j->opened, "add_bos", 1) != 0;
 	j->text = strdup(j->s->prompt);
@@ -255,7 +257,8 @@ static int make_ids(struct job *j, struct err *e)
 		return 0;
 	}
 	if (!j->tokenizes)
-		return err_set(e, EXIT_USAGE, "engine %s has no tokenizer; give the scenario \"tokens\"",
+		return err_set(e, EXIT_USAGE,
+			       "engine %s has no tokenizer; give the scenario \"tokens\"",
 			       j->o->engine);
 	rc = format_prompt(j, e);
 	if (rc == 0) {
@@ -299,9 +302,10 @@ static int take_logits(struct job *j, const struct wire_frame *f, struct err *e)
 	double error = 0;
 
 	if (f->body_bytes != n || pos != j->n_positions)
-		return err_set(e, EXIT_WORKER, "engine %s: LOGITS of position %d, %zu bytes; expected "
-			       "position %d, %zu bytes", j->o->engine, pos, f->body_bytes,
-			       j->n_positions, n);
+		return err_set(e, EXIT_WORKER,
+			       "engine %s: LOGITS of position %d, %zu bytes; expected "
+			       "position %d, %zu bytes",
+			       j->o->engine, pos, f->body_bytes, j->n_positions, n);
 	j->n_positions++;
 	if (pos >= j->n_ids - 1 && token >= 0 && j->n_greedy < j->s->max_new_tokens)
 		j->greedy[j->n_greedy++] = token;
@@ -315,7 +319,8 @@ static int take_logits(struct job *j, const struct wire_frame *f, struct err *e)
 
 static int begin_trace(struct job *j, const struct wire_frame *f, struct err *e)
 {
-	char name[TRACE_NAME_MAX] = "", stage[32] = "", dtype[8] = "f32", shape[96] = "", blake3[72] = "";
+	char name[TRACE_NAME_MAX] = "", stage[32] = "", dtype[8] = "f32", shape[96] = "",
+	     blake3[72] = "";
 	char path[RECORDING_NAME_MAX];
 	json_t *o = json_object();
 
@@ -349,7 +354,8 @@ static int take_trace(struct job *j, const struct wire_frame *f, struct err *e)
 
 	j->trace_left -= (int64_t)f->body_bytes;
 	if (rc == 0 && j->trace_left < 0)
-		rc = err_set(e, EXIT_WORKER, "engine %s: a trace is longer than it says", j->o->engine);
+		rc = err_set(e, EXIT_WORKER, "engine %s: a trace is longer than it says",
+			     j->o->engine);
 	return rc < 0 ? rc : recording_append(j->w, RECORDING_TRACE, f->body, f->body_bytes, e);
 }
 
@@ -391,8 +397,10 @@ static int evaluate(struct job *j, struct err *e)
 	wire_body(&j->b, j->ids, (size_t)j->n_ids * sizeof(*j->ids));
 	rc = call(j, j->engine, on_evaluated, e);
 	if (rc == 0 && (j->n_positions != want || j->n_greedy != more || j->trace_left))
-		rc = err_set(e, EXIT_WORKER, "engine %s answered %d positions and %d ids where %d and "
-			     "%d were asked", j->o->engine, j->n_positions, j->n_greedy, want, more);
+		rc = err_set(e, EXIT_WORKER,
+			     "engine %s answered %d positions and %d ids where %d and "
+			     "%d were asked",
+			     j->o->engine, j->n_positions, j->n_greedy, want, more);
 	return rc;
 }
 

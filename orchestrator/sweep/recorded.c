@@ -15,7 +15,7 @@
 struct server {
 	struct channel ch;
 	struct recording r;
-	struct err broken;	/* why the archive cannot be used; told at OPEN */
+	struct err broken; /* why the archive cannot be used; told at OPEN */
 	bool verified, compact;
 	int n_vocab;
 };
@@ -62,7 +62,8 @@ static void list_scenarios(const struct server *s, char *out, size_t size)
 	size_t i, n = 0;
 
 	out[0] = '\0';
-	json_array_foreach(scenarios(s), i, one) {
+	json_array_foreach(scenarios(s), i, one)
+	{
 		if (n + 80 > size) {
 			snprintf(out + n, size - n, ", …");
 			return;
@@ -76,10 +77,11 @@ static int not_recorded(const struct server *s, const char *what, struct err *e)
 	char ids[600];
 
 	list_scenarios(s, ids, sizeof(ids));
-	return err_set(e, EXIT_NO_REFERENCE,
-		       "%s is not in the recording %s, which holds the scenarios %s; `assay record` on "
-		       "a machine with %s makes one that has it",
-		       what, s->r.path, ids, text_of(s->r.manifest, "engine"));
+	return err_set(
+	    e, EXIT_NO_REFERENCE,
+	    "%s is not in the recording %s, which holds the scenarios %s; `assay record` on "
+	    "a machine with %s makes one that has it",
+	    what, s->r.path, ids, text_of(s->r.manifest, "engine"));
 }
 
 static bool native_computes(const char *profile)
@@ -161,10 +163,11 @@ static int check_model(struct server *s, const char *path, struct err *e)
 		return rc;
 	digest_hex(sha, hex);
 	if (strcmp(hex, text_of(model, "sha256")) != 0)
-		return err_set(e, EXIT_HASH_MISMATCH,
-			       "%s was recorded from another model: %s with SHA-256 %s, this is %s with "
-			       "%s", s->r.path, text_of(model, "file"), text_of(model, "sha256"), path,
-			       hex);
+		return err_set(
+		    e, EXIT_HASH_MISMATCH,
+		    "%s was recorded from another model: %s with SHA-256 %s, this is %s with "
+		    "%s",
+		    s->r.path, text_of(model, "file"), text_of(model, "sha256"), path, hex);
 	return 0;
 }
 
@@ -198,22 +201,28 @@ static int check_options(struct server *s, const struct wire_frame *f, struct er
 
 	wire_get(f, "kv", 0, asked, sizeof(asked));
 	if (strcmp(asked, kv) != 0)
-		return err_set(e, EXIT_USAGE, "%s was recorded with a KV cache of %s, asked for is %s",
-			       s->r.path, kv, asked);
+		return err_set(e, EXIT_USAGE,
+			       "%s was recorded with a KV cache of %s, asked for is %s", s->r.path,
+			       kv, asked);
 	while (wire_get(f, "override", n, value, sizeof(value))) {
 		const char *there = json_string_value(json_array_get(overrides, (size_t)n));
 
 		if (!there || strcmp(there, value) != 0)
-			return err_set(e, EXIT_USAGE, "%s was recorded %s%s, asked for is --override-kv "
-				       "%s", s->r.path, there ? "with --override-kv " :
-				       "without this override", there ? there : "", value);
+			return err_set(e, EXIT_USAGE,
+				       "%s was recorded %s%s, asked for is --override-kv "
+				       "%s",
+				       s->r.path,
+				       there ? "with --override-kv " : "without this override",
+				       there ? there : "", value);
 		n++;
 	}
 	if (n != (int)json_array_size(overrides)) {
 		const char *there = json_string_value(json_array_get(overrides, (size_t)n));
 
-		return err_set(e, EXIT_USAGE, "%s was recorded with --override-kv %s, which is not asked "
-			       "for", s->r.path, there ? there : "?");
+		return err_set(e, EXIT_USAGE,
+			       "%s was recorded with --override-kv %s, which is not asked "
+			       "for",
+			       s->r.path, there ? there : "?");
 	}
 	return 0;
 }
@@ -262,7 +271,8 @@ static int serve_template(struct server *s, const struct wire_frame *f, struct e
 	wire_get(f, "name", 0, name, sizeof(name));
 	if (n_system > f->body_bytes)
 		return err_set(e, EXIT_USAGE, "system=%zu of %zu bytes", n_system, f->body_bytes);
-	json_array_foreach(scenarios(s), i, one) {
+	json_array_foreach(scenarios(s), i, one)
+	{
 		const char *user = text_of(one, "user_prompt"), *own = text_of(one, "system");
 		const struct recording_member *text = member(s, one, "prompt.txt");
 
@@ -294,7 +304,8 @@ static int serve_tokenize(struct server *s, const struct wire_frame *f, struct e
 	char what[160];
 	size_t i;
 
-	json_array_foreach(scenarios(s), i, one) {
+	json_array_foreach(scenarios(s), i, one)
+	{
 		const struct recording_member *text = member(s, one, "prompt.txt");
 		const struct recording_member *ids = member(s, one, "ids.i32");
 
@@ -319,15 +330,17 @@ static const uint8_t *find_piece(const struct server *s, int32_t id, uint32_t *b
 	const json_t *one;
 	size_t i;
 
-	json_array_foreach(scenarios(s), i, one) {
+	json_array_foreach(scenarios(s), i, one)
+	{
 		const struct recording_member *ids = member(s, one, "ids.i32");
 		const struct recording_member *pieces = member(s, one, "pieces.bin");
 		const json_t *greedy = json_object_get(one, "greedy");
 		int64_t n = ids->bytes / 4, at = 0;
 
 		for (int64_t k = 0; at + 4 <= pieces->bytes; k++) {
-			int32_t this = k < n ? 0 : (int32_t)json_integer_value(
-							   json_array_get(greedy, (size_t)(k - n)));
+			int32_t this = k < n ? 0
+					     : (int32_t)json_integer_value(
+						   json_array_get(greedy, (size_t)(k - n)));
 
 			if (k < n)
 				memcpy(&this, ids->content + 4 * k, 4);
@@ -370,13 +383,13 @@ static int serve_pieces(struct server *s, const struct wire_frame *f, struct err
 struct playing {
 	struct server *s;
 	const json_t *scenario;
-	json_t *traces;			/* the records that were asked for, in order */
+	json_t *traces; /* the records that were asked for, in order */
 	struct recording_rows rows;
 	char logits_member[RECORDING_NAME_MAX];
 	int n_ids, n_greedy, n_positions, pos;
 	bool last_only, no_values, trace_values;
 	int n_sent;
-	const json_t *record;		/* trace at work */
+	const json_t *record; /* trace at work */
 	int64_t offset;
 };
 
@@ -445,12 +458,12 @@ static recording_fn *choose(void *ctx, const struct recording_member *m)
 
 	if (strcmp(m->name, p->logits_member) == 0)
 		return feed_logits;
-	json_array_foreach(p->traces, i, r)
-		if (strcmp(m->name, text_of(r, "member")) == 0) {
-			p->record = r;
-			p->offset = 0;
-			return p->trace_values ? feed_trace : NULL;
-		}
+	json_array_foreach(p->traces, i, r) if (strcmp(m->name, text_of(r, "member")) == 0)
+	{
+		p->record = r;
+		p->offset = 0;
+		return p->trace_values ? feed_trace : NULL;
+	}
 	return NULL;
 }
 
@@ -484,10 +497,10 @@ static int wanted_traces(struct playing *p, const char *stages, struct err *e)
 			return not_recorded(p->s, what, e);
 		}
 	}
-	json_array_foreach(all, i, r)
-		if ((strcmp(stages, "all") == 0 || in_list(stages, text_of(r, "stage"))) &&
-		    int_of(r, "seq") < (p->n_greedy > 1 ? p->n_greedy : 1))
-			json_array_append(p->traces, r);
+	json_array_foreach(
+	    all, i, r) if ((strcmp(stages, "all") == 0 || in_list(stages, text_of(r, "stage"))) &&
+			   int_of(r, "seq") < (p->n_greedy > 1 ? p->n_greedy : 1))
+	    json_array_append(p->traces, r);
 	return 0;
 }
 
@@ -496,10 +509,12 @@ static const json_t *find_ids(const struct server *s, const struct wire_frame *f
 	const json_t *one;
 	size_t i;
 
-	json_array_foreach(scenarios(s), i, one) {
+	json_array_foreach(scenarios(s), i, one)
+	{
 		const struct recording_member *ids = member(s, one, "ids.i32");
 
-		if (ids->bytes == 4 * (int64_t)n && memcmp(ids->content, f->body, 4 * (size_t)n) == 0)
+		if (ids->bytes == 4 * (int64_t)n &&
+		    memcmp(ids->content, f->body, 4 * (size_t)n) == 0)
 			return one;
 	}
 	return NULL;
@@ -512,7 +527,8 @@ static int send_records(struct playing *p, struct err *e)
 	size_t i;
 	int rc = 0;
 
-	json_array_foreach(p->traces, i, r) {
+	json_array_foreach(p->traces, i, r)
+	{
 		p->record = r;
 		p->offset = 0;
 		if (rc == 0 && !p->trace_values)
@@ -583,8 +599,8 @@ static int serve_evaluate(struct server *s, const struct wire_frame *f, struct e
 	p.no_values = strcmp(logits, "none") == 0;
 	p.trace_values = wire_get_int(f, "values", 1) != 0;
 	p.traces = json_array();
-	snprintf(p.logits_member, sizeof(p.logits_member), "%s/logits.%s", text_of(p.scenario, "id"),
-		 s->compact ? "compact" : "f32");
+	snprintf(p.logits_member, sizeof(p.logits_member), "%s/logits.%s",
+		 text_of(p.scenario, "id"), s->compact ? "compact" : "f32");
 	rc = wanted_traces(&p, stages, e);
 	if (rc == 0)
 		rc = play(&p, e);
@@ -625,8 +641,8 @@ static void read_head(struct server *s, const char *path)
 	if (strcmp(text_of(s->r.manifest, "kind"), "recording") != 0 ||
 	    strncmp(text_of(s->r.manifest, "schema_version"), "1.", 2) != 0 || s->n_vocab < 1 ||
 	    s->n_vocab > WIRE_PAYLOAD_MAX / 8)
-		err_set(&s->broken, EXIT_NO_REFERENCE, "%s is not a recording that this version reads",
-			path);
+		err_set(&s->broken, EXIT_NO_REFERENCE,
+			"%s is not a recording that this version reads", path);
 }
 
 int recorded_main(const char *path)

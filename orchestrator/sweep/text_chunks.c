@@ -97,15 +97,16 @@ static int gate(const struct tokenized *a, const struct tokenized *b, struct err
 	if (at < 0 && a->add_bos == b->add_bos)
 		return 0;
 	if (at < 0)
-		return err_set(e, EXIT_TOKENS_DIFFER, "%s %s a BOS, %s does not; nothing was evaluated",
-			       a->add_bos ? a->engine : b->engine, "adds",
-			       a->add_bos ? b->engine : a->engine);
-	return err_set(e, EXIT_TOKENS_DIFFER,
-		       "tokens of the text differ from index %d on (%s: id %d of %d, %s: id %d of %d); "
-		       "nothing was evaluated. `assay crossval-per-token --ladder tokens` on the lines "
-		       "around it says why",
-		       at, a->engine, at < a->n ? (int)a->ids[at] : -1, a->n, b->engine,
-		       at < b->n ? (int)b->ids[at] : -1, b->n);
+		return err_set(
+		    e, EXIT_TOKENS_DIFFER, "%s %s a BOS, %s does not; nothing was evaluated",
+		    a->add_bos ? a->engine : b->engine, "adds", a->add_bos ? b->engine : a->engine);
+	return err_set(
+	    e, EXIT_TOKENS_DIFFER,
+	    "tokens of the text differ from index %d on (%s: id %d of %d, %s: id %d of %d); "
+	    "nothing was evaluated. `assay crossval-per-token --ladder tokens` on the lines "
+	    "around it says why",
+	    at, a->engine, at < a->n ? (int)a->ids[at] : -1, a->n, b->engine,
+	    at < b->n ? (int)b->ids[at] : -1, b->n);
 }
 
 static int cut(const struct text_chunks *t, const struct tokenized *all, struct scenario_set *out,
@@ -118,9 +119,11 @@ static int cut(const struct text_chunks *t, const struct tokenized *all, struct 
 	if (n > SCENARIOS_MAX)
 		n = SCENARIOS_MAX;
 	if (n == 0)
-		return err_set(e, EXIT_NOTHING_RAN,
-			       "the text has %d ids, a chunk needs %d: give a longer text or a smaller "
-			       "--chunk", all->n, t->chunk);
+		return err_set(
+		    e, EXIT_NOTHING_RAN,
+		    "the text has %d ids, a chunk needs %d: give a longer text or a smaller "
+		    "--chunk",
+		    all->n, t->chunk);
 	out->items = calloc((size_t)n, sizeof(*out->items));
 	assert(out->items);
 	for (int i = 0; i < n; i++) {

@@ -31,7 +31,7 @@ static int make(const char *path)
 
 	recording_begin(w, RECORDING_LOGITS, "a/logits.f32", &e);
 	recording_begin(w, RECORDING_TRACE, "a/trace/0.f32", &e);
-	recording_append(w, RECORDING_LOGITS, "one ", 4, &e);	/* both kinds at the same time */
+	recording_append(w, RECORDING_LOGITS, "one ", 4, &e); /* both kinds at the same time */
 	recording_append(w, RECORDING_TRACE, "trace", 5, &e);
 	recording_append(w, RECORDING_LOGITS, "two", 3, &e);
 	recording_add(w, RECORDING_SMALL, "a/prompt.txt", "2+2=", 4, &e);
@@ -42,8 +42,8 @@ static int make(const char *path)
 }
 
 struct copying {
-	const char *member;	/* which one is changed */
-	const char *instead;	/* its new content, NULL = left out */
+	const char *member;  /* which one is changed */
+	const char *instead; /* its new content, NULL = left out */
 };
 
 /* The same archive, one member changed. */
@@ -119,8 +119,8 @@ static void test_archive(void)
 		"a/prompt.txt");
 	refused("a member left out", (struct copying){"a/empty.txt", NULL}, EXIT_HASH_MISMATCH,
 		"where its manifest says a/empty.txt");
-	refused("the last one left out", (struct copying){"a/trace/0.f32", NULL}, EXIT_HASH_MISMATCH,
-		"ends before member a/trace/0.f32");
+	refused("the last one left out", (struct copying){"a/trace/0.f32", NULL},
+		EXIT_HASH_MISMATCH, "ends before member a/trace/0.f32");
 	refused("no manifest", (struct copying){"manifest.json", NULL}, EXIT_HASH_MISMATCH,
 		"where its manifest says manifest.json");
 	refused("another manifest", (struct copying){"manifest.json", "{\"members\": []}"},
@@ -220,8 +220,9 @@ static void test_rows(int n_vocab, int piece)
 	for (int i = 0; i < n_vocab; i++)
 		range = rows[i] + 128 > (float)range ? rows[i] + 128 : range;
 	for (size_t at = 0; at < n; at += (size_t)piece)
-		if (recording_rows_feed(&s, bytes + at, n - at < (size_t)piece ? n - at : (size_t)piece,
-					on_row, &x, &e) != 0)
+		if (recording_rows_feed(&s, bytes + at,
+					n - at < (size_t)piece ? n - at : (size_t)piece, on_row, &x,
+					&e) != 0)
 			CHECK(0, "fed: %s", e.msg);
 	CHECK(x.n == ROWS && recording_rows_whole(&s), "%d ids in pieces of %d: %d rows", n_vocab,
 	      piece, x.n);
