@@ -119,6 +119,14 @@ check "with file and line" has "$T/err" "broken:1:"
 check "a trace instead of the reference" exits 1 "$A" explain --model "$M" $silu --prompt "2+2=" --prompt-template raw \
 	--max-tokens 1 --trace "$T/b"
 check "finds the same" has "$T/out" "ffn_act of layer 0"
+mkdir "$T/cut"
+cp "$T/a/values.f32" "$T/cut/"
+grep -v '"stage":"ffn_sub_norm"' "$T/a/trace.jsonl" >"$T/cut/trace.jsonl"
+asks() { "$A" explain --model "$M" --reference native --reference-override bitnet-b1.58.rope.freq_base=float:499999 \
+	--prompt "2+2=" --prompt-template raw --max-tokens 1 --trace "$1"; }
+check "a whole trace: nothing is wrong" exits 0 asks "$T/a"
+check "an operation that is missing forbids it" exits 1 asks "$T/cut"
+check "and is named" has "$T/out" "has no ffn_sub_norm of layer 0"
 
 # ---- somebody's own engine behind the Python adapter -------------------------------------------
 if command -v python3 >/dev/null; then
