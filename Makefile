@@ -45,6 +45,8 @@ KERNEL_OBJS = \
 	workers/kernels/roofline.o \
 	workers/kernels/math.o \
 	workers/kernels/profile.o \
+	workers/kernels/tl.o \
+	workers/kernels/tl_config.o \
 	workers/kernels/weight_type.o
 
 MACHINE := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
@@ -361,6 +363,7 @@ UNIT_TESTS = \
 	sign \
 	stats \
 	template \
+	tl \
 	threads \
 	tokenizer \
 	tokenizer_json \

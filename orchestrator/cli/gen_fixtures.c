@@ -72,7 +72,7 @@ const struct command cmd_gen_fixtures = {
 		{ "preset", OPT_STR, "NAME", "tiny-bitnet, tiny-bitnet-silu, tiny-llama, tiny-llama3, "
 		  "tiny-llama-linear, tiny-llama-yarn, tiny-qwen2, tiny-qwen3, llama-1b, bitnet-2b4t",
 		  "tiny-bitnet", NULL, NULL, 0 },
-		{ "weights", OPT_STR, "TYPE", "of the linear layers: i2_s, tq2_0, f16, q8_0, q4_k_m, …", NULL,
+		{ "weights", OPT_STR, "TYPE", "of the linear layers: i2_s, tl2, tq2_0, f16, q8_0, q4_k_m, …", NULL,
 		  NULL, NULL, 0 },
 		{ "out", OPT_STR, "FILE", "where to write; PRESET.gguf here when not given", NULL, NULL, NULL,
 		  0 },

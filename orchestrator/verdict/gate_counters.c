@@ -11,7 +11,7 @@ enum { KERNELS_MAX = 10000, KERNEL_NAME_MAX = 128, LINEAR_PER_LAYER = 7 };
 static const char *const typed[] = {"embed_", "matmul_", "quantize_", NULL};
 static const char *const types[] = {"f32", "f16", "bf16", "i2_s", "tl1", "tl2", "tq1_0", "tq2_0",
 	"q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q8_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "q8_k",
-	"i8", NULL};
+	"i8", "tl", NULL};
 static const char *const plain[] = {"rms_norm", "rope_neox", "rope_norm", "kv_store", "attend_f16",
 	"attend_f32", "glu_silu", "glu_relu2", "add", "softmax", "dot", "oracle_embed", "oracle_norm",
 	"oracle_linear", "oracle_rope", "oracle_scores", "oracle_softmax", "oracle_values", "oracle_glu",

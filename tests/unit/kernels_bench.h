@@ -166,7 +166,7 @@ static inline int kernels_bench(const char *what, const char *isa)
 		return e.code;
 	}
 	for (const struct weight_type *t = weight_types; t->name; t++)
-		if (t->act != ACT_COUNT && (!what || strcmp(what, t->name) == 0))
+		if (t->dequantize && (!what || strcmp(what, t->name) == 0))
 			bench_type(&k, t);
 	if (!what || strcmp(what, "attend") == 0) {
 		bench_attend(&k, 1, 128);

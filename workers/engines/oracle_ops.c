@@ -8,11 +8,6 @@ const char *const oracle_op_names[ORACLE_OPS] = {
 	"oracle_values", "oracle_glu", "oracle_add",
 };
 
-static void weight_row(const struct weight *w, int64_t row, float *dst)
-{
-	w->type->dequantize(w->data + (size_t)row * w->row_bytes, w->tail, dst, w->n_in);
-}
-
 void oracle_embed(const struct weight *w, const int32_t *tokens, int64_t n, float *scratch, double *out)
 {
 	for (int64_t t = 0; t < n; t++) {

@@ -218,7 +218,8 @@ static inline void base_matmul(const struct kernels *k, const struct weight *w, 
 			const void *act, size_t act_bytes, int64_t n_tok, float *out,
 			int64_t out_stride, bool defects)
 {
-	matmul_variant *faster = defects ? NULL : k->by_type[w->type->id];
+	bool wraps = defects && w->type->act == ACT_I8;
+	matmul_variant *faster = wraps ? NULL : k->by_type[w->type->id];
 
 	if (faster && faster(k, w, r0, r1, act, act_bytes, n_tok, out, out_stride))
 		return;

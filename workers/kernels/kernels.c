@@ -1,5 +1,6 @@
 #include "kernels.h"
 
+#include "tl.h"
 #include "variants.h"
 
 static bool cpu_has(const struct cpu_flags *cpu, enum isa isa)
@@ -41,6 +42,8 @@ static void fill_quantised(struct kernels *k, matmul_variant *variant)
 static void fill(struct kernels *k)
 {
 	kernels_fill_base_c(k);
+	k->quantize[ACT_TL] = tl_quantize;
+	k->by_type[TYPE_TL1] = k->by_type[TYPE_TL2] = tl_matmul;
 #if defined(__x86_64__)
 	if (k->isa == ISA_AVX2 || k->isa == ISA_AVX2_VNNI) {
 		kernels_fill_base_avx2(k);
@@ -88,6 +91,14 @@ int kernels_init(struct kernels *k, const struct cpu_flags *cpu, const char *for
 	*k = (struct kernels){.isa = isa, .profile = *p};
 	fill(k);
 	return 0;
+}
+
+void weight_row(const struct weight *w, int64_t row, float *dst)
+{
+	if (w->type->dequantize_row)
+		w->type->dequantize_row(w->data, w->n_in, w->n_out, row, dst);
+	else
+		w->type->dequantize(w->data + (size_t)row * w->row_bytes, w->tail, dst, w->n_in);
 }
 
 int64_t kernels_kv_length(const struct profile *p, int64_t n_used, int64_t n_ctx)

@@ -26,7 +26,7 @@ struct weight {
 	const uint8_t *tail;	/* I2_S: the scale; NULL otherwise */
 	size_t row_bytes;
 	int64_t n_in, n_out;	/* columns (ne0) and rows (ne1) */
-	const uint8_t *packed;	/* layout made once for the widest kernels, or NULL */
+	const uint8_t *packed;	/* TL1, TL2: the codes as rows of I2_S (tl_unpack); NULL otherwise */
 };
 
 enum activation { ACTIVATION_SILU, ACTIVATION_RELU2, ACTIVATION_COUNT };
@@ -143,6 +143,9 @@ float m_cosf(float x);
 float m_expf(float x);
 float m_powf(float x, float y);
 float m_logf(float x);
+
+/* w->n_in values of one row, whatever the layout. */
+void weight_row(const struct weight *w, int64_t row, float *dst);
 
 float f16_to_f32(uint16_t h);
 uint16_t f32_to_f16(float x);

@@ -2,6 +2,7 @@
 
 #include "kernels.h"
 #include "quantize.h"
+#include "tl.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -76,6 +77,32 @@ static void unpack(const uint8_t *bytes, float scale, float *x, int64_t n)
 	}
 }
 
+/* Types laid out by tiles are put together whole. */
+static int write_tiles(struct gguf_writer *w, const struct fixture_tensor *t, struct stream *s,
+		       uint8_t *packed, struct err *e)
+{
+	int64_t n = t->ne[0], n_codes = (n + 127) / 128 * 32;
+	uint64_t bytes = weight_type_bytes(t->type, n, t->ne[1]);
+	uint8_t *tensor = calloc(1, (size_t)bytes);
+	int8_t *codes = malloc((size_t)n);
+	float scale = ternary_scale(s, n);
+	int rc = tensor && codes ? 0 : err_set(e, EXIT_INTERNAL, "out of memory");
+
+	for (int64_t row = 0; rc == 0 && row < t->ne[1]; row++) {
+		ternary_bytes(s, packed, n_codes);
+		for (int64_t i = 0; i < n; i++)
+			codes[i] = (int8_t)((packed[i / 128 * 32 + i % 32] >> (6 - i % 128 / 32 * 2) & 3) - 1);
+		tl_put_row(t->type, tensor, n, t->ne[1], row, codes);
+	}
+	if (rc == 0) {
+		memcpy(tensor + bytes - t->type->tail_bytes, &scale, sizeof(scale));
+		gguf_write_data(w, tensor, bytes);
+	}
+	free(tensor);
+	free(codes);
+	return rc;
+}
+
 struct rows {
 	float *x;		/* [ne0] */
 	uint8_t *codes;		/* ternary codes of a row */
@@ -131,6 +158,8 @@ int fixture_values_write(struct gguf_writer *w, const struct fixture_tensor *t, 
 
 	if (!r.x || !r.codes || !r.blocks)
 		rc = err_set(e, EXIT_INTERNAL, "out of memory");
+	else if (tl_type(t->type->id))
+		rc = write_tiles(w, t, &s, r.codes, e);
 	else if (t->values == VALUES_TERNARY)
 		write_ternary(w, t, &s, &r);
 	else

@@ -2,6 +2,7 @@
 
 #include "fixture_values.h"
 #include "fixture_vocab.h"
+#include "tl.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -56,7 +57,8 @@ static const struct mix { const char *name; uint32_t linear, more, file_type; } 
 	{ "q6_k", TYPE_Q6_K, TYPE_Q6_K, 18 }, { "q3_k_m", TYPE_Q3_K, TYPE_Q5_K, 12 },
 	{ "q4_k_m", TYPE_Q4_K, TYPE_Q6_K, 15 }, { "q5_k_m", TYPE_Q5_K, TYPE_Q6_K, 17 },
 	{ "tq1_0", TYPE_TQ1_0, TYPE_TQ1_0, 36 }, { "tq2_0", TYPE_TQ2_0, TYPE_TQ2_0, 37 },
-	{ "i2_s", TYPE_I2_S, TYPE_I2_S, 40 }, { 0 },
+	{ "i2_s", TYPE_I2_S, TYPE_I2_S, 40 }, { "tl1", TYPE_TL1, TYPE_TL1, 38 },
+	{ "tl2", TYPE_TL2, TYPE_TL2, 39 }, { 0 },
 };
 
 enum { TENSORS_MAX = GGUF_BLOCKS_MAX * 16 + 4 };
@@ -72,7 +74,7 @@ struct plan {
 
 static bool ternary_type(uint32_t id)
 {
-	return id == TYPE_I2_S || id == TYPE_TQ1_0 || id == TYPE_TQ2_0;
+	return id == TYPE_I2_S || tl_type(id) || id == TYPE_TQ1_0 || id == TYPE_TQ2_0;
 }
 
 static bool is_bitnet(const char *arch)
@@ -112,7 +114,7 @@ static int choose(struct plan *m, const struct fixture_options *o, struct err *e
 	for (m->mix = mixes; m->mix->name && strcasecmp(m->mix->name, weights) != 0;)
 		m->mix++;
 	if (!m->mix->name)
-		return err_set(e, EXIT_USAGE, "no weight type is called '%s'; there are f32, f16, bf16, i2_s, "
+		return err_set(e, EXIT_USAGE, "no weight type is called '%s'; there are f32, f16, bf16, i2_s, tl1, tl2, "
 			       "tq1_0, tq2_0, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k, "
 			       "q3_k_m, q4_k_m, q5_k_m", weights);
 	return 0;
@@ -297,6 +299,12 @@ static int check_types(const struct plan *m, struct err *e)
 			return err_set(e, EXIT_USAGE, "%s cannot be %s: its rows have %lld elements, a multiple of %u "
 				       "is needed", t->name, t->type->name, (long long)t->ne[0],
 				       t->type->block_elems);
+		if (tl_type(t->type->id)) {
+			struct err why = ERR_NONE;
+
+			if (tl_check(t->type, t->name, t->ne[0], t->ne[1], &why) < 0)
+				return err_set(e, EXIT_USAGE, "%s", why.msg);
+		}
 		if (t->type->id == TYPE_I2_S && t->ne[1] % 4 != 0)
 			return err_set(e, EXIT_USAGE, "%s cannot be i2_s: it has %lld rows, a multiple of 4 is needed",
 				       t->name, (long long)t->ne[1]);

@@ -259,7 +259,6 @@ static const struct { uint32_t id; const char *name; uint32_t elems, bytes; } fo
 	{ 19, "iq1_s", 256, 50 }, { 20, "iq4_nl", 32, 18 }, { 21, "iq3_s", 256, 110 },
 	{ 22, "iq2_s", 256, 82 }, { 23, "iq4_xs", 256, 136 }, { 24, "i8", 1, 1 }, { 25, "i16", 1, 2 },
 	{ 26, "i32", 1, 4 }, { 27, "i64", 1, 8 }, { 28, "f64", 1, 8 }, { 29, "iq1_m", 256, 56 },
-	{ TYPE_TL1, "tl1", 0, 0 }, { TYPE_TL2, "tl2", 0, 0 },
 };
 
 static int tensor_bytes(struct gguf_tensor *t, struct err *e)
@@ -272,6 +271,9 @@ static int tensor_bytes(struct gguf_tensor *t, struct err *e)
 		if (t->ne[0] % w->block_elems != 0)
 			return bad(e, "tensor '%s' has rows of %" PRId64 " elements, %s needs a multiple of %u",
 				   gguf_show(t->name).s, t->ne[0], w->name, w->block_elems);
+		if (t->type == TYPE_TL2 && t->ne[0] < 256)
+			return bad(e, "tensor '%s' has rows of %" PRId64 " elements, tl2 needs at least 256",
+				   gguf_show(t->name).s, t->ne[0]);
 		if (t->bytes == 0)
 			return bad(e, "tensor '%s' is too large", gguf_show(t->name).s);
 		return 0;
@@ -279,8 +281,6 @@ static int tensor_bytes(struct gguf_tensor *t, struct err *e)
 	for (size_t i = 0; i < sizeof(foreign) / sizeof(*foreign); i++) {
 		if (foreign[i].id != t->type)
 			continue;
-		if (foreign[i].elems == 0)
-			return 0;
 		if (t->ne[0] % foreign[i].elems != 0)
 			return bad(e, "tensor '%s' has rows of %" PRId64 " elements, %s needs a multiple of %u",
 				   gguf_show(t->name).s, t->ne[0], foreign[i].name, foreign[i].elems);

@@ -1,5 +1,7 @@
 #include "model.h"
 
+#include "tl.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,7 +69,9 @@ static const float *vector(struct loader *l, const char *name, int64_t n, bool r
 static void check_weight(struct loader *l, const char *name, const struct gguf_tensor *t,
 			 const struct weight_type *type)
 {
-	if (!type || !type->dequantize)
+	if (type && tl_type(type->id))
+		tl_check(type, name, t->ne[0], t->ne[1], l->e);
+	else if (!type || !type->dequantize)
 		err_set(l->e, EXIT_MODEL_LOAD, "tensor %s has weight type %s (%u), which is not supported",
 			name, type ? type->name : "unknown", t->type);
 	else if (t->ne[0] % type->block_elems != 0)
@@ -93,11 +97,14 @@ static void weight(struct loader *l, const char *name, int64_t n_in, int64_t n_o
 	*w = (struct weight){
 		.type = type,
 		.data = t->data,
-		.tail = type->tail_bytes ? t->data + row_bytes * (size_t)n_out : NULL,
+		.tail = type->tail_bytes ? t->data + t->bytes - type->tail_bytes : NULL,
 		.row_bytes = row_bytes,
 		.n_in = n_in,
 		.n_out = n_out,
+		.packed = tl_type(type->id) ? tl_unpack(type, t->data, n_in, n_out) : NULL,
 	};
+	if (tl_type(type->id) && !w->packed)
+		err_set(l->e, EXIT_INTERNAL, "no memory to unpack tensor %s", name);
 }
 
 static void linear(struct loader *l, const char *base, int64_t n_in, int64_t n_out, bool required,
@@ -214,8 +221,23 @@ int model_open(struct model *m, const char *path, const struct overrides *o, str
 	return 0;
 }
 
+static void free_packed(struct model *m)
+{
+	free((void *)m->embd.packed);
+	if (!m->tied)
+		free((void *)m->output.w.packed);
+	for (int i = 0; m->layers && i < m->hp.n_layer; i++) {
+		const struct layer *l = &m->layers[i];
+		const struct linear *const all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+
+		for (size_t j = 0; j < sizeof(all) / sizeof(*all); j++)
+			free((void *)all[j]->w.packed);
+	}
+}
+
 void model_close(struct model *m)
 {
+	free_packed(m);
 	free(m->layers);
 	gguf_close(&m->gguf);
 	memset(m, 0, sizeof(*m));

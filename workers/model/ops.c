@@ -122,8 +122,7 @@ static void embed_rows(void *ctx, int64_t begin, int64_t end, int thread)
 	const struct rows *r = ctx;
 	(void)thread;
 	for (int64_t t = begin; t < end; t++)
-		r->w->type->dequantize(r->w->data + (size_t)r->tokens[t] * r->w->row_bytes,
-				       r->w->tail, r->out + t * r->w->n_in, r->w->n_in);
+		weight_row(r->w, r->tokens[t], r->out + t * r->w->n_in);
 }
 
 void op_embed(struct ops *o, const struct weight *w, const int32_t *tokens, int64_t n_rows,
@@ -442,7 +441,7 @@ void op_counts_each(const struct op_counts *c, engine_counter_fn *fn, void *ctx)
 {
 	static const char *const acts[ACT_COUNT] = {
 		[ACT_F32] = "f32", [ACT_F16] = "f16", [ACT_BF16] = "bf16", [ACT_Q8_0] = "q8_0",
-		[ACT_Q8_1] = "q8_1", [ACT_Q8_K] = "q8_k", [ACT_I8] = "i8",
+		[ACT_Q8_1] = "q8_1", [ACT_Q8_K] = "q8_k", [ACT_I8] = "i8", [ACT_TL] = "tl",
 	};
 	for (int i = 0; weight_types[i].name && i < OPS_WEIGHT_TYPES_MAX; i++) {
 		count_one(fn, ctx, "embed", weight_types[i].name, c->embed[i]);

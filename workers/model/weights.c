@@ -1,6 +1,7 @@
 #include "weights.h"
 
 #include "sha256.h"
+#include "tl.h"
 #include "weight_type.h"
 
 #include <stdio.h>
@@ -9,6 +10,12 @@
 void weights_row(const struct gguf_tensor *t, int64_t row, float *dst)
 {
 	const struct weight_type *w = weight_type_by_id(t->type);
+	int64_t rows = t->ne[1] * t->ne[2] * t->ne[3];
+
+	if (w->dequantize_row) {
+		w->dequantize_row(t->data, t->ne[0], rows, row, dst);
+		return;
+	}
 	size_t row_bytes = (size_t)t->ne[0] / w->block_elems * w->block_bytes;
 	const uint8_t *tail = w->tail_bytes ? t->data + t->bytes - w->tail_bytes : NULL;
 
@@ -24,6 +31,8 @@ static int one(const struct gguf_tensor *t, bool values, engine_weight_fn *fn, v
 	snprintf(name, sizeof(name), "%.*s", (int)t->name.n, t->name.s);
 	if (!w)
 		return err_set(e, EXIT_MODEL_LOAD, "tensor %s has type %u, which is not supported", name, t->type);
+	if (tl_type(w->id) && tl_check(w, name, t->ne[0], rows, e) < 0)
+		return -EXIT_MODEL_LOAD;
 	for (int d = 0; d < t->n_dims; d++)
 		shape[d] = t->ne[t->n_dims - 1 - d];
 

@@ -16,7 +16,8 @@
 int weights_each(const struct gguf *g, const char *name, bool values, engine_weight_fn *fn, void *ctx,
 		 struct err *e);
 
-/* n values of row `row` (ne0 of them) to dst. The tensor's type must be in the registry. */
+/* n values of row `row` (ne0 of them) to dst. The tensor's type must be in the registry,
+ * a shape of TL1 and TL2 checked with tl_check. */
 void weights_row(const struct gguf_tensor *t, int64_t row, float *dst);
 
 #endif
