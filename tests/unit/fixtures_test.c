@@ -218,7 +218,8 @@ static void refusals(void)
 		  "tiny-llama, tiny-llama3, tiny-llama-linear, tiny-llama-yarn, tiny-qwen2, tiny-qwen3, "
 		  "llama-1b, bitnet-2b4t" },
 		{ { .preset = "tiny-llama", .weights = "q9" }, "no weight type is called 'q9'; there are f32, f16, "
-		  "bf16, i2_s, tq1_0, tq2_0, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k, q3_k_m, "
+		  "bf16, i2_s, tl1, tl2, tq1_0, tq2_0, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, "
+		  "q5_k, q6_k, q3_k_m, "
 		  "q4_k_m, q5_k_m" },
 		{ { .preset = "tiny-llama", .arch = "gpt5" }, "no architecture is called 'gpt5'; there are "
 		  "bitnet-b1.58, bitnet-25, bitnet, llama, qwen2, qwen3" },
