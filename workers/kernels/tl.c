@@ -267,13 +267,14 @@ void tl_quantize(const struct kernels *k, const float *x, void *dst, int64_t n)
 		max = fabsf(x[i]) > max ? fabsf(x[i]) : max;
 	float s = 127 / max;
 
-	memset(q, 0, (size_t)whole_blocks(n));
-	for (int64_t i = 0; i < n && isfinite(s); i++) {
+	for (int64_t i = 0; i < n; i++) {
 		float v = x[i] * s + shift;	/* never fused: the product is rounded first */
 
-		q[i] = isfinite(v) ? (int8_t)(v - shift) : 0;
+		q[i] = isfinite(s) && isfinite(v) ? (int8_t)(v - shift) : 0;
 		sum += q[i];
 	}
+	for (int64_t i = n; i % I2_BLOCK != 0; i++)
+		q[i] = 0;
 	*head = (struct act_i8_head){.scale = s, .sum = sum};
 }
 
