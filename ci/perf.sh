@@ -38,7 +38,9 @@ repeat() { # name, expected status, function, percent
 	if [ $right -eq "$RUNS" ]; then echo "ok - $1: $right of $RUNS"; else
 		echo "not ok - $1: $right of $RUNS"; bad=1; fi
 }
-check() { measure "$1" "$t/now" && "$A" check-perf --baseline "$t/baseline.json" "$t/now/bench.json"; }
+# What is slow is slow again in a new process: a regression counts when it is found twice, as nightly does
+once() { measure "$1" "$t/now" && "$A" check-perf --baseline "$t/baseline.json" "$t/now/bench.json"; }
+check() { once "$1" || { [ $? -eq 17 ] && once "$1"; }; }
 compare() {
 	"$A" bench-compare --model "$t/m.gguf" --threads 1 --cases $case --reps 800 --warmup 20 --quiet \
 		"exec:exec env SLOW_PERCENT=0 $PWD/$B/tests/slow_worker" \

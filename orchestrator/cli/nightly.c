@@ -413,14 +413,47 @@ static int check_published(struct night *g, const struct model *m, const char *d
 	return r;
 }
 
+static int check_baseline(struct night *g, const struct model *m, const char *dir,
+			  struct nightly_step **t, struct err *e)
+{
+	const char *given = cli_str(g->c, "baseline");
+
+	*t = NULL;
+	return given ? check_one(g, m, dir, given, t, e) : check_published(g, m, dir, t, e);
+}
+
+static int run_gate(struct night *g, const struct model *m, const char *dir, bool *passed,
+		    struct err *e)
+{
+	const char *args[] = {"gate", dir, NULL};
+	struct nightly_step *t;
+	int r = nightly_step_run(&g->steps, NIGHTLY_GATE, m->label, args, NULL, &t, e);
+
+	*passed = r == 0 && t->exit == 0;
+	return r;
+}
+
 static int run_baselines(struct night *g, const struct model *m, const char *dir, struct err *e)
 {
 	const char *given = cli_str(g->c, "baseline");
 	char from[NIGHTLY_PATH_MAX + 64], to[NIGHTLY_PATH_MAX + 64];
 	struct nightly_step *t = NULL;
 	struct args a = {.n = 0};
-	int r = given ? check_one(g, m, dir, given, &t, e) : check_published(g, m, dir, &t, e);
+	int r = check_baseline(g, m, dir, &t, e);
 
+	/* a process can have a bad place in memory, or a bad neighbour: what is slow is slow again */
+	if (r == 0 && t && t->exit == EXIT_REGRESSION) {
+		bool measured;
+
+		t->state = NIGHTLY_NOTED;
+		snprintf(t->note, sizeof(t->note), "slower; measured again in new processes");
+		r = run_bench(g, m, dir, &measured, e);
+		if (r == 0 && measured)
+			r = run_gate(g, m, dir, &measured, e);
+		if (r < 0 || !measured)
+			return r;
+		r = check_baseline(g, m, dir, &t, e);
+	}
 	if (r < 0)
 		return r;
 	if (!t) {
@@ -445,7 +478,6 @@ static int run_model(struct night *g, const struct model *m, struct err *e)
 {
 	char dir[NIGHTLY_PATH_MAX];
 	bool compared = false, diverged = false, measured = false;
-	struct nightly_step *t;
 	int r;
 
 	snprintf(dir, sizeof(dir), "%.1900s/%s", g->steps.run, m->label);
@@ -457,10 +489,10 @@ static int run_model(struct night *g, const struct model *m, struct err *e)
 	if (r == 0)
 		r = run_bench(g, m, dir, &measured, e);
 	if (r == 0 && (compared || measured)) {
-		const char *args[] = {"gate", dir, NULL};
+		bool passed = false;
 
-		r = nightly_step_run(&g->steps, NIGHTLY_GATE, m->label, args, NULL, &t, e);
-		measured = measured && r == 0 && t->exit == 0;
+		r = run_gate(g, m, dir, &passed, e);
+		measured = measured && passed;
 	}
 	if (r == 0 && measured)
 		r = run_baselines(g, m, dir, e);
