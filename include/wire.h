@@ -40,7 +40,8 @@
  *	              blake3= rms= n= offset= (of this part in values); body: float32 values or empty
  *	w  LOGITS     pos= step= (0 prefill, 1… decode) [token=ID chosen after this position]
  *	              [margin=top1 − top2]; body: float32 [n_vocab] (empty with logits=none)
- *	w *DONE       n_pos= eval_us= [prefill_us= until the prompt's last answer] peak_kib= kernel.NAME=calls in this request …
+ *	w *DONE       n_pos= eval_us= [prefill_us= until the prompt's last answer] peak_kib=
+ *	              kernel.NAME=calls in this request …
  *	o  REPLAY     layer= stage= pos0= n_tokens= inputs=STAGE:ELEMENTS,… [variant=]; body: float32
  *	              inputs, one after the other in the order named; no inputs: int32 ids [n_tokens]
  *	w  TRACE …  w *DONE

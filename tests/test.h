@@ -14,7 +14,7 @@ static int test_failures;
 #define CHECK(cond, ...)                                                                    \
 	do {                                                                                \
 		int holds_ = !!(cond);	/* evaluated once */                               \
-                                                                                            \
+											\
 		printf(holds_ ? "ok - " : "not ok - ");                                     \
 		test_failures += !holds_;                                                   \
 		printf(__VA_ARGS__);                                                        \

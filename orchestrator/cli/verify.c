@@ -102,9 +102,10 @@ static json_t *json_gammas(const struct inspection *r)
 		const struct inspect_gamma *g = &r->gammas[i];
 
 		if (g->n_tensors)
-			json_array_append_new(all, json_pack("{s:s, s:i, s:f, s:f, s:f, s:f}", "name", g->name, "tensors",
-							     g->n_tensors, "rms_min", g->rms_min, "rms_max",
-							     g->rms_max, "low", g->low, "high", g->high));
+			json_array_append_new(
+			    all, json_pack("{s:s, s:i, s:f, s:f, s:f, s:f}", "name", g->name,
+					   "tensors", g->n_tensors, "rms_min", g->rms_min,
+					   "rms_max", g->rms_max, "low", g->low, "high", g->high));
 	}
 	return all;
 }
@@ -222,15 +223,19 @@ const struct command cmd_verify = {
 	.summary = "check a model file: structure, every tensor, tokenizer; figures, never corrections",
 	.positional = "MODEL",
 	.examples = "  assay verify model.gguf\n"
-		    "  assay verify --tensors model.gguf\n"
-		    "  assay verify --weights model.gguf | sort > ours.txt\n",
-	.opts = (const struct opt[]){
-		{ "tensors", OPT_FLAG, NULL, "list every tensor with type, size and place", NULL, NULL, NULL, 0 },
-		{ "weights", OPT_FLAG, NULL, "SHA-256 over each tensor's dequantised float32 values (reads them all)",
-		  NULL, NULL, NULL, 0 },
-		{ 0 },
+		"  assay verify --tensors model.gguf\n"
+		"  assay verify --weights model.gguf | sort > ours.txt\n",
+	.opts =
+	(const struct opt[]){
+	    {"tensors", OPT_FLAG, NULL, "list every tensor with type, size and place", NULL, NULL,
+	     NULL, 0},
+	    {"weights", OPT_FLAG, NULL,
+	     "SHA-256 over each tensor's dequantised float32 values (reads them all)", NULL, NULL,
+	     NULL, 0},
+	    {0},
 	},
 	.run = run,
-	.details = "Exit code 10 when the file cannot be read, 15 when it is not a valid model file. Statistics of norm\n"
-		   "weights are information: small ones are genuine in published models.\n",
+	.details = "Exit code 10 when the file cannot be read, 15 when it is not a valid model file. "
+	       "Statistics of norm\n"
+	       "weights are information: small ones are genuine in published models.\n",
 };

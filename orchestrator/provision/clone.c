@@ -111,7 +111,8 @@ static int write_request(const struct clone_request *q, const char *url, char *t
 	int r;
 
 	snprintf(depth, sizeof(depth), "%d", q->depth);
-	if ((r = put(text, &n, e, "depth", depth)) < 0 || (r = put(text, &n, e, "url", url)) < 0 || (r = put(text, &n, e, "ref", q->ref)) < 0 ||
+	if ((r = put(text, &n, e, "depth", depth)) < 0 || (r = put(text, &n, e, "url", url)) < 0 ||
+	    (r = put(text, &n, e, "ref", q->ref)) < 0 ||
 	    (r = put(text, &n, e, "commit", q->commit)) < 0 ||
 	    (r = put(text, &n, e, "tree", q->tree)) < 0 ||
 	    (r = put(text, &n, e, "work", q->work)) < 0 ||

@@ -9,12 +9,14 @@
  *	LIMITS	any of min_cosine, max_nmse, max_abs_diff, max_kl per position, min_top1, min_top5
  *		as fractions over all positions, "bits": true
  *
- * The first rule whose weights and architecture fit counts; its origin stands for the set's. Beyond `limit` two engines have diverged; inside
+ * The first rule whose weights and architecture fit counts; its origin stands for the set's.
+ * Beyond `limit` two engines have diverged; inside
  * `noise` they differ by no more than the reference from itself; between the two lies drift. A
  * rule without `noise` has no drift. Unknown keys are refused.
  *
  * "auto" is no set: it stands for "bits" where both sides say that they compute the same numerics
- * profile, for "compact" where the logits of one are a recording's compact form of that profile, for "oracle" where one side is float64, else for "default".
+ * profile, for "compact" where the logits of one are a recording's compact form of that profile,
+ * for "oracle" where one side is float64, else for "default".
  */
 #ifndef ASSAY_THRESHOLDS_H
 #define ASSAY_THRESHOLDS_H

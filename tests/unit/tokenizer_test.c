@@ -374,7 +374,8 @@ static void test_refusals(void)
 	char *text;
 	size_t n;
 
-	refuse(same, same, "tokenizer.ggml.model=str:bert", "tokenizer model \"bert\" is not supported; known: gpt2 (byte-level "
+	refuse(same, same, "tokenizer.ggml.model=str:bert",
+	       "tokenizer model \"bert\" is not supported; known: gpt2 (byte-level "
 	       "BPE), llama (SentencePiece)");
 	refuse("tokenizer.ggml.tokens", "tokenizer.ggml.tokenX", NULL, "the file has no vocabulary "
 	       "(tokenizer.ggml.tokens); use --tokenizer FILE");

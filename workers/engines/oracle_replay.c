@@ -301,7 +301,8 @@ static int64_t replay_feed_forward(struct replay *r)
 
 	switch (r->q->stage) {
 	case STAGE_FFN_NORM:
-		return replay_norm(r, input(r, STAGE_ATTN_RESIDUAL, STAGE_ATTN_RESIDUAL, n, embd), l->ffn_norm, embd, 1);
+		return replay_norm(r, input(r, STAGE_ATTN_RESIDUAL, STAGE_ATTN_RESIDUAL, n, embd),
+				   l->ffn_norm, embd, 1);
 	case STAGE_FFN_GATE: return replay_linear(r, input(r, STAGE_FFN_NORM, STAGE_FFN_NORM, n, embd), &l->gate);
 	case STAGE_FFN_UP: return replay_linear(r, input(r, STAGE_FFN_NORM, STAGE_FFN_NORM, n, embd), &l->up);
 	case STAGE_FFN_ACT: return replay_glu(r);

@@ -157,7 +157,7 @@ static void unpack_group(const uint8_t *w, size_t row_bytes, int64_t rows, int64
 /* sums[t][g] += panel · activations, n columns, `tokens` rows of q. */
 static inline __attribute__((always_inline)) void
 tile(const __m512i *panel, const int8_t *q, size_t act_bytes, int64_t n, int tokens, int groups,
-     __m512i (*sums)[GROUPS])
+	__m512i (*sums)[GROUPS])
 {
 	__m512i acc[TILE_TOKENS][GROUPS];
 

@@ -78,7 +78,7 @@ static void unpack_row(const uint8_t *row, int64_t c0, int64_t n, int8_t *dst)
 /* sums[t][r] += panel · q over n columns, for `tokens` tokens. */
 static inline __attribute__((always_inline)) void
 tile(const int8_t (*panel)[PANEL_N], const int8_t *q, size_t act_bytes, int64_t n, int tokens,
-     int32_t (*sums)[TILE])
+	int32_t (*sums)[TILE])
 {
 	int32x4_t acc[TILE][TILE];
 

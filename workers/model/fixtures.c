@@ -114,9 +114,12 @@ static int choose(struct plan *m, const struct fixture_options *o, struct err *e
 	for (m->mix = mixes; m->mix->name && strcasecmp(m->mix->name, weights) != 0;)
 		m->mix++;
 	if (!m->mix->name)
-		return err_set(e, EXIT_USAGE, "no weight type is called '%s'; there are f32, f16, bf16, i2_s, tl1, tl2, "
-			       "tq1_0, tq2_0, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k, "
-			       "q3_k_m, q4_k_m, q5_k_m", weights);
+		return err_set(
+		    e, EXIT_USAGE,
+		    "no weight type is called '%s'; there are f32, f16, bf16, i2_s, tl1, tl2, "
+		    "tq1_0, tq2_0, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k, "
+		    "q3_k_m, q4_k_m, q5_k_m",
+		    weights);
 	return 0;
 }
 

@@ -91,7 +91,7 @@ static int attend_rows(struct session *s, const struct forward_call *c, int il, 
 	struct attention a = {
 		.kv = &s->kv, .layer = il, .n_head = h->n_head, .n_kv_head = h->n_kv_head,
 		.head_dim = h->head_dim, .scale = h->attn_scale, .pos0 = c->pos0 + w.first,
-		.n_rows = w.n, 
+		.n_rows = w.n,
 		.n_used = c->pos0 + c->n, .n_kv = session_n_kv(s, c->pos0 + c->n), .q = s->q + w.first * q_dim,
 		.out = s->heads + w.first * q_dim,
 	};

@@ -7,7 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ALIGNMENT = 32, COUNTS_AT = 8, LEGACY_OFFSET_AT = 28, BUFFER = 2 << 20 /* whole huge pages of the page cache */ };
+enum {
+	ALIGNMENT = 32,
+	COUNTS_AT = 8,
+	LEGACY_OFFSET_AT = 28,
+	BUFFER = 2 << 20 /* whole huge pages of the page cache */
+};
 
 static void fail(struct gguf_writer *w, const char *what)
 {

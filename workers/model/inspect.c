@@ -83,7 +83,9 @@ static void check_tokenizer(struct inspection *r, const struct gguf *g)
 		r->chat_template_bytes = s.n;
 	if (!tokens) {
 		if (g->n_tensors)
-			found(r, INSPECT_NOTE, "there is no vocabulary: only token ids can be evaluated, or a tokenizer "
+			found(r, INSPECT_NOTE,
+			      "there is no vocabulary: only token ids can be evaluated, or a "
+			      "tokenizer "
 			      "must be given");
 		return;
 	}
@@ -98,7 +100,8 @@ static void check_tokenizer(struct inspection *r, const struct gguf *g)
 	r->pre_missing = strcmp(r->tokenizer, "gpt2") == 0 && !r->pre[0];
 	if (r->pre_missing)
 		found(r, INSPECT_NOTE, "tokenizer.ggml.pre is missing: llama.cpp falls back to the pre-tokenizer "
-		      "\"default\" and splits text differently from the model's own; for Llama-3 vocabularies give both "
+		      "\"default\" and splits text differently from the model's own; for Llama-3 "
+		      "vocabularies give both "
 		      "sides --override-kv tokenizer.ggml.pre=str:llama-bpe");
 }
 
