@@ -25,7 +25,7 @@ struct engine_options {
 	const char *tokenizer_path;	/* tokenizer.json or GGUF; NULL = the model's own */
 	int n_threads;			/* ≥ 1 */
 	int n_ctx;			/* positions the KV cache holds; 0 = min(model's, 4096) */
-	int n_ubatch;			/* positions evaluated at once; 0 = the engine's default, 512 */
+	int n_ubatch; /* positions evaluated at once; 0 = the engine's default, 512 */
 	bool kv_f32;			/* KV cache in F32 instead of F16 */
 	bool vocab_only;		/* tokenizer and template only, weights are not mapped */
 	bool pin_threads;		/* native: thread i stays on the i-th CPU allowed */
@@ -45,7 +45,7 @@ struct engine_info {
 	char weights[ENGINE_TEXT_MAX];	/* "i2_s:210 f16:1 f32:121" */
 	char profile[64];		/* numerics profile computed; "" when not known */
 	char isa[64];			/* instruction set that runs */
-	char note[1024];		/* what a person should know (missing pre-tokenizer, …); "" */
+	char note[1024]; /* what a person should know (missing pre-tokenizer, …); "" */
 	int n_vocab, n_layer, n_embd, n_ff, n_head, n_kv_head, head_dim, n_ctx;
 	int32_t bos, eos, eot;		/* −1 when absent */
 	bool add_bos;			/* the model's own rule */
@@ -63,9 +63,9 @@ typedef int engine_logits_fn(void *ctx, int pos, int step, int32_t token, const 
 enum engine_logits { ENGINE_LOGITS_ALL, ENGINE_LOGITS_LAST, ENGINE_LOGITS_NONE };
 
 struct engine_eval {
-	const int32_t *tokens;		/* [n_tokens], evaluated from position 0 on an empty cache */
+	const int32_t *tokens; /* [n_tokens], evaluated from position 0 on an empty cache */
 	int n_tokens;
-	int batch;			/* positions per call of the engine; 0 = all, 1 = one at a time */
+	int batch; /* positions per call of the engine; 0 = all, 1 = one at a time */
 	int n_greedy;			/* ids appended by first maximum after the prompt */
 	const int32_t *stops;		/* [n_stops] ids that end greedy decoding */
 	int n_stops;
@@ -92,7 +92,7 @@ struct engine_replay {
 	int n_tokens;
 	int n_inputs;
 	enum trace_stage input_stage[ENGINE_REPLAY_INPUTS_MAX];
-	const float *input[ENGINE_REPLAY_INPUTS_MAX];	/* rows as in trace.h; K/V: from position 0 */
+	const float *input[ENGINE_REPLAY_INPUTS_MAX]; /* rows as in trace.h; K/V: from position 0 */
 	int64_t input_elements[ENGINE_REPLAY_INPUTS_MAX];
 	const int32_t *tokens;		/* [n_tokens] for STAGE_EMBEDDINGS */
 	const char *variant;		/* hypothesis to compute instead, NULL = the model's own */
@@ -118,7 +118,7 @@ struct engine_ops {
 	/* Piece of one id: bytes written to out (at most size), negative on error. */
 	int (*piece)(struct engine *g, int32_t id, char *out, size_t size, struct err *e);
 	int (*evaluate)(struct engine *g, const struct engine_eval *q, struct err *e);
-	int (*replay)(struct engine *g, const struct engine_replay *q, struct err *e);	/* or NULL */
+	int (*replay)(struct engine *g, const struct engine_replay *q, struct err *e); /* or NULL */
 	/* name NULL = all tensors in file order. */
 	int (*weights)(struct engine *g, const char *name, bool values, engine_weight_fn *fn,
 		       void *ctx, struct err *e);	/* or NULL */

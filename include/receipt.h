@@ -53,7 +53,7 @@ struct receipt_run {			/* the same for all receipts of a run */
 	char tokenizer_sha256[RECEIPT_HASH_HEX];	/* of the file that holds it */
 	char cpu[128];
 	int n_cpus;
-	const char *asked;		/* lines: kv, ctx, ubatch, batch, override … as asked; or NULL */
+	const char *asked; /* lines: kv, ctx, ubatch, batch, override … as asked; or NULL */
 	int threads;			/* per worker, 0 = the engine's choice */
 };
 

@@ -61,7 +61,7 @@ struct trace_record {
 void trace_describe(struct trace_record *r, enum trace_stage stage, int layer, int seq,
 		    const char *dtype, int n_dims, const int64_t *shape, const float *values);
 
-const char *trace_stage_name(enum trace_stage stage);	/* "attn_norm", … in lower case as above */
+const char *trace_stage_name(enum trace_stage stage); /* "attn_norm", … in lower case as above */
 int trace_stage_by_name(const char *name);		/* −1 when unknown */
 
 #endif

@@ -142,7 +142,7 @@ struct wire_builder {
 void wire_begin(struct wire_builder *b, enum wire_type type);
 void wire_put(struct wire_builder *b, const char *key, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));		/* newlines in values become spaces */
-void wire_body(struct wire_builder *b, const void *bytes, size_t n);	/* appends; ends the header */
+void wire_body(struct wire_builder *b, const void *bytes, size_t n); /* appends; ends the header */
 /* Fills in the head. The frame is b->buf[0..b->n), valid until the next wire_begin. */
 int wire_finish(struct wire_builder *b, struct err *e);
 void wire_builder_free(struct wire_builder *b);

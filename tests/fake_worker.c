@@ -213,7 +213,8 @@ static void goes_wrong(void)
 	if (is("oversize"))
 		put_all("\0\0\20\4\0\0\14\0", 8);
 	if (is("late"))
-		sleep_ms(getenv("FAKE_WORKER_LATE_MS") ? atol(getenv("FAKE_WORKER_LATE_MS")) : 3000);
+		sleep_ms(getenv("FAKE_WORKER_LATE_MS") ? atol(getenv("FAKE_WORKER_LATE_MS"))
+						       : 3000);
 	while (is("flood")) {
 		wire_begin(&b, WIRE_NOTE);
 		wire_body(&b, "still here", 10);

@@ -58,7 +58,7 @@ struct run {
 	struct tensor keys[LAYERS_MAX], values[LAYERS_MAX];
 };
 
-/* ---- tensors -------------------------------------------------------------------------------- */
+/* ---- tensors ------------------------------------------------------------------------------ */
 
 static int keep(void *ctx, const struct trace_record *r, const float *values)
 {
@@ -82,7 +82,8 @@ static void append(struct tensor *to, const struct tensor *t)
 static bool planted(const struct run *r, int stage, int layer, const char *kind)
 {
 	return fault.stage == stage && (fault.layer == layer || fault.layer == -2) &&
-	       (r->seq ? fault.decode : fault.prefill) && strncmp(fault.kind, kind, strlen(kind)) == 0;
+	       (r->seq ? fault.decode : fault.prefill) &&
+	       strncmp(fault.kind, kind, strlen(kind)) == 0;
 }
 
 static float to_half(float x)
@@ -93,7 +94,7 @@ static float to_half(float x)
 	return fabsf(x) > 65504 ? copysignf(INFINITY, x) : ldexpf(rintf(m * 2048) / 2048, e);
 }
 
-/* ---- what is wrong with a result ------------------------------------------------------------ */
+/* ---- what is wrong with a result ---------------------------------------------------------- */
 
 static void spoil(struct run *r, struct tensor *t, int stage, int layer)
 {
@@ -118,7 +119,8 @@ static void spoil(struct run *r, struct tensor *t, int stage, int layer)
 		if (planted(r, stage, layer, "noise"))
 			t->x[i] *= 1 + (float)(fault.value * sin((double)i * 12.9898));
 	}
-	bool heads = planted(r, stage, layer, "swap_heads") || planted(r, stage, layer, "flip_head");
+	bool heads =
+		planted(r, stage, layer, "swap_heads") || planted(r, stage, layer, "flip_head");
 	for (int64_t row = 0; row < r->n && heads; row++)
 		for (int64_t i = 0; i < d; i++) {
 			float *x = t->x + row * width, a = x[i];
@@ -135,7 +137,7 @@ static void spoil(struct run *r, struct tensor *t, int stage, int layer)
 		memmove(t->x + width, t->x, (size_t)((r->n - 1) * width) * sizeof(float));
 }
 
-/* ---- one operation -------------------------------------------------------------------------- */
+/* ---- one operation ------------------------------------------------------------------------ */
 
 static int offer(struct run *r, struct tensor *t, int stage, int layer)
 {
@@ -143,7 +145,8 @@ static int offer(struct run *r, struct tensor *t, int stage, int layer)
 
 	if (!(r->q->trace_stages >> stage & 1))
 		return 0;
-	trace_describe(&rec, (enum trace_stage)stage, layer, r->seq, "f32", t->r.n_dims, t->r.shape, t->x);
+	trace_describe(&rec, (enum trace_stage)stage, layer, r->seq, "f32", t->r.n_dims, t->r.shape,
+		       t->x);
 	return r->q->on_trace(r->q->ctx, &rec, r->q->trace_values ? t->x : NULL);
 }
 
@@ -152,8 +155,13 @@ static int op(struct run *r, int stage, int layer, int n, const enum trace_stage
 	      const struct tensor *const *in)
 {
 	struct tensor *t = &r->t[stage];
-	struct engine_replay q = {.stage = (enum trace_stage)stage, .layer = layer, .pos0 = r->pos0,
-				  .n_tokens = r->n, .n_inputs = n, .tokens = r->ids, .on_trace = keep,
+	struct engine_replay q = {.stage = (enum trace_stage)stage,
+				  .layer = layer,
+				  .pos0 = r->pos0,
+				  .n_tokens = r->n,
+				  .n_inputs = n,
+				  .tokens = r->ids,
+				  .on_trace = keep,
 				  .ctx = t};
 	float *spoiled = NULL;
 	int32_t *ids = NULL;
@@ -211,11 +219,12 @@ static int op2(struct run *r, int stage, int layer, int a, const struct tensor *
 	return op(r, stage, layer, 2, s, in);
 }
 
-/* ---- a layer -------------------------------------------------------------------------------- */
+/* ---- a layer ------------------------------------------------------------------------------ */
 
 static int attention(struct run *r, int l)
 {
-	bool qk = strcmp(r->info->arch, "qwen3") == 0, sub = strncmp(r->info->arch, "bitnet", 6) == 0;
+	bool qk = strcmp(r->info->arch, "qwen3") == 0,
+	     sub = strncmp(r->info->arch, "bitnet", 6) == 0;
 	const enum trace_stage stream = l ? STAGE_LAYER_OUT : STAGE_EMBEDDINGS;
 	const struct tensor *x = &r->stream;
 	int rc = op(r, STAGE_ATTN_NORM, l, 1, &stream, &x);
@@ -233,14 +242,17 @@ static int attention(struct run *r, int l)
 		return rc;
 	append(&r->keys[l], &r->t[STAGE_K_ROPE]);
 	append(&r->values[l], &r->t[STAGE_V]);
-	rc = op2(r, STAGE_ATTN_SCORES, l, STAGE_Q_ROPE, &r->t[STAGE_Q_ROPE], STAGE_K_ROPE, &r->keys[l]);
+	rc = op2(r, STAGE_ATTN_SCORES, l, STAGE_Q_ROPE, &r->t[STAGE_Q_ROPE], STAGE_K_ROPE,
+		 &r->keys[l]);
 	rc = rc ? rc : op1(r, STAGE_ATTN_SOFTMAX, l, STAGE_ATTN_SCORES);
-	rc = rc ? rc : op2(r, STAGE_ATTN_OUT_HEADS, l, STAGE_ATTN_SOFTMAX, &r->t[STAGE_ATTN_SOFTMAX],
-			   STAGE_V, &r->values[l]);
+	rc = rc ? rc
+		: op2(r, STAGE_ATTN_OUT_HEADS, l, STAGE_ATTN_SOFTMAX, &r->t[STAGE_ATTN_SOFTMAX],
+		      STAGE_V, &r->values[l]);
 	if (sub)
 		rc = rc ? rc : op1(r, STAGE_ATTN_SUB_NORM, l, STAGE_ATTN_OUT_HEADS);
 	rc = rc ? rc : op1(r, STAGE_ATTN_O, l, sub ? STAGE_ATTN_SUB_NORM : STAGE_ATTN_OUT_HEADS);
-	return rc ? rc : op2(r, STAGE_ATTN_RESIDUAL, l, STAGE_ATTN_O, &r->t[STAGE_ATTN_O], stream, x);
+	return rc ? rc
+		  : op2(r, STAGE_ATTN_RESIDUAL, l, STAGE_ATTN_O, &r->t[STAGE_ATTN_O], stream, x);
 }
 
 static int feed_forward(struct run *r, int l)
@@ -259,7 +271,7 @@ static int feed_forward(struct run *r, int l)
 			     STAGE_ATTN_RESIDUAL, &r->t[STAGE_ATTN_RESIDUAL]);
 }
 
-/* ---- a run ---------------------------------------------------------------------------------- */
+/* ---- a run -------------------------------------------------------------------------------- */
 
 static void put_in(struct run *r, int layer)
 {
@@ -347,18 +359,20 @@ static int evaluate(struct engine *g, const struct engine_eval *q, struct err *e
 	return rc;
 }
 
-static int tokenize(struct engine *g, const char *text, size_t bytes, bool add_bos, bool parse_special,
-		    int32_t **ids, int *n_ids, struct err *e)
+static int tokenize(struct engine *g, const char *text, size_t bytes, bool add_bos,
+		    bool parse_special, int32_t **ids, int *n_ids, struct err *e)
 {
 	char longer[1024];
 	int rc;
 
 	if (fault.stage != -2)
-		return engine_native.tokenize(g, text, bytes, add_bos, parse_special, ids, n_ids, e);
-	snprintf(longer, sizeof(longer), "%s%.*s", strcmp(fault.kind, "prefix") == 0 ? "User: " : "",
-		 (int)bytes, text);
-	rc = engine_native.tokenize(g, longer, strlen(longer), add_bos && strcmp(fault.kind, "bos") != 0,
-				    parse_special, ids, n_ids, e);
+		return engine_native.tokenize(g, text, bytes, add_bos, parse_special, ids, n_ids,
+					      e);
+	snprintf(longer, sizeof(longer), "%s%.*s",
+		 strcmp(fault.kind, "prefix") == 0 ? "User: " : "", (int)bytes, text);
+	rc = engine_native.tokenize(g, longer, strlen(longer),
+				    add_bos && strcmp(fault.kind, "bos") != 0, parse_special, ids,
+				    n_ids, e);
 	if (rc == 0 && strcmp(fault.kind, "last") == 0)
 		(*ids)[*n_ids - 1] ^= 1;
 	return rc;

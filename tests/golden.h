@@ -191,9 +191,14 @@ static inline void golden_run_greedy(struct golden_model *m, const struct golden
 				     int batch, int n, struct golden_greedy *out)
 {
 	struct golden_collect c = {.n_vocab = m->model.hp.n_vocab, .greedy = out};
-	struct engine_eval q = {.tokens = ids->id, .n_tokens = ids->n, .batch = batch, .n_greedy = n,
-				.logits = ENGINE_LOGITS_LAST, .top_p = 1,
-				.on_logits = golden_on_logits, .ctx = &c};
+	struct engine_eval q = {.tokens = ids->id,
+				.n_tokens = ids->n,
+				.batch = batch,
+				.n_greedy = n,
+				.logits = ENGINE_LOGITS_LAST,
+				.top_p = 1,
+				.on_logits = golden_on_logits,
+				.ctx = &c};
 	if (forward_evaluate(&m->session, &q, &m->e) != 0)
 		fprintf(stderr, "%s\n", m->e.msg);
 }

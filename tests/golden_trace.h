@@ -20,8 +20,8 @@ static inline bool golden_parse(char *text, struct golden_line *l)
 	char *rest = NULL;
 
 	memset(l, 0, sizeof(*l));
-	if (sscanf(text, "%127[^\t]\t%31[^\t]\t%*[^\t]\t%63[^\t]\t%ld\t%127[^\t\n]", l->name, l->op, dims,
-		   &l->offset, l->source) < 4)
+	if (sscanf(text, "%127[^\t]\t%31[^\t]\t%*[^\t]\t%63[^\t]\t%ld\t%127[^\t\n]", l->name, l->op,
+		   dims, &l->offset, l->source) < 4)
 		return false;
 	rest = dims;
 	for (int i = 0; i < 4; i++, rest += *rest == ',')
@@ -30,8 +30,8 @@ static inline bool golden_parse(char *text, struct golden_line *l)
 	return true;
 }
 
-static inline void golden_put(FILE *lines, FILE *values, const struct golden_line *l, const float *all,
-			      int n_tokens, int64_t *at)
+static inline void golden_put(FILE *lines, FILE *values, const struct golden_line *l,
+			      const float *all, int n_tokens, int64_t *at)
 {
 	const float *x = all + l->offset;
 	int64_t total = l->ne[0] * l->ne[1] * l->ne[2] * l->ne[3], n = total;
@@ -53,9 +53,10 @@ static inline void golden_put(FILE *lines, FILE *values, const struct golden_lin
 		fwrite(x, sizeof(*x), (size_t)n, values);
 		snprintf(shape, sizeof(shape), "%d,%ld", n_tokens, n / n_tokens);
 	}
-	fprintf(lines, "{\"stage\":\"%s\",\"layer\":%d,\"shape\":[%s],\"num_elements\":%ld,"
-		"\"values_offset\":%ld}\n", trace_stage_name((enum trace_stage)l->stage), l->layer, shape,
-		n, *at);
+	fprintf(lines,
+		"{\"stage\":\"%s\",\"layer\":%d,\"shape\":[%s],\"num_elements\":%ld,"
+		"\"values_offset\":%ld}\n",
+		trace_stage_name((enum trace_stage)l->stage), l->layer, shape, n, *at);
 	*at += n;
 }
 

@@ -41,7 +41,8 @@ static inline double bound_block_max(const float *x, int64_t n, int64_t i, int64
 /* lost[i]: how far x[i] may move when its row is stored in `act`. */
 static inline void bound_activation(enum act_format act, const float *x, int64_t n, double *lost)
 {
-	static const int64_t block[ACT_COUNT] = { [ACT_Q8_0] = 32, [ACT_Q8_1] = 32, [ACT_Q8_K] = 256 };
+	static const int64_t block[ACT_COUNT] = {
+		[ACT_Q8_0] = 32, [ACT_Q8_1] = 32, [ACT_Q8_K] = 256};
 	double most = 0;
 
 	for (int64_t i = 0; i < n; i++) {
@@ -66,20 +67,23 @@ static inline void bound_row(const struct weight *w, int64_t row, float *dst)
 }
 
 /* bound: [rows, n_out]; y: the oracle's answer. */
-static inline void bound_linear(const struct linear *l, const float *x, int64_t rows, const float *y,
-				double *bound)
+static inline void bound_linear(const struct linear *l, const float *x, int64_t rows,
+				const float *y, double *bound)
 {
 	int64_t n = l->w.n_in;
 	int64_t near = l->w.type->block_elems > 1 ? 32 : 0;
 	float *w = malloc((size_t)n * sizeof(*w));
-	double *lost = malloc((size_t)(n * rows) * sizeof(*lost)), *most = malloc((size_t)n * sizeof(*most));
+	double *lost = malloc((size_t)(n * rows) * sizeof(*lost)),
+	       *most = malloc((size_t)n * sizeof(*most));
 
 	for (int64_t t = 0; t < rows; t++)
 		bound_activation(l->w.type->act, x + t * n, n, lost + t * n);
 	for (int64_t r = 0; r < l->w.n_out; r++) {
 		bound_row(&l->w, r, w);
 		for (int64_t i = 0; i < n; i++)
-			most[i] = !near ? 0 : i % near ? most[i - 1] : 4 * bound_block_max(w, n, i, near);
+			most[i] = !near      ? 0
+				  : i % near ? most[i - 1]
+					     : 4 * bound_block_max(w, n, i, near);
 		for (int64_t t = 0; t < rows; t++) {
 			double moved = 0, sums = 0, block = 0;
 
@@ -88,13 +92,14 @@ static inline void bound_linear(const struct linear *l, const float *x, int64_t 
 
 				moved += fabs((double)w[i]) * lost[t * n + i];
 				sums += (fabs((double)w[i]) + most[i]) * a;
-				block += most[i] / 4 * a;	/* the block's sum is a half (Q8_1) */
+				block += most[i] / 4 * a; /* the block's sum is a half (Q8_1) */
 			}
 			if (l->w.type->act == ACT_Q8_1)
 				moved += block * bound_half + (double)n / 32 * bound_half_least;
-			bound[t * l->w.n_out + r] = moved + sums * ((double)n / 8 + 40) * bound_u +
-						    4 * bound_u * fabs((double)y[t * l->w.n_out + r]) +
-						    (l->bias ? 4 * bound_u * fabs((double)l->bias[r]) : 0);
+			bound[t * l->w.n_out + r] =
+				moved + sums * ((double)n / 8 + 40) * bound_u +
+				4 * bound_u * fabs((double)y[t * l->w.n_out + r]) +
+				(l->bias ? 4 * bound_u * fabs((double)l->bias[r]) : 0);
 		}
 	}
 	free(w);
@@ -114,28 +119,31 @@ static inline void bound_add(const float *a, const float *b, int64_t n, double *
 		bound[i] = 2 * bound_u * (fabs((double)a[i]) + fabs((double)b[i]));
 }
 
-static inline void bound_rope(const struct hparams *h, const float *x, int64_t pos0, int64_t rows, int heads,
-			      double *bound)
+static inline void bound_rope(const struct hparams *h, const float *x, int64_t pos0, int64_t rows,
+			      int heads, double *bound)
 {
 	int half = h->rope.n_dims / 2;
 
 	memset(bound, 0, (size_t)(rows * heads * h->head_dim) * sizeof(*bound));
 	for (int64_t t = 0; t < rows; t++)
 		for (int i = 0; i < half; i++) {
-			double theta = (double)(pos0 + t) * pow((double)h->rope.base, -2.0 * i / h->rope.n_dims);
+			double theta = (double)(pos0 + t) *
+				       pow((double)h->rope.base, -2.0 * i / h->rope.n_dims);
 			double off = theta * (2 * i + 6) * bound_u + 8 * bound_u;
 
 			for (int head = 0; head < heads; head++) {
 				int64_t at = (t * heads + head) * h->head_dim;
-				int64_t a = at + (h->neox ? i : 2 * i), b = at + (h->neox ? i + half : 2 * i + 1);
+				int64_t a = at + (h->neox ? i : 2 * i),
+					b = at + (h->neox ? i + half : 2 * i + 1);
 
-				bound[a] = bound[b] = (fabs((double)x[a]) + fabs((double)x[b])) * off * 2;
+				bound[a] = bound[b] =
+					(fabs((double)x[a]) + fabs((double)x[b])) * off * 2;
 			}
 		}
 }
 
-static inline void bound_scores(const struct hparams *h, const float *q, const float *k, int64_t pos0,
-				int64_t rows, int64_t cells, double *bound)
+static inline void bound_scores(const struct hparams *h, const float *q, const float *k,
+				int64_t pos0, int64_t rows, int64_t cells, double *bound)
 {
 	int d = h->head_dim, share = h->n_head / h->n_kv_head;
 
@@ -151,25 +159,29 @@ static inline void bound_scores(const struct hparams *h, const float *q, const f
 					flat += fabs((double)qh[i]) + fabs((double)kh[i]);
 				}
 				bound[(t * h->n_head + head) * cells + c] =
-					sum * (2.01 * bound_half + (d / 8.0 + 40) * bound_u) + flat * bound_half_least;
+					sum * (2.01 * bound_half + (d / 8.0 + 40) * bound_u) +
+					flat * bound_half_least;
 			}
 }
 
-static inline void bound_softmax(const struct hparams *h, const float *scores, const float *p, int64_t rows,
-				 int64_t cells, double *bound)
+static inline void bound_softmax(const struct hparams *h, const float *scores, const float *p,
+				 int64_t rows, int64_t cells, double *bound)
 {
 	for (int64_t r = 0; r < rows * h->n_head; r++) {
 		double most = 0;
 
 		for (int64_t c = 0; c < cells; c++)
-			most = fmax(most, fabs((double)scores[r * cells + c] * (double)h->attn_scale));
+			most = fmax(most,
+				    fabs((double)scores[r * cells + c] * (double)h->attn_scale));
 		for (int64_t c = 0; c < cells; c++)
-			bound[r * cells + c] = fabs((double)p[r * cells + c]) * (8 * most + 24) * bound_u + 0x1p-126;
+			bound[r * cells + c] =
+				fabs((double)p[r * cells + c]) * (8 * most + 24) * bound_u +
+				0x1p-126;
 	}
 }
 
-static inline void bound_heads(const struct hparams *h, const float *p, const float *v, int64_t rows,
-			       int64_t cells, double *bound)
+static inline void bound_heads(const struct hparams *h, const float *p, const float *v,
+			       int64_t rows, int64_t cells, double *bound)
 {
 	int d = h->head_dim, share = h->n_head / h->n_kv_head;
 
@@ -179,14 +191,18 @@ static inline void bound_heads(const struct hparams *h, const float *p, const fl
 				double sum = 0, flat = 0;
 
 				for (int64_t c = 0; c < cells; c++) {
-					double w = fabs((double)p[(t * h->n_head + head) * cells + c]);
-					double x = fabs((double)v[(c * h->n_kv_head + head / share) * d + i]);
+					double w =
+						fabs((double)p[(t * h->n_head + head) * cells + c]);
+					double x = fabs(
+						(double)v[(c * h->n_kv_head + head / share) * d +
+							  i]);
 
 					sum += w * x;
 					flat += w + x;
 				}
 				bound[(t * h->n_head + head) * d + i] =
-					sum * (2.01 * bound_half + ((double)cells / 8 + 40) * bound_u) +
+					sum * (2.01 * bound_half +
+					       ((double)cells / 8 + 40) * bound_u) +
 					flat * bound_half_least;
 			}
 }

@@ -32,7 +32,8 @@ static const struct engine_ops *find_engine(const char *name)
 
 static int usage(const char *what)
 {
-	fprintf(stderr, "assay-worker: %s\nusage: assay-worker [--engine NAME | --engines | --version]\n",
+	fprintf(stderr,
+		"assay-worker: %s\nusage: assay-worker [--engine NAME | --engines | --version]\n",
 		what);
 	return EXIT_USAGE;
 }

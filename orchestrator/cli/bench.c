@@ -19,7 +19,7 @@ static const struct opt opts[] = {
 	{0},
 };
 
-/* ---- the result as text --------------------------------------------------------------------- */
+/* ---- the result as text ------------------------------------------------------------------- */
 
 /* Fraction of the machine's limit, negative where no limit is known. */
 static double fraction(const struct bench_result *r, const struct bench_case *c, double value)
@@ -39,10 +39,11 @@ static const char *limit_name(const struct bench_case *c)
 static void print_machine(const struct bench_result *r)
 {
 	printf("machine: reads %.1f GB/s with 1 thread, %.1f with %d (%s pages); int8 %.0f GMAC/s "
-	       "with 1, %.0f with %d\n", r->read_gb_s[0], r->read_gb_s[1], r->n_threads,
-	       r->huge_pages ? "huge" : "small", r->int8_gmac_s[0], r->int8_gmac_s[1], r->n_threads);
-	printf("model: %.3f GB read per token decoded, %.3f GMAC of layers per token\n\n", r->decode_gb,
-	       r->prefill_gmac);
+	       "with 1, %.0f with %d\n",
+	       r->read_gb_s[0], r->read_gb_s[1], r->n_threads, r->huge_pages ? "huge" : "small",
+	       r->int8_gmac_s[0], r->int8_gmac_s[1], r->n_threads);
+	printf("model: %.3f GB read per token decoded, %.3f GMAC of layers per token\n\n",
+	       r->decode_gb, r->prefill_gmac);
 }
 
 static void print_table(const struct bench_options *o, const struct bench_result *r, bool markdown)
@@ -50,8 +51,9 @@ static void print_table(const struct bench_options *o, const struct bench_result
 	const char *bar = markdown ? "| " : "", *gap = markdown ? " | " : "  ";
 
 	print_machine(r);
-	printf("%s%-18s%s%-22s%s%10s%s%8s%s%-18s%s%s%s\n", bar, "case", gap, "engine", gap, "median", gap,
-	       "±MAD", gap, "of the limit", gap, "native-side ratio [95 %]", markdown ? " |" : "");
+	printf("%s%-18s%s%-22s%s%10s%s%8s%s%-18s%s%s%s\n", bar, "case", gap, "engine", gap,
+	       "median", gap, "±MAD", gap, "of the limit", gap, "native-side ratio [95 %]",
+	       markdown ? " |" : "");
 	if (markdown)
 		printf("|---|---|---|---|---|---|\n");
 	for (int k = 0; k < o->n_cases; k++)
@@ -62,7 +64,8 @@ static void print_table(const struct bench_options *o, const struct bench_result
 			char limit[32] = "", ratio[64] = "";
 
 			if (f >= 0)
-				snprintf(limit, sizeof(limit), "%.0f %% %s", 100 * f, limit_name(c));
+				snprintf(limit, sizeof(limit), "%.0f %% %s", 100 * f,
+					 limit_name(c));
 			if (i > 0)
 				snprintf(ratio, sizeof(ratio), "%.2f [%.2f, %.2f]", s->ratio.mid,
 					 s->ratio.low, s->ratio.high);
@@ -78,7 +81,7 @@ static void print_table(const struct bench_options *o, const struct bench_result
 	printf(" (mapped weights included)\n");
 }
 
-/* ---- the command ---------------------------------------------------------------------------- */
+/* ---- the command -------------------------------------------------------------------------- */
 
 static int set_engines(struct cli *c, struct bench_options *o, char *copy, size_t size,
 		       struct err *e)
@@ -147,12 +150,14 @@ const struct command cmd_bench = {
 	.aliases = "benchmark",
 	.group = "Speed",
 	.summary = "measure engines side by side, as fractions of what this machine can give",
-	.examples = "assay bench --model m.gguf\n"
-		    "assay bench --model m.gguf --against llama --against bitnet --threads 2\n"
-		    "assay bench --model i2s.gguf --against llama=tq2.gguf --cases decode-128 --reps 10\n",
+	.examples =
+		"assay bench --model m.gguf\n"
+		"assay bench --model m.gguf --against llama --against bitnet --threads 2\n"
+		"assay bench --model i2s.gguf --against llama=tq2.gguf --cases decode-128 --reps 10\n",
 	.opts = opts,
 	.run = run,
-	.details = "Repetitions are interleaved (A B B A), a ratio is the median over neighbours in time\n"
-		   "with its 95 % interval; above 1 the engine under test is the faster one.\n"
-		   "Cases: prefill-N, logits-N (all positions), decode-N[@DEPTH], first-token-N, load.\n",
+	.details =
+		"Repetitions are interleaved (A B B A), a ratio is the median over neighbours in time\n"
+		"with its 95 % interval; above 1 the engine under test is the faster one.\n"
+		"Cases: prefill-N, logits-N (all positions), decode-N[@DEPTH], first-token-N, load.\n",
 };

@@ -37,8 +37,8 @@ static int write_receipt(const char *dir, const json_t *j, struct err *e)
 	return r;
 }
 
-int bench_common_run(struct cli *c, struct bench_options *o, struct bench_result *r, json_t **receipt,
-		     struct err *e)
+int bench_common_run(struct cli *c, struct bench_options *o, struct bench_result *r,
+		     json_t **receipt, struct err *e)
 {
 	char started[32];
 	int rc;
@@ -56,7 +56,8 @@ int bench_common_run(struct cli *c, struct bench_options *o, struct bench_result
 	if (!o->model)
 		return err_set(e, EXIT_USAGE, "--model FILE is missing");
 	if (o->reps < 1 || o->reps > BENCH_REPS_MAX || o->warmup < 0)
-		return err_set(e, EXIT_USAGE, "--reps is 1 to %d, --warmup at least 0", BENCH_REPS_MAX);
+		return err_set(e, EXIT_USAGE, "--reps is 1 to %d, --warmup at least 0",
+			       BENCH_REPS_MAX);
 	rc = bench_parse_cases(o, cli_str(c, "cases"), e);
 	facts_time(started);
 	if (rc == 0)
@@ -92,14 +93,14 @@ int bench_gate(json_t *receipt, const char *path, struct err *e)
 	gate_bench_run(receipt, &ctx, report);
 	for (int i = 0; i < GATE_COUNT && r == 0; i++)
 		if (report->gates[i].failed)
-			r = err_set(e, EXIT_RECEIPT_INVALID, "%s does not pass the gate %s: %s", path,
-				    gate_name((enum gate_id)i), report->gates[i].messages[0]);
+			r = err_set(e, EXIT_RECEIPT_INVALID, "%s does not pass the gate %s: %s",
+				    path, gate_name((enum gate_id)i), report->gates[i].messages[0]);
 	json_decref((json_t *)ctx.schema);
 	free(report);
 	return r;
 }
 
-/* ---- judgement ------------------------------------------------------------------------------ */
+/* ---- judgement ---------------------------------------------------------------------------- */
 
 static void print_json(const struct perf_report *p, double limit)
 {
@@ -108,14 +109,16 @@ static void print_json(const struct perf_report *p, double limit)
 	for (int i = 0; i < p->n; i++) {
 		const struct perf_case *k = &p->cases[i];
 
-		json_array_append_new(cases, json_pack("{s:s, s:s, s:s, s:f, s:f, s:{s:f, s:f, s:f}}",
-			"name", k->name, "unit", k->unit, "state", perf_state_name(k->state), "before",
-			k->before, "now", k->now, "change", "low", k->change.low, "mid", k->change.mid,
-			"high", k->change.high));
+		json_array_append_new(cases,
+				      json_pack("{s:s, s:s, s:s, s:f, s:f, s:{s:f, s:f, s:f}}",
+						"name", k->name, "unit", k->unit, "state",
+						perf_state_name(k->state), "before", k->before,
+						"now", k->now, "change", "low", k->change.low,
+						"mid", k->change.mid, "high", k->change.high));
 	}
 	o = json_pack("{s:s, s:b, s:s, s:f, s:i, s:i, s:o}", "kind", "performance", "comparable",
-		      p->comparable, "why", p->why, "limit_percent", limit, "n_regressed", p->n_regressed,
-		      "n_improved", p->n_improved, "cases", cases);
+		      p->comparable, "why", p->why, "limit_percent", limit, "n_regressed",
+		      p->n_regressed, "n_improved", p->n_improved, "cases", cases);
 	json_dumpf(o, stdout, JSON_INDENT(1) | JSON_SORT_KEYS | JSON_REAL_PRECISION(9));
 	putchar('\n');
 	json_decref(o);
@@ -124,14 +127,16 @@ static void print_json(const struct perf_report *p, double limit)
 static void print_junit(const struct perf_report *p)
 {
 	printf("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"performance\" tests=\"%d\" "
-	       "failures=\"%d\">\n", p->n, p->n_regressed);
+	       "failures=\"%d\">\n",
+	       p->n, p->n_regressed);
 	for (int i = 0; i < p->n; i++) {
 		const struct perf_case *k = &p->cases[i];
 
 		printf("<testcase classname=\"performance\" name=\"%s\">", k->name);
 		if (k->state == PERF_REGRESSED)
-			printf("<failure message=\"%.1f %% [%.1f, %.1f]\"/>", 100 * (k->change.mid - 1),
-			       100 * (k->change.low - 1), 100 * (k->change.high - 1));
+			printf("<failure message=\"%.1f %% [%.1f, %.1f]\"/>",
+			       100 * (k->change.mid - 1), 100 * (k->change.low - 1),
+			       100 * (k->change.high - 1));
 		else if (k->state == PERF_ABSENT)
 			printf("<skipped message=\"not in the baseline\"/>");
 		printf("</testcase>\n");
@@ -152,10 +157,11 @@ static void print_rows(const struct perf_report *p, bool markdown)
 		char change[64] = "";
 
 		if (k->state != PERF_ABSENT)
-			snprintf(change, sizeof(change), "%+.1f %% [%+.1f, %+.1f]", 100 * (k->change.mid - 1),
-				 100 * (k->change.low - 1), 100 * (k->change.high - 1));
-		printf("%s%-18s%s%10.4g%s%10.4g%s%-24s%s%s%s\n", bar, k->name, gap, k->before, gap, k->now,
-		       gap, change, gap, perf_state_name(k->state), markdown ? " |" : "");
+			snprintf(change, sizeof(change), "%+.1f %% [%+.1f, %+.1f]",
+				 100 * (k->change.mid - 1), 100 * (k->change.low - 1),
+				 100 * (k->change.high - 1));
+		printf("%s%-18s%s%10.4g%s%10.4g%s%-24s%s%s%s\n", bar, k->name, gap, k->before, gap,
+		       k->now, gap, change, gap, perf_state_name(k->state), markdown ? " |" : "");
 	}
 }
 

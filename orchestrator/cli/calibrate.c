@@ -26,14 +26,17 @@ static const struct opt opts[] = {
 	{"model", OPT_STR, "FILE", "the model (GGUF)", NULL, "CROSSVAL_GGUF", NULL, 'm'},
 	{"tokenizer", OPT_STR, "FILE", "tokenizer, default the model's own", NULL,
 	 "CROSSVAL_GGUF_TOKENIZER", NULL, 0},
-	{"engine", OPT_STR, "NAME", "what is measured: a reference, exec:COMMAND, …", NULL, NULL, NULL,
-	 0},
-	{"scenarios", OPT_STR, "FILE", "scenarios (docs/scenarios.md), default the three of old and a "
-	 "passage of text", NULL, NULL, NULL, 's'},
-	{"thresholds-file", OPT_STR, "FILE", "where the rule goes; made where it is not there", NULL,
-	 NULL, NULL, 'o'},
+	{"engine", OPT_STR, "NAME", "what is measured: a reference, exec:COMMAND, …", NULL, NULL,
+	 NULL, 0},
+	{"scenarios", OPT_STR, "FILE",
+	 "scenarios (docs/scenarios.md), default the three of old and a "
+	 "passage of text",
+	 NULL, NULL, NULL, 's'},
+	{"thresholds-file", OPT_STR, "FILE", "where the rule goes; made where it is not there",
+	 NULL, NULL, NULL, 'o'},
 	{"thresholds", OPT_STR, "SET", "the set in it", "measured", NULL, NULL, 0},
-	{"threads", OPT_INT, "N", "the most threads, 0 = as many as processors", "0", NULL, NULL, 't'},
+	{"threads", OPT_INT, "N", "the most threads, 0 = as many as processors", "0", NULL, NULL,
+	 't'},
 	{"profile", OPT_STR, "NAME", "numerics profile of native", NULL, NULL, NULL, 0},
 	{"isa", OPT_STR, "NAME", "instruction set of our engines", NULL, NULL, NULL, 0},
 	{"kv", OPT_STR, "TYPE", "type of the KV cache", NULL, NULL, "f16|f32", 0},
@@ -73,7 +76,8 @@ static int setup(struct calibrate_options *o, struct cli *c, struct err *e)
 	if (!o->engine)
 		return err_set(e, EXIT_USAGE, "--engine NAME is missing: what is to be measured");
 	if (threads < 0 || threads > 4096 || cli_int(c, "ctx") < 0)
-		return err_set(e, EXIT_USAGE, "--threads: expected 0 to 4096; --ctx is not negative");
+		return err_set(e, EXIT_USAGE,
+			       "--threads: expected 0 to 4096; --ctx is not negative");
 	u->tokenizer = cli_str(c, "tokenizer");
 	u->profile = cli_str(c, "profile");
 	u->isa = cli_str(c, "isa");
@@ -96,8 +100,8 @@ static int setup(struct calibrate_options *o, struct cli *c, struct err *e)
 static void on_way(void *ctx, const struct calibrate_way *w)
 {
 	(void)ctx;
-	term_note("%-20s %d of %d positions with the same bits, NMSE %.3g", w->name, w->n_bits_equal,
-		  w->n_positions, w->max_nmse);
+	term_note("%-20s %d of %d positions with the same bits, NMSE %.3g", w->name,
+		  w->n_bits_equal, w->n_positions, w->max_nmse);
 }
 
 static void print_text(const struct calibrate_result *r)
@@ -108,13 +112,16 @@ static void print_text(const struct calibrate_result *r)
 		const struct calibrate_way *w = &r->ways[i];
 
 		printf("%-20s %10d %10d %12.9f %10.3g %10.3g %10.3g %6d\n", w->name, w->n_positions,
-		       w->n_bits_equal, w->min_cosine, w->max_nmse, w->max_abs, w->max_kl, w->n_flips);
+		       w->n_bits_equal, w->min_cosine, w->max_nmse, w->max_abs, w->max_kl,
+		       w->n_flips);
 	}
 	if (r->bits)
-		printf("noise of %s, %s: none, every way gave the same bits\n", r->arch, r->weights);
+		printf("noise of %s, %s: none, every way gave the same bits\n", r->arch,
+		       r->weights);
 	else
 		printf("noise of %s, %s: NMSE %.2g, |Δ| %.2g, KL %.2g (%d times the worst); limit NMSE "
-		       "%.2g\n", r->arch, r->weights, r->noise_nmse, r->noise_abs, r->noise_kl,
+		       "%.2g\n",
+		       r->arch, r->weights, r->noise_nmse, r->noise_abs, r->noise_kl,
 		       CALIBRATE_MARGIN, r->limit_nmse);
 }
 
@@ -126,18 +133,18 @@ static void print_json(const struct calibrate_result *r, const char *file, const
 		const struct calibrate_way *w = &r->ways[i];
 
 		json_array_append_new(
-			ways, json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f}", "name",
-					w->name, "threads", w->threads, "batch", w->batch, "ubatch",
-					w->ubatch, "n_positions", w->n_positions, "n_bits_equal",
-					w->n_bits_equal, "n_flips", w->n_flips, "min_cosine",
-					w->min_cosine, "max_nmse", w->max_nmse, "max_abs_diff", w->max_abs,
-					"max_kl", w->max_kl));
+			ways, json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:f, s:f}",
+					"name", w->name, "threads", w->threads, "batch", w->batch,
+					"ubatch", w->ubatch, "n_positions", w->n_positions,
+					"n_bits_equal", w->n_bits_equal, "n_flips", w->n_flips,
+					"min_cosine", w->min_cosine, "max_nmse", w->max_nmse,
+					"max_abs_diff", w->max_abs, "max_kl", w->max_kl));
 	}
-	o = json_pack("{s:o, s:b, s:s, s:s, s:s, s:f, s:f, s:f, s:f, s:s?, s:s}", "ways", ways, "bits",
-		      r->bits, "arch", r->arch, "weights", r->weights, "origin", r->origin,
+	o = json_pack("{s:o, s:b, s:s, s:s, s:s, s:f, s:f, s:f, s:f, s:s?, s:s}", "ways", ways,
+		      "bits", r->bits, "arch", r->arch, "weights", r->weights, "origin", r->origin,
 		      "noise_max_nmse", r->noise_nmse, "noise_max_abs_diff", r->noise_abs,
-		      "noise_max_kl", r->noise_kl, "limit_max_nmse", r->limit_nmse, "thresholds_file",
-		      file, "thresholds", set);
+		      "noise_max_kl", r->noise_kl, "limit_max_nmse", r->limit_nmse,
+		      "thresholds_file", file, "thresholds", set);
 	json_dumpf(o, stdout, JSON_SORT_KEYS | JSON_INDENT(1) | JSON_REAL_PRECISION(17));
 	putchar('\n');
 	json_decref(o);
@@ -173,10 +180,11 @@ const struct command cmd_calibrate = {
 	.name = "calibrate",
 	.group = "Comparing",
 	.summary = "measure how far an engine is from itself: the noise of WITHIN_NOISE",
-	.examples = "assay calibrate --model m.gguf --engine llama --thresholds-file noise.json\n"
-		    "assay calibrate --model m.gguf --engine llama.speed -o noise.json --thresholds speed\n"
-		    "assay sweep --model m.gguf --cpp-backend llama --thresholds-file noise.json "
-		    "--thresholds measured\n",
+	.examples =
+		"assay calibrate --model m.gguf --engine llama --thresholds-file noise.json\n"
+		"assay calibrate --model m.gguf --engine llama.speed -o noise.json --thresholds speed\n"
+		"assay sweep --model m.gguf --cpp-backend llama --thresholds-file noise.json "
+		"--thresholds measured\n",
 	.opts = opts,
 	.run = run,
 	.details =

@@ -14,12 +14,13 @@
 
 enum { RECEIPTS_MAX = 1000, PATH_BYTES = 4096, DEPTH_MAX = 8 };
 
-/* ---- check-perf ----------------------------------------------------------------------------- */
+/* ---- check-perf --------------------------------------------------------------------------- */
 
 static const struct opt check_opts[] = {
 	{"baseline", OPT_STR, "FILE", "made by gen-baselines", NULL, NULL, NULL, 0},
 	{"max-slowdown", OPT_REAL, "PERCENT", "what is still no regression", "10", NULL, NULL, 0},
-	{"format", OPT_STR, "FORM", "form of the result", "text", NULL, "text|json|markdown|junit", 0},
+	{"format", OPT_STR, "FORM", "form of the result", "text", NULL, "text|json|markdown|junit",
+	 0},
 	{0},
 };
 
@@ -32,7 +33,8 @@ static int run_check(struct cli *c, struct err *e)
 
 	assert(p);
 	if (cli_positional(c, &paths) != 1 || !cli_str(c, "baseline"))
-		r = err_set(e, EXIT_USAGE, "check-perf: expected --baseline FILE and one bench receipt");
+		r = err_set(e, EXIT_USAGE,
+			    "check-perf: expected --baseline FILE and one bench receipt");
 	if (r == 0 && (!(baseline = bench_load(cli_str(c, "baseline"), e)) ||
 		       !(receipt = bench_load(paths[0], e))))
 		r = -e->code;
@@ -57,16 +59,17 @@ const struct command cmd_check_perf = {
 		    "assay check-perf --baseline docs/baselines/ci.json out/bench/bench.json\n",
 	.opts = check_opts,
 	.run = run_check,
-	.details = "A case regressed when even the better end of the 95 % interval of its change is slower\n"
-		   "than the limit. Another host class, model, engine or number of threads is \"not\n"
-		   "comparable\" (exit 7), never a pass.\n",
+	.details =
+		"A case regressed when even the better end of the 95 % interval of its change is slower\n"
+		"than the limit. Another host class, model, engine or number of threads is \"not\n"
+		"comparable\" (exit 7), never a pass.\n",
 };
 
-/* ---- gen-baselines -------------------------------------------------------------------------- */
+/* ---- gen-baselines ------------------------------------------------------------------------ */
 
 static const struct opt gen_opts[] = {
-	{"from", OPT_STR, "DIR", "folder with bench receipts (bench.json, any depth)", NULL, NULL, NULL,
-	 0},
+	{"from", OPT_STR, "DIR", "folder with bench receipts (bench.json, any depth)", NULL, NULL,
+	 NULL, 0},
 	{"out", OPT_STR, "FILE", "the baseline to write", "baseline.json", NULL, NULL, 'o'},
 	{0},
 };
@@ -141,8 +144,8 @@ static int run_gen(struct cli *c, struct err *e)
 	if (r == 0 && f->n == 0)
 		r = err_set(e, EXIT_NOTHING_RAN, "%s: no bench.json in it", cli_str(c, "from"));
 	if (r == 0)
-		r = baseline_make((const json_t *const *)f->receipts, (const char *const *)f->paths, f->n,
-				  &b, e);
+		r = baseline_make((const json_t *const *)f->receipts, (const char *const *)f->paths,
+				  f->n, &b, e);
 	if (r == 0)
 		r = write_baseline(cli_str(c, "out"), b, e);
 	if (r == 0 && cli_json(c))
@@ -167,14 +170,15 @@ const struct command cmd_gen_baselines = {
 	.run = run_gen,
 };
 
-/* ---- bench-compare -------------------------------------------------------------------------- */
+/* ---- bench-compare ------------------------------------------------------------------------ */
 
 static const struct opt compare_opts[] = {
 	BENCH_COMMON_OPTS,
 	{"cases", OPT_STR, "LIST", "what to measure", "prefill-512,decode-128", NULL, NULL, 0},
 	{"reps", OPT_INT, "N", "measured repetitions of each case", "20", NULL, NULL, 'r'},
 	{"max-slowdown", OPT_REAL, "PERCENT", "what is still no regression", "10", NULL, NULL, 0},
-	{"format", OPT_STR, "FORM", "form of the result", "text", NULL, "text|json|markdown|junit", 0},
+	{"format", OPT_STR, "FORM", "form of the result", "text", NULL, "text|json|markdown|junit",
+	 0},
 	{0},
 };
 
@@ -203,7 +207,8 @@ static int run_compare(struct cli *c, struct err *e)
 			o.engines[i].name = engine_of(args[i], names[i], sizeof(names[i]));
 		rc = bench_common_run(c, &o, r, &receipt, e);
 	} else {
-		rc = err_set(e, EXIT_USAGE, "bench-compare: expected two engines or worker programs");
+		rc = err_set(e, EXIT_USAGE,
+			     "bench-compare: expected two engines or worker programs");
 	}
 	if (rc == 0)
 		rc = baseline_compare(receipt, cli_real(c, "max-slowdown"), p, e);
@@ -219,7 +224,8 @@ static int run_compare(struct cli *c, struct err *e)
 const struct command cmd_bench_compare = {
 	.name = "bench-compare",
 	.group = "Speed",
-	.summary = "two builds or engines interleaved in one run; exit 17 when the second is slower",
+	.summary =
+		"two builds or engines interleaved in one run; exit 17 when the second is slower",
 	.positional = "BEFORE AFTER",
 	.examples = "assay bench-compare --model m.gguf old/assay-worker new/assay-worker\n"
 		    "assay bench-compare --model m.gguf native llama --format markdown\n",

@@ -38,8 +38,8 @@ const struct opt common_opts[] = {
 	{"no-color", OPT_FLAG, NULL, "plain output", NULL, "NO_COLOR", NULL, 0},
 	{"events", OPT_STR, "jsonl", "progress as JSON lines on standard error", NULL, NULL,
 	 "jsonl", 0},
-	{"config", OPT_STR, "FILE", "defaults as lines `option = value`", NULL, "ASSAY_CONFIG", NULL,
-	 0},
+	{"config", OPT_STR, "FILE", "defaults as lines `option = value`", NULL, "ASSAY_CONFIG",
+	 NULL, 0},
 	{0},
 };
 
@@ -148,8 +148,8 @@ static int check_value(const struct opt *o, const char *value, const char *origi
 		return err_set(e, EXIT_USAGE, "--%s%s: expected %s, got \"%s\"", o->name, origin,
 			       o->kind == OPT_INT ? "an integer" : "a number", value);
 	if (o->choices && !in_choices(o->choices, value))
-		return err_set(e, EXIT_USAGE, "--%s%s: expected one of %s, got \"%s\"", o->name, origin,
-			       o->choices, value);
+		return err_set(e, EXIT_USAGE, "--%s%s: expected one of %s, got \"%s\"", o->name,
+			       origin, o->choices, value);
 	return 0;
 }
 
@@ -241,9 +241,10 @@ static int parse_args(struct cli *c, int argc, char **argv, struct err *e)
 			r = parse_short(c, argc, argv, &i, e);
 		} else {
 			if (!c->command->positional)
-				return err_set(e, EXIT_USAGE,
-					       "%s takes no argument, got \"%s\"; see `assay %s --help`",
-					       c->invoked_as, arg, c->invoked_as);
+				return err_set(
+					e, EXIT_USAGE,
+					"%s takes no argument, got \"%s\"; see `assay %s --help`",
+					c->invoked_as, arg, c->invoked_as);
 			if (c->n_positional == CLI_POSITIONAL_MAX)
 				return err_set(e, EXIT_USAGE, "more than %d arguments",
 					       CLI_POSITIONAL_MAX);
@@ -294,8 +295,9 @@ static int parse_config(struct cli *c, const char *path, bool *set, struct err *
 			continue;
 		eq = strchr(line, '=');
 		if (!eq)
-			return err_set(e, EXIT_USAGE, "%s:%d: expected `option = value`, got \"%s\"",
-				       path, line_number, line);
+			return err_set(e, EXIT_USAGE,
+				       "%s:%d: expected `option = value`, got \"%s\"", path,
+				       line_number, line);
 		*eq = '\0';
 		line = trim(line);
 		i = opt_index(c, line, strlen(line));
@@ -453,7 +455,7 @@ int cli_main(int argc, char **argv)
 	for (const struct opt *o = c.command->opts; o && o->name; o++)
 		c.opts[c.n_opts++] = o;
 	for (const struct opt *o = common_opts; o->name; o++)
-		if (opt_index(&c, o->name, strlen(o->name)) < 0)	/* a command may refine one */
+		if (opt_index(&c, o->name, strlen(o->name)) < 0) /* a command may refine one */
 			c.opts[c.n_opts++] = o;
 	assert(c.n_opts < 128);
 	c.values = calloc((size_t)c.n_opts, sizeof(*c.values));

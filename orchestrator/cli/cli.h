@@ -38,7 +38,7 @@ struct command {
 	const char *positional;	/* "A B", "[PROMPT]", or NULL when there is none */
 	const char *examples;	/* printed first in --help; whole lines */
 	const struct opt *opts;	/* name NULL at the end */
-	int (*run)(struct cli *c, struct err *e);	/* exit code ≥ 0, or negative with e set */
+	int (*run)(struct cli *c, struct err *e); /* exit code ≥ 0, or negative with e set */
 	const char *details;	/* paragraphs after the options, or NULL */
 };
 

@@ -4,7 +4,8 @@
 #include <string.h>
 
 /* Calls fn for each name of a command: its own, then its aliases. */
-static void each_name(const struct command *c, void (*fn)(const struct command *, const char *, int))
+static void each_name(const struct command *c,
+		      void (*fn)(const struct command *, const char *, int))
 {
 	fn(c, c->name, (int)strlen(c->name));
 	for (const char *p = c->aliases; p && *p;) {
@@ -16,7 +17,8 @@ static void each_name(const struct command *c, void (*fn)(const struct command *
 }
 
 /* Calls fn for each option of a command, the common ones last and only when not refined. */
-static void each_opt(const struct command *c, void (*fn)(const struct command *, const struct opt *))
+static void each_opt(const struct command *c,
+		     void (*fn)(const struct command *, const struct opt *))
 {
 	for (const struct opt *o = c->opts; o && o->name; o++)
 		fn(c, o);
@@ -301,7 +303,8 @@ static int run(struct cli *c, struct err *e)
 	int n = cli_positional(c, &args);
 
 	if (n < 1)
-		return err_set(e, EXIT_USAGE, "which? one of bash, zsh, fish, man [COMMAND], names");
+		return err_set(e, EXIT_USAGE,
+			       "which? one of bash, zsh, fish, man [COMMAND], names");
 	if (strcmp(args[0], "bash") == 0)
 		print_bash();
 	else if (strcmp(args[0], "zsh") == 0)
@@ -314,9 +317,10 @@ static int run(struct cli *c, struct err *e)
 		for (int i = 0; commands[i]; i++)
 			puts(commands[i]->name);
 	else
-		return err_set(e, EXIT_USAGE,
-			       "unknown form \"%s\": expected bash, zsh, fish, man [COMMAND] or names",
-			       args[0]);
+		return err_set(
+			e, EXIT_USAGE,
+			"unknown form \"%s\": expected bash, zsh, fish, man [COMMAND] or names",
+			args[0]);
 	return 0;
 }
 

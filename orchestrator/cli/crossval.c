@@ -16,8 +16,8 @@ static const struct opt opts[] = {
 	{"scenarios", OPT_STR, "FILE", "take the scenario from this file", NULL, NULL, NULL, 's'},
 	{"scenario", OPT_STR, "ID", "which one of it, default the first", NULL, NULL, NULL, 0},
 	{"out", OPT_STR, "DIR", "receipt, report and summary", NULL, NULL, NULL, 'o'},
-	{"report", OPT_STR, "FILE", "crossval_report.json; in --out where that is given", NULL, NULL,
-	 NULL, 0},
+	{"report", OPT_STR, "FILE", "crossval_report.json; in --out where that is given", NULL,
+	 NULL, NULL, 0},
 	{0},
 };
 
@@ -174,8 +174,9 @@ const struct command cmd_crossval = {
 		    "assay crossval --model m.gguf --cpp-backend llama --format json\n",
 	.opts = opts,
 	.run = run,
-	.details = "Own validation first, then the reference's header preflight and full load, then\n"
-		   "the comparison. Prints the report (text) or the receipt (json) of it; the exit\n"
-		   "code is its own. CROSSVAL_ALLOW_CPP_FAIL=1 allows the reference to fail (xfail,\n"
-		   "exit 0, said in the report); failures of the engine under test are never hidden.\n",
+	.details =
+		"Own validation first, then the reference's header preflight and full load, then\n"
+		"the comparison. Prints the report (text) or the receipt (json) of it; the exit\n"
+		"code is its own. CROSSVAL_ALLOW_CPP_FAIL=1 allows the reference to fail (xfail,\n"
+		"exit 0, said in the report); failures of the engine under test are never hidden.\n",
 };

@@ -11,14 +11,16 @@
 #include <string.h>
 
 static const struct opt opts[] = {
-	{"backend", OPT_STR, "NAME", "only whether this reference is ready: exit 0, or 3", NULL, NULL,
-	 NULL, 0},
-	{"require-cpp", OPT_FLAG, NULL, "exit 3 when no C++ reference is ready", NULL, NULL, NULL, 0},
-	{"repair", OPT_STR, "WHEN", "build what is missing; auto: yes, but never in CI", "never", NULL,
-	 "auto|never|always", 0},
-	{"explain", OPT_STR, "NAME", "why this reference would be built again", NULL, NULL, NULL, 0},
-	{"symptoms", OPT_FLAG, NULL, "the page of known build failures and their cures, as Markdown", NULL,
+	{"backend", OPT_STR, "NAME", "only whether this reference is ready: exit 0, or 3", NULL,
 	 NULL, NULL, 0},
+	{"require-cpp", OPT_FLAG, NULL, "exit 3 when no C++ reference is ready", NULL, NULL, NULL,
+	 0},
+	{"repair", OPT_STR, "WHEN", "build what is missing; auto: yes, but never in CI", "never",
+	 NULL, "auto|never|always", 0},
+	{"explain", OPT_STR, "NAME", "why this reference would be built again", NULL, NULL, NULL,
+	 0},
+	{"symptoms", OPT_FLAG, NULL,
+	 "the page of known build failures and their cures, as Markdown", NULL, NULL, NULL, 0},
 	{"fast", OPT_FLAG, NULL, "do not try the compilers", NULL, NULL, NULL, 0},
 	{0},
 };
@@ -30,8 +32,8 @@ static void print_symptoms(void)
 	     "`orchestrator/provision/build_signatures.c`, which also puts these cures under a failed\n"
 	     "build. Of several that fit the first is shown.");
 	for (const struct build_signature *s = build_signatures; s->id; s++)
-		printf("\n## %s\n\n- **You see** %s\n- **It is** %s\n- **Do** %s\n", s->id, s->symptom,
-		       s->cause, s->cure);
+		printf("\n## %s\n\n- **You see** %s\n- **It is** %s\n- **Do** %s\n", s->id,
+		       s->symptom, s->cause, s->cure);
 }
 
 static void print_text(const struct doctor *d)
@@ -60,11 +62,12 @@ static void print_json(const struct doctor *d)
 	char *text;
 
 	for (int i = 0; i < d->n; i++)
-		json_array_append_new(list, json_pack("{s:s s:s s:s s:s}", "section", d->rows[i].section,
-						      "item", d->rows[i].item, "mark",
-						      doctor_mark_name(d->rows[i].mark), "detail",
-						      d->rows[i].detail));
-	o = json_pack("{s:s s:s s:o}", "version", ASSAY_VERSION, "build", version_build_id(), "rows", list);
+		json_array_append_new(list, json_pack("{s:s s:s s:s s:s}", "section",
+						      d->rows[i].section, "item", d->rows[i].item,
+						      "mark", doctor_mark_name(d->rows[i].mark),
+						      "detail", d->rows[i].detail));
+	o = json_pack("{s:s s:s s:o}", "version", ASSAY_VERSION, "build", version_build_id(),
+		      "rows", list);
 	text = json_dumps(o, JSON_INDENT(2));
 	puts(text);
 	free(text);
@@ -137,7 +140,8 @@ static int run(struct cli *c, struct err *e)
 	if (cli_str(c, "backend"))
 		return check_backend(c, cli_str(c, "backend"), e);
 	for (int i = 0; i < VERSION_LIBRARIES; i++)
-		libraries[i].name = version_library(i, libraries[i].version, sizeof(libraries[i].version));
+		libraries[i].name =
+			version_library(i, libraries[i].version, sizeof(libraries[i].version));
 	d = calloc(1, sizeof(*d));
 	if (!d)
 		abort();
@@ -168,6 +172,7 @@ const struct command cmd_doctor = {
 		    "assay preflight --require-cpp",
 	.opts = opts,
 	.run = run,
-	.details = "Exit codes: 0 fine, 3 a reference is required and not ready, 5 something is there and\n"
-		   "wrong. Nothing is repaired unless --repair says so, and with auto never in CI.",
+	.details =
+		"Exit codes: 0 fine, 3 a reference is required and not ready, 5 something is there and\n"
+		"wrong. Nothing is repaired unless --repair says so, and with auto never in CI.",
 };

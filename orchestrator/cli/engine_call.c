@@ -33,7 +33,8 @@ static int read_file(const char *path, char **text, size_t *bytes, struct err *e
 		fclose(f);
 	if (!buf || n > PROMPT_BYTES_MAX) {
 		free(buf);
-		return err_set(e, EXIT_USAGE, "%s is larger than %d MiB", path, PROMPT_BYTES_MAX >> 20);
+		return err_set(e, EXIT_USAGE, "%s is larger than %d MiB", path,
+			       PROMPT_BYTES_MAX >> 20);
 	}
 	buf[n] = 0;
 	*text = buf;
@@ -52,9 +53,11 @@ int engine_call_parse_ids(const char *text, int32_t **ids, int *n, struct err *e
 		if (!isdigit((unsigned char)*p)) {
 			if (!isspace((unsigned char)*p) && !strchr(",;[]", *p)) {
 				free(out);
-				return err_set(e, EXIT_USAGE,
-					       "\"%.20s\" is not a token id; ids are numbers separated by "
-					       "spaces, commas or line ends", p);
+				return err_set(
+					e, EXIT_USAGE,
+					"\"%.20s\" is not a token id; ids are numbers separated by "
+					"spaces, commas or line ends",
+					p);
 			}
 			p++;
 			continue;
@@ -91,11 +94,13 @@ static int read_given(struct engine_call *g, struct cli *c, struct given *in, st
 	const char *tokens = cli_str(c, "tokens"), *tokens_file = cli_str(c, "tokens-file");
 	int n_args = cli_positional(c, &args);
 	if (n_args > 1)
-		return err_set(e, EXIT_USAGE, "more than one prompt: \"%.40s\" and \"%.40s\"; quote it",
-			       args[0], args[1]);
-	if ((n_args > 0) + !!prompt + !!file + !!tokens + !!tokens_file != 1)
 		return err_set(e, EXIT_USAGE,
-			       "give one of: a prompt, --prompt-file FILE, --tokens IDS, --tokens-file FILE");
+			       "more than one prompt: \"%.40s\" and \"%.40s\"; quote it", args[0],
+			       args[1]);
+	if ((n_args > 0) + !!prompt + !!file + !!tokens + !!tokens_file != 1)
+		return err_set(
+			e, EXIT_USAGE,
+			"give one of: a prompt, --prompt-file FILE, --tokens IDS, --tokens-file FILE");
 	if (tokens || tokens_file) {
 		char *text = NULL;
 		size_t bytes;
@@ -370,7 +375,8 @@ int engine_call_pieces(struct engine_call *g, const int32_t *ids, int n, struct 
 	wire_body(&g->request, ids, (size_t)n * sizeof(*ids));
 	int rc = call(g, on_pieces, &p, e);
 	if (rc == 0 && !p.at)
-		rc = err_set(e, EXIT_WORKER, "engine %s answered DETOKENIZE without pieces", g->engine);
+		rc = err_set(e, EXIT_WORKER, "engine %s answered DETOKENIZE without pieces",
+			     g->engine);
 	if (rc != 0)
 		engine_pieces_free(&p);
 	else

@@ -13,40 +13,40 @@
 
 /* Rows of a command's option table. */
 #define ENGINE_CALL_OPTS                                                                           \
-	{"model", OPT_STR, "FILE", "the model, a GGUF file", NULL, "CROSSVAL_GGUF", NULL, 'm'},     \
-	{"tokenizer", OPT_STR, "FILE", "tokenizer.json or GGUF instead of the model's own", NULL,   \
-	 "CROSSVAL_GGUF_TOKENIZER", NULL, 0},                                                       \
-	{"engine", OPT_STR, "NAME", "native, oracle, a built reference or exec:COMMAND", "native",  \
-	 NULL, NULL, 0},                                                                            \
-	{"threads", OPT_INT, "N", "threads of the engine; 0 = all processors", "0",                 \
-	 "OMP_NUM_THREADS", NULL, 't'},                                                             \
+	{"model", OPT_STR, "FILE", "the model, a GGUF file", NULL, "CROSSVAL_GGUF", NULL, 'm'},    \
+	{"tokenizer", OPT_STR, "FILE", "tokenizer.json or GGUF instead of the model's own", NULL,  \
+	 "CROSSVAL_GGUF_TOKENIZER", NULL, 0},                                                      \
+	{"engine", OPT_STR, "NAME", "native, oracle, a built reference or exec:COMMAND", "native", \
+	 NULL, NULL, 0},                                                                           \
+	{"threads", OPT_INT, "N", "threads of the engine; 0 = all processors", "0",                \
+	 "OMP_NUM_THREADS", NULL, 't'},                                                            \
 	{"ctx", OPT_INT, "N", "positions the cache holds; 0 = what is needed", "0", NULL, NULL, 0}, \
-	{"ubatch", OPT_INT, "N", "positions evaluated at once; 0 = the engine's default", "0",      \
-	 NULL, NULL, 0},                                                                            \
+	{"ubatch", OPT_INT, "N", "positions evaluated at once; 0 = the engine's default", "0",     \
+	 NULL, NULL, 0},                                                                           \
 	{"profile", OPT_STR, "NAME", "numerics: ggml-avx2, ggml-avx512, ggml-fp16, each also with " \
-	 "-gcc or -clang", NULL, NULL, NULL, 0},                                                    \
-	{"isa", OPT_STR, "NAME", "instruction set instead of the widest", NULL, NULL, NULL, 0},     \
-	{"kv", OPT_STR, "TYPE", "KV cache type", "f16", NULL, "f16|f32", 0},                        \
-	{"override-kv", OPT_LIST, "KEY=TYPE:VALUE", "metadata instead of the file's; repeatable",   \
-	 NULL, NULL, NULL, 0},                                                                      \
-	{"reproduce-defects", OPT_FLAG, NULL, "native: the reference's known defects too", NULL,    \
-	 NULL, NULL, 0},                                                                            \
-	{"pin", OPT_FLAG, NULL, "each thread stays on one processor", NULL, NULL, NULL, 0},          \
+	 "-gcc or -clang", NULL, NULL, NULL, 0},                                                   \
+	{"isa", OPT_STR, "NAME", "instruction set instead of the widest", NULL, NULL, NULL, 0},    \
+	{"kv", OPT_STR, "TYPE", "KV cache type", "f16", NULL, "f16|f32", 0},                       \
+	{"override-kv", OPT_LIST, "KEY=TYPE:VALUE", "metadata instead of the file's; repeatable",  \
+	 NULL, NULL, NULL, 0},                                                                     \
+	{"reproduce-defects", OPT_FLAG, NULL, "native: the reference's known defects too", NULL,   \
+	 NULL, NULL, 0},                                                                           \
+	{"pin", OPT_FLAG, NULL, "each thread stays on one processor", NULL, NULL, NULL, 0},        \
 	{"timeout", OPT_INT, "S", "seconds the evaluation may take", "3600", NULL, NULL, 0}
 
 /* Rows for what to evaluate. */
 #define ENGINE_CALL_PROMPT_OPTS                                                                    \
-	{"prompt", OPT_STR, "TEXT", "the prompt; also as an argument", NULL, NULL, NULL, 'p'},      \
+	{"prompt", OPT_STR, "TEXT", "the prompt; also as an argument", NULL, NULL, NULL, 'p'},     \
 	{"prompt-file", OPT_STR, "FILE", "the prompt from a file; - is standard input", NULL, NULL, \
-	 NULL, 'f'},                                                                                \
-	{"tokens", OPT_STR, "IDS", "token ids instead of a prompt: 1,2,3", NULL, NULL, NULL, 0},    \
-	{"tokens-file", OPT_STR, "FILE", "token ids from a file, separated by spaces, commas or "   \
-	 "line ends", NULL, NULL, NULL, 0},                                                         \
-	{"prompt-template", OPT_STR, "NAME", "raw, instruct, llama3-chat, bitnet-chat, chatml, "    \
-	 "auto", "raw", NULL, NULL, 0},                                                             \
-	{"system-prompt", OPT_STR, "TEXT", "for templates that have one", NULL, NULL, NULL, 0},     \
+	 NULL, 'f'},                                                                               \
+	{"tokens", OPT_STR, "IDS", "token ids instead of a prompt: 1,2,3", NULL, NULL, NULL, 0},   \
+	{"tokens-file", OPT_STR, "FILE", "token ids from a file, separated by spaces, commas or "  \
+	 "line ends", NULL, NULL, NULL, 0},                                                        \
+	{"prompt-template", OPT_STR, "NAME", "raw, instruct, llama3-chat, bitnet-chat, chatml, "   \
+	 "auto", "raw", NULL, NULL, 0},                                                            \
+	{"system-prompt", OPT_STR, "TEXT", "for templates that have one", NULL, NULL, NULL, 0},    \
 	{"no-bos", OPT_FLAG, NULL, "leave the beginning-of-sequence token out", NULL, NULL, NULL, 0}, \
-	{"parse-special", OPT_FLAG, NULL, "special tokens in the prompt's text are parsed", NULL,   \
+	{"parse-special", OPT_FLAG, NULL, "special tokens in the prompt's text are parsed", NULL,  \
 	 NULL, NULL, 0}
 
 enum { ENGINE_CALL_STOPS_MAX = 8 };

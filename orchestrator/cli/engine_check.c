@@ -62,10 +62,10 @@ static void print_end(const struct engine_check *k, const char *engine, struct o
 	bool usable = k->n[CHECK_FAILED] == 0;
 
 	if (o->steps) {
-		json_t *all = json_pack("{s:s, s:o, s:i, s:i, s:i, s:i, s:b}", "engine", engine, "steps",
-					o->steps, "ok", k->n[CHECK_OK], "failed", k->n[CHECK_FAILED],
-					"warnings", k->n[CHECK_WARN], "missing", k->n[CHECK_ABSENT],
-					"usable", usable);
+		json_t *all = json_pack("{s:s, s:o, s:i, s:i, s:i, s:i, s:b}", "engine", engine,
+					"steps", o->steps, "ok", k->n[CHECK_OK], "failed",
+					k->n[CHECK_FAILED], "warnings", k->n[CHECK_WARN], "missing",
+					k->n[CHECK_ABSENT], "usable", usable);
 
 		json_dumpf(all, stdout, JSON_INDENT(2));
 		putchar('\n');
@@ -108,7 +108,8 @@ static int make_model(char *path, struct err *e)
 static int run(struct cli *c, struct err *e)
 {
 	char engine[1100], made[] = "/tmp/assay-engine-check-XXXXXX";
-	struct client_options o = {.engine = engine, .deadline_ms = (int)cli_int(c, "timeout") * 1000};
+	struct client_options o = {.engine = engine,
+				   .deadline_ms = (int)cli_int(c, "timeout") * 1000};
 	struct output out = {.steps = cli_json(c) ? json_array() : NULL};
 	struct engine_check *k = calloc(1, sizeof(*k));
 	const char *const *args;

@@ -169,8 +169,10 @@ static void judge_words(struct engine_check *k, const struct probe_answer *a,
 			  wire_type_name(a->type), a->body_bytes, a->sentence);
 		return;
 	}
-	if (again->body_bytes != a->body_bytes || memcmp(again->body, a->body, a->body_bytes) != 0) {
-		check_say(k, CHECK_FAILED, "tokenize", "the same text gave other ids the second time");
+	if (again->body_bytes != a->body_bytes ||
+	    memcmp(again->body, a->body, a->body_bytes) != 0) {
+		check_say(k, CHECK_FAILED, "tokenize",
+			  "the same text gave other ids the second time");
 		return;
 	}
 	for (int i = 0; i < n; i++) {

@@ -34,15 +34,17 @@ bool check_rows_fault(const struct engine_check *k, const struct probe_answer *a
 			return snprintf(out, size, "position %d came where %d was expected", r->pos,
 					i) > 0;
 		if (r->n_values != k->n_vocab)
-			return snprintf(out, size, "position %d has %d logits, the vocabulary %d ids",
-					i, r->n_values, k->n_vocab) > 0;
+			return snprintf(out, size,
+					"position %d has %d logits, the vocabulary %d ids", i,
+					r->n_values, k->n_vocab) > 0;
 		for (int v = 0; v < r->n_values; v++)
 			if (!isfinite(r->values[v]))
-				return snprintf(out, size, "logit %d of position %d is not finite", v,
-						i) > 0;
+				return snprintf(out, size, "logit %d of position %d is not finite",
+						v, i) > 0;
 	}
 	if (a->n_rows != n)
-		return snprintf(out, size, "%d positions were answered, expected %d", a->n_rows, n) > 0;
+		return snprintf(out, size, "%d positions were answered, expected %d", a->n_rows,
+				n) > 0;
 	return false;
 }
 
@@ -92,8 +94,8 @@ void check_positions(struct engine_check *k)
 	k->has_base = true;
 	n_pos = (int)probe_int(&k->base, "n_pos", -1);
 	if (n_pos != k->n_ids)
-		check_say(k, CHECK_FAILED, "evaluate", "DONE says n_pos=%d after %d positions", n_pos,
-			  k->n_ids);
+		check_say(k, CHECK_FAILED, "evaluate", "DONE says n_pos=%d after %d positions",
+			  n_pos, k->n_ids);
 	else
 		check_say(k, CHECK_OK, "evaluate", "%d positions in order, %d finite logits each",
 			  k->n_ids, k->n_vocab);
@@ -117,7 +119,8 @@ static void compare(struct engine_check *k, const char *step, int n, const char 
 		check_say(k, CHECK_WARN, step,
 			  "%s: NMSE %.2g, not equal to the bit; calibrate before gating", what, d);
 	else
-		check_say(k, CHECK_FAILED, step, "%s: NMSE %.2g, that is another function", what, d);
+		check_say(k, CHECK_FAILED, step, "%s: NMSE %.2g, that is another function", what,
+			  d);
 	probe_free(&a);
 }
 
@@ -125,7 +128,8 @@ void check_again(struct engine_check *k)
 {
 	compare(k, "twice", k->n_ids, NULL, 0, "the same request again", same_function);
 	if (!k->dead)
-		compare(k, "single", k->n_ids, "single", 1, "one position at a time", same_function);
+		compare(k, "single", k->n_ids, "single", 1, "one position at a time",
+			same_function);
 	if (!k->dead && k->n_ids > 1)
 		compare(k, "prefix", k->n_ids / 2, NULL, 0,
 			"a shorter prompt (later ids must not matter)", same_function);
@@ -151,8 +155,8 @@ static bool greedy_fault(const struct engine_check *k, const struct probe_answer
 		int step = i < k->n_ids ? 0 : i - k->n_ids + 1;
 
 		if (r->step != step)
-			return snprintf(out, size, "position %d has step=%d, expected %d", i, r->step,
-					step) > 0;
+			return snprintf(out, size, "position %d has step=%d, expected %d", i,
+					r->step, step) > 0;
 		if (i < k->n_ids - 1)
 			continue;
 		if (r->token < 0)
@@ -193,8 +197,9 @@ void check_greedy(struct engine_check *k)
 	if (!check_ask(k, "stop", &b, &stopped))
 		goto out;
 	if (stopped.n_rows != k->n_ids)
-		check_say(k, CHECK_FAILED, "stop", "%d positions after a stop at the first id, expected %d",
-			  stopped.n_rows, k->n_ids);
+		check_say(k, CHECK_FAILED, "stop",
+			  "%d positions after a stop at the first id, expected %d", stopped.n_rows,
+			  k->n_ids);
 	else
 		check_say(k, CHECK_OK, "stop", "decoding ends at a stop id");
 	probe_free(&stopped);
@@ -202,7 +207,8 @@ out:
 	wire_builder_free(&b);
 }
 
-static void check_one_less(struct engine_check *k, const char *which, int want_rows, int want_values)
+static void check_one_less(struct engine_check *k, const char *which, int want_rows,
+			   int want_values)
 {
 	struct wire_builder b = {0};
 	struct probe_answer a;
@@ -221,9 +227,10 @@ static void check_one_less(struct engine_check *k, const char *which, int want_r
 		wrong = a.rows[i].n_values != want_values || a.rows[i].token < 0 ||
 			a.rows[i].pos != k->n_ids - 1 + i;
 	if (wrong)
-		check_say(k, CHECK_FAILED, step,
-			  "%s with %d positions, expected those that choose an id (%d) with %d values",
-			  wire_type_name(a.type), a.n_rows, want_rows, want_values);
+		check_say(
+			k, CHECK_FAILED, step,
+			"%s with %d positions, expected those that choose an id (%d) with %d values",
+			wire_type_name(a.type), a.n_rows, want_rows, want_values);
 	else
 		check_say(k, CHECK_OK, step, "%d positions with %d values", a.n_rows, want_values);
 	probe_free(&a);
@@ -251,8 +258,9 @@ void check_wrong_ids(struct engine_check *k)
 	if (!check_ask(k, "wrong id", &b, &a))
 		goto out;
 	if (a.type != WIRE_FAIL)
-		check_say(k, CHECK_FAILED, "wrong id", "id %d of a vocabulary of %d was answered %s",
-			  (int)wrong, k->n_vocab, wire_type_name(a.type));
+		check_say(k, CHECK_FAILED, "wrong id",
+			  "id %d of a vocabulary of %d was answered %s", (int)wrong, k->n_vocab,
+			  wire_type_name(a.type));
 	else
 		check_say(k, CHECK_OK, "wrong id", "FAIL code=%d \"%s\"", a.code, a.sentence);
 	probe_free(&a);

@@ -21,8 +21,8 @@ static bool record_fault(const struct engine_check *k, const struct probe_trace 
 		return snprintf(out, size, "record \"%s\" has a stage that is not canonical",
 				t->r.name) > 0;
 	if (t->r.layer < -1 || t->r.layer >= k->n_layer)
-		return snprintf(out, size, "record \"%s\" is of layer %d, the model has %d", t->r.name,
-				t->r.layer, k->n_layer) > 0;
+		return snprintf(out, size, "record \"%s\" is of layer %d, the model has %d",
+				t->r.name, t->r.layer, k->n_layer) > 0;
 	for (int i = 0; i < t->r.n_dims; i++)
 		n *= t->r.shape[i] > 0 ? t->r.shape[i] : 0;
 	if (t->r.n_dims < 1 || n != t->r.num_elements || n != t->n_got || !t->in_order)
@@ -54,10 +54,12 @@ static bool traces_fault(const struct engine_check *k, const struct probe_answer
 	for (int i = 0; i < a->n_traces; i++)
 		if (record_fault(k, &a->traces[i], out, size))
 			return true;
-	if (logits && (logits->n_got != (int64_t)k->n_ids * k->n_vocab ||
-		       memcmp(logits->values + (ptrdiff_t)(k->n_ids - 1) * k->n_vocab,
-			      a->rows[k->n_ids - 1].values, (size_t)k->n_vocab * sizeof(float)) != 0))
-		return snprintf(out, size, "the traced logits are not those that were answered") > 0;
+	if (logits &&
+	    (logits->n_got != (int64_t)k->n_ids * k->n_vocab ||
+	     memcmp(logits->values + (ptrdiff_t)(k->n_ids - 1) * k->n_vocab,
+		    a->rows[k->n_ids - 1].values, (size_t)k->n_vocab * sizeof(float)) != 0))
+		return snprintf(out, size, "the traced logits are not those that were answered") >
+		       0;
 	return false;
 }
 
@@ -67,7 +69,8 @@ void check_traces(struct engine_check *k)
 	char why[256];
 
 	if (!check_has(k, "trace")) {
-		check_say(k, CHECK_ABSENT, "traces", "not offered: trace-diff and explain need them");
+		check_say(k, CHECK_ABSENT, "traces",
+			  "not offered: trace-diff and explain need them");
 		return;
 	}
 	check_begin(k, &b, k->n_ids);
@@ -97,8 +100,8 @@ static void judge(struct engine_check *k, const char *step, const char *what, do
 	if (nmse == 0)
 		check_say(k, CHECK_OK, step, "%s: equal to the bit", what);
 	else
-		check_say(k, nmse <= rounding ? CHECK_OK : CHECK_FAILED, step, "%s: NMSE %.2g%s", what,
-			  nmse, nmse <= rounding ? "" : ", expected none");
+		check_say(k, nmse <= rounding ? CHECK_OK : CHECK_FAILED, step, "%s: NMSE %.2g%s",
+			  what, nmse, nmse <= rounding ? "" : ", expected none");
 }
 
 void check_splice(struct engine_check *k)

@@ -37,7 +37,8 @@ const struct command cmd_env = {
 		    "assay env --emit github >> \"$GITHUB_ENV\"",
 	.opts = opts,
 	.run = run,
-	.details = "BITNET_CPP_DIR and LLAMA_CPP_DIR are the folders with lib/ and include/ of the built\n"
-		   "references, CROSSVAL_GGUF the integration model. What is missing has no line.\n"
-		   "assay itself needs none of them.",
+	.details =
+		"BITNET_CPP_DIR and LLAMA_CPP_DIR are the folders with lib/ and include/ of the built\n"
+		"references, CROSSVAL_GGUF the integration model. What is missing has no line.\n"
+		"assay itself needs none of them.",
 };

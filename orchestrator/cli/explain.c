@@ -15,11 +15,12 @@
 static const struct opt opts[] = {
 	COMPARE_OPTS,
 	ONE_SCENARIO_OPTS,
-	{"bundle", OPT_STR, "FILE", "write a repro of the first wrong operation, less than 1 MB", NULL, NULL,
-	 NULL, 0},
-	{"replay", OPT_STR, "FILE", "look at such a repro again, without a model", NULL, NULL, NULL, 0},
-	{"trace", OPT_STR, "DIR", "the reference's trace (assay trace --values) instead of running it", NULL,
-	 NULL, NULL, 0},
+	{"bundle", OPT_STR, "FILE", "write a repro of the first wrong operation, less than 1 MB",
+	 NULL, NULL, NULL, 0},
+	{"replay", OPT_STR, "FILE", "look at such a repro again, without a model", NULL, NULL, NULL,
+	 0},
+	{"trace", OPT_STR, "DIR",
+	 "the reference's trace (assay trace --values) instead of running it", NULL, NULL, NULL, 0},
 	{"no-splice", OPT_FLAG, NULL, "leave the bisection over layers out", NULL, NULL, NULL, 0},
 	{0},
 };
@@ -75,7 +76,7 @@ static void on_receipt(void *ctx, const struct exchange *x, const struct receipt
 	}
 }
 
-/* ---- output --------------------------------------------------------------------------------- */
+/* ---- output ------------------------------------------------------------------------------- */
 
 static json_t *number(double v)
 {
@@ -87,10 +88,10 @@ static json_t *number(double v)
 static json_t *finding_json(const struct diagnosis *d, const struct finding *f)
 {
 	const char *culprit = finding_culprit(d, f);
-	json_t *o = json_pack("{s:b, s:s, s:i, s:i, s:i, s:i, s:s, s:b, s:i}", "own", f->own, "stage",
-			      trace_stage_name(f->stage), "layer", f->layer, "seq", f->seq, "operations",
-			      f->n_operations, "last_layer", f->last_layer, "variant", f->variant, "explains",
-			      f->explains, "n_explained", f->n_explained);
+	json_t *o = json_pack("{s:b, s:s, s:i, s:i, s:i, s:i, s:s, s:b, s:i}", "own", f->own,
+			      "stage", trace_stage_name(f->stage), "layer", f->layer, "seq", f->seq,
+			      "operations", f->n_operations, "last_layer", f->last_layer, "variant",
+			      f->variant, "explains", f->explains, "n_explained", f->n_explained);
 	char text[1024];
 
 	assert(o);
@@ -131,9 +132,10 @@ static void print_json(const struct diagnosis *d, const struct seen *s)
 	json_object_set_new(o, "local", local_json(&d->local, true));
 	if (d->spliced)
 		json_object_set_new(o, "splice",
-				    json_pack("{s:i, s:b, s:i, s:f, s:f}", "runs", d->splice_runs, "restores",
-					      d->splice_restores, "layer", d->splice_layer, "nmse_before",
-					      d->splice_before, "nmse_after", d->splice_after));
+				    json_pack("{s:i, s:b, s:i, s:f, s:f}", "runs", d->splice_runs,
+					      "restores", d->splice_restores, "layer",
+					      d->splice_layer, "nmse_before", d->splice_before,
+					      "nmse_after", d->splice_after));
 	json_object_set_new(o, "paragraph", json_string(d->paragraph));
 	json_dumpf(o, stdout, JSON_INDENT(1) | JSON_SORT_KEYS);
 	putchar('\n');
@@ -148,8 +150,9 @@ static void print_text(const struct diagnosis *d, const struct seen *s)
 	printf("weights      %s%s\n", *d->weights_differ ? "differ: " : "equal", d->weights_differ);
 	if (d->local.ran) {
 		printf("operations   %d of %s replayed, %d to the bit, %d beyond their bounds, %d missing\n",
-		       d->local.reference.n, d->local.reference.source, d->local.reference.n_bits_equal,
-		       d->local.reference.n_beyond, d->local.reference.n_missing);
+		       d->local.reference.n, d->local.reference.source,
+		       d->local.reference.n_bits_equal, d->local.reference.n_beyond,
+		       d->local.reference.n_missing);
 		printf("our own run  %d of %d operations are what %s's own replay gives\n",
 		       d->local.own.n_bits_equal, d->local.own.n, d->local.own.replayer);
 	}
@@ -164,11 +167,12 @@ static void print_text(const struct diagnosis *d, const struct seen *s)
 		       d->splice_after, d->splice_before, d->splice_runs, d->n_layer);
 	else if (d->spliced)
 		printf("splice       not even the last layer's output restores parity: the head differs too "
-		       "(NMSE %.2g, was %.2g)\n", d->splice_after, d->splice_before);
+		       "(NMSE %.2g, was %.2g)\n",
+		       d->splice_after, d->splice_before);
 	printf("\n%s\n", d->paragraph);
 }
 
-/* ---- the command ---------------------------------------------------------------------------- */
+/* ---- the command -------------------------------------------------------------------------- */
 
 static int replay_bundle(const char *path, struct err *e)
 {
@@ -190,7 +194,8 @@ static int write_bundle(const char *path, json_t *bundle, struct err *e)
 	int rc;
 
 	if (!bundle)
-		return err_set(e, EXIT_NOTHING_RAN, "there is no wrong operation to put into %s", path);
+		return err_set(e, EXIT_NOTHING_RAN, "there is no wrong operation to put into %s",
+			       path);
 	snprintf(full, sizeof(full), "%.4000s", path);
 	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
 		snprintf(full, sizeof(full), "%.4000s/bundle.json", path);
@@ -241,7 +246,8 @@ static int explain(struct compare_run *r, struct cli *c, struct seen *s, struct 
 
 	if (rc == 0) {
 		snprintf(d.verdict, sizeof(d.verdict), "%s",
-			 d.local.equivalent && strcmp(s->verdict, "IDENTICAL") != 0 ? "EQUIVALENT" : s->verdict);
+			 d.local.equivalent && strcmp(s->verdict, "IDENTICAL") != 0 ? "EQUIVALENT"
+										    : s->verdict);
 		if (cli_json(c))
 			print_json(&d, s);
 		else
@@ -288,8 +294,8 @@ static int run(struct cli *c, struct err *e)
 		fputs(s.report, stdout);
 		rc = s.exit_code;
 	} else if (rc == 0 && !s.evaluated) {
-		rc = err_set(e, (enum exit_code)(s.exit_code ? s.exit_code : EXIT_NOTHING_RAN), "%s",
-			     s.explanation);
+		rc = err_set(e, (enum exit_code)(s.exit_code ? s.exit_code : EXIT_NOTHING_RAN),
+			     "%s", s.explanation);
 	} else if (rc == 0) {
 		rc = explain(&r, c, &s, e);
 	}
@@ -308,11 +314,12 @@ const struct command cmd_explain = {
 	.examples = "  assay explain --model m.gguf --reference llama --prompt \"2+2=\"\n"
 		    "  assay explain --model m.gguf --reference bitnet --bundle repro.json\n"
 		    "  assay explain --replay repro.json\n",
-	.details = "Runs the scenario, then: hashes of both sides' weights; every operation of every layer\n"
-		   "replayed on the inputs that its own engine had, so that local error is told from\n"
-		   "inherited; the float64 oracle's opinion on what is wrong; a table of hypotheses, each\n"
-		   "computed; and the smallest layer whose output, put into our run, restores parity. Ends\n"
-		   "in one paragraph. Exit 0 when no operation is wrong, 1 when one is, 2 when tokens differ.\n",
+	.details =
+		"Runs the scenario, then: hashes of both sides' weights; every operation of every layer\n"
+		"replayed on the inputs that its own engine had, so that local error is told from\n"
+		"inherited; the float64 oracle's opinion on what is wrong; a table of hypotheses, each\n"
+		"computed; and the smallest layer whose output, put into our run, restores parity. Ends\n"
+		"in one paragraph. Exit 0 when no operation is wrong, 1 when one is, 2 when tokens differ.\n",
 	.opts = opts,
 	.run = run,
 };

@@ -9,21 +9,21 @@
 static const struct opt opts[] = {
 	{"repo", OPT_STR, "URL|DIR", "clone from here instead of the lockfile's URL", NULL,
 	 "BITNET_CPP_REPO", NULL, 0},
-	{"rev", OPT_STR, "COMMIT|NAME", "another commit than the pinned one (said everywhere)", NULL,
-	 "BITNET_CPP_REV", NULL, 0},
+	{"rev", OPT_STR, "COMMIT|NAME", "another commit than the pinned one (said everywhere)",
+	 NULL, "BITNET_CPP_REV", NULL, 0},
 	{"submodule", OPT_LIST, "PATH=URL", "clone this submodule from here", NULL, NULL, NULL, 0},
-	{"archive", OPT_STR, "FILE", "take the sources from a tarball whose git tree id is the lock's",
-	 NULL, NULL, NULL, 0},
-	{"git", OPT_STR, "HOW", "libgit2 in a sandbox, or the git program (one commit deep)", "library",
-	 NULL, "library|cli", 0},
-	{"for", OPT_STR, "USE", "parity: comparing bits; speed: the engine's own flags", "parity", NULL,
-	 "parity|speed", 0},
+	{"archive", OPT_STR, "FILE",
+	 "take the sources from a tarball whose git tree id is the lock's", NULL, NULL, NULL, 0},
+	{"git", OPT_STR, "HOW", "libgit2 in a sandbox, or the git program (one commit deep)",
+	 "library", NULL, "library|cli", 0},
+	{"for", OPT_STR, "USE", "parity: comparing bits; speed: the engine's own flags", "parity",
+	 NULL, "parity|speed", 0},
 	{"rebuild", OPT_FLAG, NULL, "build again what is there already", NULL, NULL, NULL, 0},
 	{"check", OPT_FLAG, NULL, "run the self-check again", NULL, NULL, NULL, 0},
 	{"allow-bad-reference", OPT_FLAG, NULL, "go on with a reference that fails its self-check",
 	 NULL, "ASSAY_ALLOW_BAD_REFERENCE", NULL, 0},
-	{"explain", OPT_FLAG, NULL, "only say what is there and what would be done", NULL, NULL, NULL,
-	 0},
+	{"explain", OPT_FLAG, NULL, "only say what is there and what would be done", NULL, NULL,
+	 NULL, 0},
 	{0},
 };
 
@@ -38,8 +38,8 @@ static int run(struct cli *c, struct err *e)
 		abort();
 	if (n > 1) {
 		free(out);
-		return err_set(e, EXIT_USAGE, "one reference at a time, got \"%s\" and \"%s\"", names[0],
-			       names[1]);
+		return err_set(e, EXIT_USAGE, "one reference at a time, got \"%s\" and \"%s\"",
+			       names[0], names[1]);
 	}
 	o.name = n ? names[0] : "bitnet";
 	o.source.repo = cli_str(c, "repo");
@@ -75,9 +75,10 @@ const struct command cmd_fetch_cpp = {
 		    "assay fetch-cpp bitnet --for speed",
 	.opts = opts,
 	.run = run,
-	.details = "NAME is an entry of the references lockfile (default: bitnet). The pinned commit is\n"
-		   "cloned in a sandboxed child, built in a folder of its own, checked against the\n"
-		   "oracle, and installed under a key of everything that went into it. A second run\n"
-		   "finds it there. With BITNET_CPP_DIR set, that build is used for bitnet instead,\n"
-		   "when it passes the self-check. docs/references.md has the whole story.",
+	.details =
+		"NAME is an entry of the references lockfile (default: bitnet). The pinned commit is\n"
+		"cloned in a sandboxed child, built in a folder of its own, checked against the\n"
+		"oracle, and installed under a key of everything that went into it. A second run\n"
+		"finds it there. With BITNET_CPP_DIR set, that build is used for bitnet instead,\n"
+		"when it passes the self-check. docs/references.md has the whole story.",
 };

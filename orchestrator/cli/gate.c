@@ -24,10 +24,12 @@ enum { PATH_BYTES = 4096, RERUNS_MAX = 16, FILES_MAX = 100000 };
 
 static const struct opt opts[] = {
 	{"model", OPT_STR, "FILE", "the model's file: its hash is compared", NULL, NULL, NULL, 'm'},
-	{"lock", OPT_STR, "FILE", "models lockfile instead of the one built in", NULL, NULL, NULL, 0},
-	{"rerun", OPT_INT, "N", "evaluate again N times; digests must be the same (needs --model)", "0",
-	 NULL, NULL, 0},
-	{"require", OPT_FLAG, NULL, "what could not be checked is a failure too", NULL, NULL, NULL, 0},
+	{"lock", OPT_STR, "FILE", "models lockfile instead of the one built in", NULL, NULL, NULL,
+	 0},
+	{"rerun", OPT_INT, "N", "evaluate again N times; digests must be the same (needs --model)",
+	 "0", NULL, NULL, 0},
+	{"require", OPT_FLAG, NULL, "what could not be checked is a failure too", NULL, NULL, NULL,
+	 0},
 	{"format", OPT_STR, "FORM", "form of the result", "text", NULL, "text|json|junit", 0},
 	{0},
 };
@@ -41,7 +43,7 @@ struct gate_job {
 	int n_passed, n_failed;
 };
 
-/* ---- one receipt ---------------------------------------------------------------------------- */
+/* ---- one receipt -------------------------------------------------------------------------- */
 
 static const char *state_of(const struct gate_result *r, bool require)
 {
@@ -62,7 +64,8 @@ static json_t *report_json(const struct gate_report *report, const char *path, b
 		for (int k = 0; k < r->n_messages; k++)
 			json_array_append_new(messages, canonical_text(r->messages[k]));
 		json_array_append_new(gates, json_pack("{s:s, s:s, s:o}", "gate",
-			gate_name((enum gate_id)i), "state", state_of(r, require), "messages", messages));
+						       gate_name((enum gate_id)i), "state",
+						       state_of(r, require), "messages", messages));
 	}
 	return json_pack("{s:s, s:b, s:o}", "receipt", path, "passed", passed, "gates", gates);
 }
@@ -152,7 +155,7 @@ static int check_file(struct gate_job *j, const char *path, struct err *e)
 	return r;
 }
 
-/* ---- files and folders ---------------------------------------------------------------------- */
+/* ---- files and folders -------------------------------------------------------------------- */
 
 /* A folder stands for every receipt.json and bench.json in it and below. */
 static int check_path(struct gate_job *j, const char *path, int depth, struct err *e)
@@ -195,23 +198,26 @@ static void print_junit(const struct gate_job *j)
 
 			printf("<testcase classname=\"gate\" name=\"%s\">%s</testcase>\n",
 			       json_string_value(json_object_get(gate, "gate")),
-			       strcmp(state, "failed") == 0 ? "<failure message=\"see the text form\"/>" :
-			       strcmp(state, "unchecked") == 0 ? "<skipped/>" : "");
+			       strcmp(state, "failed") == 0
+				       ? "<failure message=\"see the text form\"/>"
+			       : strcmp(state, "unchecked") == 0 ? "<skipped/>"
+								 : "");
 		}
 		printf("</testsuite>\n");
 	}
 	printf("</testsuites>\n");
 }
 
-/* ---- gate mapper ---------------------------------------------------------------------------- */
+/* ---- gate mapper -------------------------------------------------------------------------- */
 
 static bool tensor_known(const char *name, size_t n)
 {
-	static const char *const top[] = {"token_embd.weight", "output.weight", "output_norm.weight",
-					  "rope_freqs.weight", NULL};
-	static const char *const layer[] = {"attn_norm", "attn_q", "attn_k", "attn_v", "attn_output",
-		"attn_q_norm", "attn_k_norm", "attn_sub_norm", "ffn_norm", "ffn_gate", "ffn_up",
-		"ffn_down", "ffn_sub_norm", NULL};
+	static const char *const top[] = {"token_embd.weight", "output.weight",
+					  "output_norm.weight", "rope_freqs.weight", NULL};
+	static const char *const layer[] = {
+		"attn_norm",   "attn_q",      "attn_k",        "attn_v",   "attn_output",
+		"attn_q_norm", "attn_k_norm", "attn_sub_norm", "ffn_norm", "ffn_gate",
+		"ffn_up",      "ffn_down",    "ffn_sub_norm",  NULL};
 	const char *p = name;
 	int used = 0, number;
 	char text[256];
@@ -269,7 +275,7 @@ static int mapper(struct cli *c, struct err *e)
 	return unknown ? EXIT_MODEL_INVALID : 0;
 }
 
-/* ---- the command ---------------------------------------------------------------------------- */
+/* ---- the command -------------------------------------------------------------------------- */
 
 static int prepare(struct gate_job *j, struct models_lock *lock, struct err *e)
 {
@@ -349,7 +355,8 @@ const struct command cmd_gate = {
 		    "assay gate mapper --model m.gguf\n",
 	.opts = opts,
 	.run = run,
-	.details = "Gates: schema, compute-path, kernels, weights, model, tokens, metrics, determinism,\n"
-		   "reference, performance. All failures are listed; exit 20 when there is one. What\n"
-		   "cannot be checked here (the model's file, a second run) is shown as unchecked.\n",
+	.details =
+		"Gates: schema, compute-path, kernels, weights, model, tokens, metrics, determinism,\n"
+		"reference, performance. All failures are listed; exit 20 when there is one. What\n"
+		"cannot be checked here (the model's file, a second run) is shown as unchecked.\n",
 };

@@ -10,7 +10,8 @@
 
 enum { PATH_BYTES = 4096 };
 
-static int read_ids(const char *receipt_path, const char *side, int32_t **ids, int *n, struct err *e)
+static int read_ids(const char *receipt_path, const char *side, int32_t **ids, int *n,
+		    struct err *e)
 {
 	char path[PATH_BYTES];
 	const char *slash = strrchr(receipt_path, '/');
@@ -23,8 +24,10 @@ static int read_ids(const char *receipt_path, const char *side, int32_t **ids, i
 	list = json_object_get(json_object_get(o, side), "prompt");
 	if (!json_is_array(list) || json_array_size(list) == 0) {
 		json_decref(o);
-		return err_set(e, EXIT_RECEIPT_INVALID, "%s: the prompt's ids, needed to run again, are "
-			       "not there", path);
+		return err_set(e, EXIT_RECEIPT_INVALID,
+			       "%s: the prompt's ids, needed to run again, are "
+			       "not there",
+			       path);
 	}
 	*n = (int)json_array_size(list);
 	*ids = malloc((size_t)*n * sizeof(**ids));
@@ -75,8 +78,8 @@ static void put_asked(struct wire_builder *b, json_t *asked)
 	size_t i;
 
 	json_object_foreach(asked, key, v) {
-		if (strcmp(key, "profile") == 0 || strcmp(key, "isa") == 0 || strcmp(key, "ctx") == 0 ||
-		    strcmp(key, "batch") == 0)
+		if (strcmp(key, "profile") == 0 || strcmp(key, "isa") == 0 ||
+		    strcmp(key, "ctx") == 0 || strcmp(key, "batch") == 0)
 			continue;
 		put_value(b, key, v);
 		json_array_foreach(v, i, item)

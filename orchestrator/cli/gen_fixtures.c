@@ -17,8 +17,8 @@ static int print(struct cli *c, const struct fixture_options *o, const char *out
 		return 0;
 	}
 	json_t *j = json_pack("{s:s, s:I, s:s, s:I, s:s?, s:s?}", "path", out, "bytes",
-			      (json_int_t)st.st_size, "preset", o->preset, "seed", (json_int_t)o->seed,
-			      "weights", o->weights, "vocab", o->vocab_path);
+			      (json_int_t)st.st_size, "preset", o->preset, "seed",
+			      (json_int_t)o->seed, "weights", o->weights, "vocab", o->vocab_path);
 	if (!j)
 		return err_set(e, EXIT_INTERNAL, "out of memory");
 	json_dumpf(j, stdout, JSON_SORT_KEYS);
@@ -64,29 +64,39 @@ static int run(struct cli *c, struct err *e)
 const struct command cmd_gen_fixtures = {
 	.name = "gen-fixtures",
 	.group = "Models",
-	.summary = "generate a loadable model with real tensors: the same bytes from the same options",
+	.summary =
+		"generate a loadable model with real tensors: the same bytes from the same options",
 	.examples = "  assay gen-fixtures --preset tiny-bitnet --out tiny.gguf\n"
 		    "  assay gen-fixtures --preset tiny-llama --weights q4_k_m --seed 7\n"
 		    "  assay gen-fixtures --preset bitnet-2b4t --vocab ggml-vocab-llama-bpe.gguf\n",
-	.opts = (const struct opt[]){
-		{ "preset", OPT_STR, "NAME", "tiny-bitnet, tiny-bitnet-silu, tiny-llama, tiny-llama3, "
-		  "tiny-llama-linear, tiny-llama-yarn, tiny-qwen2, tiny-qwen3, llama-1b, bitnet-2b4t",
-		  "tiny-bitnet", NULL, NULL, 0 },
-		{ "weights", OPT_STR, "TYPE", "of the linear layers: i2_s, tl2, tq2_0, f16, q8_0, q4_k_m, …", NULL,
-		  NULL, NULL, 0 },
-		{ "out", OPT_STR, "FILE", "where to write; PRESET.gguf here when not given", NULL, NULL, NULL,
-		  0 },
-		{ "seed", OPT_INT, "N", "of the random numbers", "0", NULL, NULL, 0 },
-		{ "vocab", OPT_STR, "FILE", "GGUF file whose vocabulary is copied; built-in byte-level BPE "
-		  "when not given", NULL, NULL, NULL, 0 },
-		{ "arch", OPT_STR, "NAME", "architecture instead of the preset's", NULL, NULL, NULL, 0 },
-		{ "layers", OPT_INT, "N", "number of layers instead of the preset's", "0", NULL, NULL, 0 },
-		{ "embd", OPT_INT, "N", "size of an embedding", "0", NULL, NULL, 0 },
-		{ "ff", OPT_INT, "N", "size of the feed-forward part", "0", NULL, NULL, 0 },
-		{ "heads", OPT_INT, "N", "number of query heads", "0", NULL, NULL, 0 },
-		{ "kv-heads", OPT_INT, "N", "number of key and value heads", "0", NULL, NULL, 0 },
-		{ "ctx", OPT_INT, "N", "context length told in the file", "0", NULL, NULL, 0 },
-		{ 0 },
-	},
+	.opts =
+		(const struct opt[]){
+			{"preset", OPT_STR, "NAME",
+			 "tiny-bitnet, tiny-bitnet-silu, tiny-llama, tiny-llama3, "
+			 "tiny-llama-linear, tiny-llama-yarn, tiny-qwen2, tiny-qwen3, llama-1b, bitnet-2b4t",
+			 "tiny-bitnet", NULL, NULL, 0},
+			{"weights", OPT_STR, "TYPE",
+			 "of the linear layers: i2_s, tl2, tq2_0, f16, q8_0, q4_k_m, …", NULL, NULL,
+			 NULL, 0},
+			{"out", OPT_STR, "FILE", "where to write; PRESET.gguf here when not given",
+			 NULL, NULL, NULL, 0},
+			{"seed", OPT_INT, "N", "of the random numbers", "0", NULL, NULL, 0},
+			{"vocab", OPT_STR, "FILE",
+			 "GGUF file whose vocabulary is copied; built-in byte-level BPE "
+			 "when not given",
+			 NULL, NULL, NULL, 0},
+			{"arch", OPT_STR, "NAME", "architecture instead of the preset's", NULL,
+			 NULL, NULL, 0},
+			{"layers", OPT_INT, "N", "number of layers instead of the preset's", "0",
+			 NULL, NULL, 0},
+			{"embd", OPT_INT, "N", "size of an embedding", "0", NULL, NULL, 0},
+			{"ff", OPT_INT, "N", "size of the feed-forward part", "0", NULL, NULL, 0},
+			{"heads", OPT_INT, "N", "number of query heads", "0", NULL, NULL, 0},
+			{"kv-heads", OPT_INT, "N", "number of key and value heads", "0", NULL, NULL,
+			 0},
+			{"ctx", OPT_INT, "N", "context length told in the file", "0", NULL, NULL,
+			 0},
+			{0},
+		},
 	.run = run,
 };

@@ -34,15 +34,18 @@ static int run(struct cli *c, struct err *e)
 const struct command cmd_gen_mini_gguf = {
 	.name = "gen-mini-gguf",
 	.group = "Models",
-	.summary = "write the 224-byte GGUF file without tensors that loaders are smoke-tested with",
+	.summary =
+		"write the 224-byte GGUF file without tensors that loaders are smoke-tested with",
 	.examples = "  assay gen-mini-gguf --out mini.gguf\n"
 		    "  assay gen-mini-gguf --out mini-v2.gguf --version 2\n",
-	.opts = (const struct opt[]){
-		{ "out", OPT_STR, "FILE", "where to write", "mini.gguf", NULL, NULL, 0 },
-		{ "version", OPT_INT, "2|3", "GGUF version", "3", NULL, NULL, 0 },
-		{ "layout", OPT_STR, "KIND", "spec, or the older generator's, which readers refuse", "spec",
-		  NULL, "spec|legacy", 0 },
-		{ 0 },
-	},
+	.opts =
+		(const struct opt[]){
+			{"out", OPT_STR, "FILE", "where to write", "mini.gguf", NULL, NULL, 0},
+			{"version", OPT_INT, "2|3", "GGUF version", "3", NULL, NULL, 0},
+			{"layout", OPT_STR, "KIND",
+			 "spec, or the older generator's, which readers refuse", "spec", NULL,
+			 "spec|legacy", 0},
+			{0},
+		},
 	.run = run,
 };

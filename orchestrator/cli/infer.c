@@ -258,8 +258,8 @@ static int run_infer(struct cli *c, struct err *e)
 	struct run r = {.cli = c, .g = &g};
 	const int64_t more = cli_int(c, "max-new-tokens");
 	if (more < 1 || more > 1 << 20)
-		return err_set(e, EXIT_USAGE, "--max-new-tokens %" PRId64 ": expected 1 to %d", more,
-			       1 << 20);
+		return err_set(e, EXIT_USAGE, "--max-new-tokens %" PRId64 ": expected 1 to %d",
+			       more, 1 << 20);
 	int rc = engine_call_open(&g, c, (int)more, e);
 	if (rc != 0)
 		return rc;
@@ -288,23 +288,31 @@ const struct command cmd_infer = {
 	.group = "Models",
 	.summary = "continue a prompt and stream the text",
 	.positional = "[PROMPT]",
-	.examples = "  assay infer --model model.gguf \"The capital of France is\"\n"
-		    "  assay infer --model model.gguf --prompt-template auto --temperature 0.7 --seed 1 \"Hello\"\n",
-	.details = "Greedy unless --temperature is given. Ends at the model's end tokens, at the "
-		   "template's stops and at --stop texts. The same seed gives the same text on every "
-		   "machine.\n",
-	.opts = (const struct opt[]){
-		ENGINE_CALL_OPTS,
-		ENGINE_CALL_PROMPT_OPTS,
-		{"max-new-tokens", OPT_INT, "N", "tokens at most", "128", NULL, NULL, 'n'},
-		{"temperature", OPT_REAL, "T", "0 = the most likely token", "0", NULL, NULL, 0},
-		{"top-k", OPT_INT, "K", "only the K most likely; 0 = all", "0", NULL, NULL, 0},
-		{"top-p", OPT_REAL, "P", "only the most likely with this total probability", "1", NULL,
-		 NULL, 0},
-		{"seed", OPT_INT, "N", "of the random numbers", "0", "BITNET_SEED", NULL, 0},
-		{"stop", OPT_LIST, "TEXT", "a text that ends the reply; repeatable", NULL, NULL, NULL, 0},
-		{"ignore-eos", OPT_FLAG, NULL, "go on after the model's end tokens", NULL, NULL, NULL, 0},
-		{0},
-	},
+	.examples =
+		"  assay infer --model model.gguf \"The capital of France is\"\n"
+		"  assay infer --model model.gguf --prompt-template auto --temperature 0.7 --seed 1 \"Hello\"\n",
+	.details =
+		"Greedy unless --temperature is given. Ends at the model's end tokens, at the "
+		"template's stops and at --stop texts. The same seed gives the same text on every "
+		"machine.\n",
+	.opts =
+		(const struct opt[]){
+			ENGINE_CALL_OPTS,
+			ENGINE_CALL_PROMPT_OPTS,
+			{"max-new-tokens", OPT_INT, "N", "tokens at most", "128", NULL, NULL, 'n'},
+			{"temperature", OPT_REAL, "T", "0 = the most likely token", "0", NULL, NULL,
+			 0},
+			{"top-k", OPT_INT, "K", "only the K most likely; 0 = all", "0", NULL, NULL,
+			 0},
+			{"top-p", OPT_REAL, "P", "only the most likely with this total probability",
+			 "1", NULL, NULL, 0},
+			{"seed", OPT_INT, "N", "of the random numbers", "0", "BITNET_SEED", NULL,
+			 0},
+			{"stop", OPT_LIST, "TEXT", "a text that ends the reply; repeatable", NULL,
+			 NULL, NULL, 0},
+			{"ignore-eos", OPT_FLAG, NULL, "go on after the model's end tokens", NULL,
+			 NULL, NULL, 0},
+			{0},
+		},
 	.run = run_infer,
 };

@@ -16,13 +16,15 @@ enum { TEXT_MAX = 256 << 20, CHUNK_MAX = 1 << 17 };
 static const struct opt opts[] = {
 	COMPARE_OPTS,
 	{"text", OPT_STR, "FILE", "the text, UTF-8", NULL, NULL, NULL, 'f'},
-	{"chunk", OPT_INT, "N", "ids per chunk; the second half of each is scored", "512", NULL, NULL,
-	 'c'},
+	{"chunk", OPT_INT, "N", "ids per chunk; the second half of each is scored", "512", NULL,
+	 NULL, 'c'},
 	{"chunks", OPT_INT, "N", "only the first N chunks, 0 = all", "0", NULL, NULL, 0},
 	{"timeout", OPT_INT, "SECONDS", "for each chunk", "600", "CROSSVAL_TIMEOUT_SECS", NULL, 0},
 	{"workers", OPT_INT, "N", "chunks at once", "1", NULL, NULL, 'j'},
-	{"scenarios-out", OPT_STR, "FILE", "write the chunks as scenarios, for `assay record`, and "
-	 "evaluate nothing", NULL, NULL, NULL, 0},
+	{"scenarios-out", OPT_STR, "FILE",
+	 "write the chunks as scenarios, for `assay record`, and "
+	 "evaluate nothing",
+	 NULL, NULL, NULL, 0},
 	{0},
 };
 
@@ -78,7 +80,8 @@ static int write_scenarios(const struct scenario_set *s, const char *path, struc
 
 		for (int k = 0; k < s->items[i].n_tokens; k++)
 			json_array_append_new(ids, json_integer(s->items[i].tokens[k]));
-		json_array_append_new(list, json_pack("{s:s, s:o}", "id", s->items[i].id, "tokens", ids));
+		json_array_append_new(list,
+				      json_pack("{s:s, s:o}", "id", s->items[i].id, "tokens", ids));
 	}
 	text = json_dumps(list, JSON_SORT_KEYS);
 	json_decref(list);
@@ -87,14 +90,14 @@ static int write_scenarios(const struct scenario_set *s, const char *path, struc
 	return rc;
 }
 
-/* ---- printing ------------------------------------------------------------------------------- */
+/* ---- printing ----------------------------------------------------------------------------- */
 
 static json_t *spread_object(const struct kl_spread *s)
 {
-	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "mean", s->mean,
-			 "mean_error", s->mean_error, "min", s->min, "p1", s->p01, "p5", s->p05, "p10",
-			 s->p10, "median", s->median, "p90", s->p90, "p95", s->p95, "p99", s->p99,
-			 "p99_9", s->p999, "max", s->max);
+	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "mean",
+			 s->mean, "mean_error", s->mean_error, "min", s->min, "p1", s->p01, "p5",
+			 s->p05, "p10", s->p10, "median", s->median, "p90", s->p90, "p95", s->p95,
+			 "p99", s->p99, "p99_9", s->p999, "max", s->max);
 }
 
 static void print_json(const struct kl_summary *k, const struct compare_run *r,
@@ -112,9 +115,10 @@ static void print_json(const struct kl_summary *k, const struct compare_run *r,
 	if (k->n) {
 		json_object_set_new(j, "perplexity",
 				    json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "ours", k->ppl_ours,
-					      "ours_error", k->ppl_ours_error, "reference", k->ppl_ref,
-					      "reference_error", k->ppl_ref_error, "ln_ratio",
-					      k->ln_ratio, "ln_ratio_error", k->ln_ratio_error));
+					      "ours_error", k->ppl_ours_error, "reference",
+					      k->ppl_ref, "reference_error", k->ppl_ref_error,
+					      "ln_ratio", k->ln_ratio, "ln_ratio_error",
+					      k->ln_ratio_error));
 		json_object_set_new(j, "kl", spread_object(&k->kl));
 		json_object_set_new(j, "delta_p", spread_object(&k->dp));
 		json_object_set_new(j, "delta_p_rms", json_real(k->dp_rms));
@@ -182,7 +186,7 @@ static void on_receipt(void *ctx, const struct exchange *x, const struct receipt
 		term_note("✗ %s: %s: %s", r->id, r->verdict, r->explanation);
 }
 
-/* ---- the command ---------------------------------------------------------------------------- */
+/* ---- the command -------------------------------------------------------------------------- */
 
 static int make_chunks(struct compare_run *r, struct text_chunks *t, struct cli *c, struct err *e)
 {
@@ -200,7 +204,8 @@ static int make_chunks(struct compare_run *r, struct text_chunks *t, struct cli 
 	if (cli_int(c, "chunk") < 4 || cli_int(c, "chunk") > CHUNK_MAX)
 		return err_set(e, EXIT_USAGE, "--chunk: expected 4 to %d ids", CHUNK_MAX);
 	if (cli_int(c, "chunks") < 0 || t->timeout_s < 1 || t->timeout_s > 86400)
-		return err_set(e, EXIT_USAGE, "--chunks is not negative, --timeout 1 to 86400 seconds");
+		return err_set(e, EXIT_USAGE,
+			       "--chunks is not negative, --timeout 1 to 86400 seconds");
 	t->setup = &r->o.setup;
 	t->engines[t->n_engines++] = r->o.engine;
 	t->engines[t->n_engines++] = r->o.references[0];
@@ -262,11 +267,12 @@ const struct command cmd_kl = {
 	.aliases = "perplexity",
 	.group = "Comparing",
 	.summary = "perplexity and KL divergence of two engines over a text",
-	.examples = "assay kl --model m.gguf --text wiki.txt --cpp-backend llama\n"
-		    "assay kl --model m.gguf --text wiki.txt --reference oracle --chunk 128 --chunks 4\n"
-		    "assay kl --model m.gguf --text wiki.txt --scenarios-out chunks.json\n"
-		    "assay record --model m.gguf --engine llama -s chunks.json -o llama.tar.zst\n"
-		    "assay kl --model m.gguf --text wiki.txt --reference recorded:llama.tar.zst\n",
+	.examples =
+		"assay kl --model m.gguf --text wiki.txt --cpp-backend llama\n"
+		"assay kl --model m.gguf --text wiki.txt --reference oracle --chunk 128 --chunks 4\n"
+		"assay kl --model m.gguf --text wiki.txt --scenarios-out chunks.json\n"
+		"assay record --model m.gguf --engine llama -s chunks.json -o llama.tar.zst\n"
+		"assay kl --model m.gguf --text wiki.txt --reference recorded:llama.tar.zst\n",
 	.opts = opts,
 	.run = run,
 	.details =

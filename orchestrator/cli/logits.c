@@ -87,7 +87,8 @@ static int on_frame(void *ctx, const struct wire_frame *f, struct err *e)
 	size_t n = f->body_bytes / sizeof(float);
 	find_top(&p, x, n);
 	if (r->out && p.step == 0 && fwrite(x, sizeof(float), n, r->out) != n)
-		return err_set(e, EXIT_NO_SPACE, "the logits of position %d cannot be written", p.pos);
+		return err_set(e, EXIT_NO_SPACE, "the logits of position %d cannot be written",
+			       p.pos);
 	return keep(r, &p, e);
 }
 
@@ -133,11 +134,11 @@ static int print_json(const struct run *r, const struct engine_call *g, const ch
 								"margin",
 								number((double)p->margin)));
 	}
-	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:s?, s:I, s:o, s:o, s:o, s:O}", "engine",
-			      g->engine, "arch", g->arch, "profile", g->profile, "isa", g->isa,
-			      "weights", g->weights, "n_vocab", g->n_vocab, "file", file, "eval_us",
-			      (json_int_t)r->eval_us, "tokens", ids, "greedy", greedy, "positions",
-			      positions, "kernels", r->kernels);
+	json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:s?, s:I, s:o, s:o, s:o, s:O}",
+			      "engine", g->engine, "arch", g->arch, "profile", g->profile, "isa",
+			      g->isa, "weights", g->weights, "n_vocab", g->n_vocab, "file", file,
+			      "eval_us", (json_int_t)r->eval_us, "tokens", ids, "greedy", greedy,
+			      "positions", positions, "kernels", r->kernels);
 	if (!j)
 		return err_set(e, EXIT_INTERNAL, "the result cannot be written as JSON");
 	json_dumpf(j, stdout, JSON_SORT_KEYS | JSON_REAL_PRECISION(9));
@@ -213,22 +214,26 @@ const struct command cmd_logits = {
 	.group = "Models",
 	.summary = "the logits of every position, as an engine computes them",
 	.positional = "[PROMPT]",
-	.examples = "  assay logits --model model.gguf \"2+2=\"\n"
-		    "  assay logits --model model.gguf --tokens-file tokens.txt --out logits.f32 --greedy 48\n"
-		    "  assay logits --model model.gguf --tokens 1,2,3 --profile ggml-avx512 --single\n",
-	.details = "Without --out: one line per position, its best id, that logit, and the margin to "
-		   "the second. --out writes little-endian float32 [positions, vocabulary] of the "
-		   "prompt. --greedy N prints N lines: the id chosen and its margin.\n",
-	.opts = (const struct opt[]){
-		ENGINE_CALL_OPTS,
-		ENGINE_CALL_PROMPT_OPTS,
-		{"single", OPT_FLAG, NULL, "one position at a time through the KV cache", NULL, NULL,
-		 NULL, 0},
-		{"batch", OPT_INT, "N", "positions given to the engine at once; 0 = all", "0", NULL,
-		 NULL, 'b'},
-		{"greedy", OPT_INT, "N", "ids decoded after the prompt", "0", NULL, NULL, 'n'},
-		{"out", OPT_STR, "FILE", "where the logits go", NULL, NULL, NULL, 'o'},
-		{0},
-	},
+	.examples =
+		"  assay logits --model model.gguf \"2+2=\"\n"
+		"  assay logits --model model.gguf --tokens-file tokens.txt --out logits.f32 --greedy 48\n"
+		"  assay logits --model model.gguf --tokens 1,2,3 --profile ggml-avx512 --single\n",
+	.details =
+		"Without --out: one line per position, its best id, that logit, and the margin to "
+		"the second. --out writes little-endian float32 [positions, vocabulary] of the "
+		"prompt. --greedy N prints N lines: the id chosen and its margin.\n",
+	.opts =
+		(const struct opt[]){
+			ENGINE_CALL_OPTS,
+			ENGINE_CALL_PROMPT_OPTS,
+			{"single", OPT_FLAG, NULL, "one position at a time through the KV cache",
+			 NULL, NULL, NULL, 0},
+			{"batch", OPT_INT, "N", "positions given to the engine at once; 0 = all",
+			 "0", NULL, NULL, 'b'},
+			{"greedy", OPT_INT, "N", "ids decoded after the prompt", "0", NULL, NULL,
+			 'n'},
+			{"out", OPT_STR, "FILE", "where the logits go", NULL, NULL, NULL, 'o'},
+			{0},
+		},
 	.run = run_logits,
 };

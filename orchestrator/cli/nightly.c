@@ -26,29 +26,30 @@
 enum { MODELS_MAX = 16, LABEL_MAX = 64, BASELINES_TRIED = 20, EXPLAINED_MAX = 8 };
 
 static const struct opt opts[] = {
-	{"tier", OPT_STR, "TIER", "models of this tier where no --model is given", "integration", NULL,
-	 "ci-light|integration", 0},
+	{"tier", OPT_STR, "TIER", "models of this tier where no --model is given", "integration",
+	 NULL, "ci-light|integration", 0},
 	{"model", OPT_LIST, "FILE", "this model; repeatable", NULL, NULL, NULL, 'm'},
-	{"cpp-backend", OPT_LIST, "NAME", "C++ reference; repeatable; default bitnet", NULL, NULL, NULL,
-	 0},
-	{"reference", OPT_LIST, "NAME", "any engine as reference instead: oracle, recorded:FILE, …", NULL,
-	 NULL, NULL, 0},
+	{"cpp-backend", OPT_LIST, "NAME", "C++ reference; repeatable; default bitnet", NULL, NULL,
+	 NULL, 0},
+	{"reference", OPT_LIST, "NAME", "any engine as reference instead: oracle, recorded:FILE, …",
+	 NULL, NULL, NULL, 0},
 	{"engine", OPT_STR, "NAME", "engine under test", "native", NULL, NULL, 0},
 	{"repo", OPT_STR, "URL|DIR", "clone the reference from here", NULL, NULL, NULL, 0},
-	{"scenarios", OPT_STR, "FILE", "of the sweep, default the three of old", NULL, NULL, NULL, 's'},
+	{"scenarios", OPT_STR, "FILE", "of the sweep, default the three of old", NULL, NULL, NULL,
+	 's'},
 	{"cases", OPT_STR, "LIST", "of the bench", "prefill-512,decode-128,load", NULL, NULL, 0},
 	{"reps", OPT_INT, "N", "of each case", "20", NULL, NULL, 'r'},
 	{"threads", OPT_INT, "N", "of the bench; 0 = all", "0", NULL, NULL, 't'},
 	{"max-slowdown", OPT_REAL, "PERCENT", "what is still no regression", "10", NULL, NULL, 0},
-	{"baseline", OPT_STR, "FILE", "instead of the newest published one (one --model only)", NULL,
-	 NULL, NULL, 0},
-	{"out", OPT_STR, "DIR", "nights under way: logs, journals, receipts", "out/nightly", NULL, NULL,
-	 'o'},
+	{"baseline", OPT_STR, "FILE", "instead of the newest published one (one --model only)",
+	 NULL, NULL, NULL, 0},
+	{"out", OPT_STR, "DIR", "nights under way: logs, journals, receipts", "out/nightly", NULL,
+	 NULL, 'o'},
 	{"publish", OPT_STR, "DIR", "default docs/baselines/DATE-COMMIT", NULL, NULL, NULL, 0},
-	{"date", OPT_STR, "YYYY-MM-DD", "in the name of the published folder; default today (UTC)", NULL,
+	{"date", OPT_STR, "YYYY-MM-DD", "in the name of the published folder; default today (UTC)",
+	 NULL, NULL, NULL, 0},
+	{"resume", OPT_FLAG, NULL, "go on with an interrupted night (this is the default)", NULL,
 	 NULL, NULL, 0},
-	{"resume", OPT_FLAG, NULL, "go on with an interrupted night (this is the default)", NULL, NULL,
-	 NULL, 0},
 	{"fresh", OPT_FLAG, NULL, "start anew even when one was interrupted", NULL, NULL, NULL, 0},
 	{"format", OPT_STR, "FORM", "form of the result", "text", NULL, "text|json", 0},
 	{0},
@@ -71,7 +72,7 @@ struct night {
 	bool already;
 };
 
-/* ---- arguments of steps --------------------------------------------------------------------- */
+/* ---- arguments of steps ------------------------------------------------------------------- */
 
 struct args {
 	const char *v[NIGHTLY_ARGS_MAX + 1];
@@ -124,7 +125,7 @@ static int backends_for(struct night *g, const struct model *m, const char **nam
 	return n;
 }
 
-/* ---- provision ------------------------------------------------------------------------------ */
+/* ---- provision ---------------------------------------------------------------------------- */
 
 static void label_of(char out[LABEL_MAX], const char *path)
 {
@@ -136,7 +137,8 @@ static void label_of(char out[LABEL_MAX], const char *path)
 	if (dot && dot != out)
 		*dot = '\0';
 	for (char *p = out; *p; p++)
-		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.", *p))
+		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.",
+			    *p))
 			*p = '_';
 }
 
@@ -195,8 +197,8 @@ static int tier_models(struct night *g, struct err *e)
 		const char *dot = strrchr(m->file, '.');
 		char path[STORE_PATH_MAX];
 
-		if (strcmp(m->tier, cli_str(g->c, "tier")) == 0 && dot && strcmp(dot, ".gguf") == 0 &&
-		    store_find(m->id, path, e) == 0)
+		if (strcmp(m->tier, cli_str(g->c, "tier")) == 0 && dot &&
+		    strcmp(dot, ".gguf") == 0 && store_find(m->id, path, e) == 0)
 			r = add_model(g, m->id, path, e);
 	}
 	models_lock_free(&lock);
@@ -230,12 +232,13 @@ static int provision(struct night *g, bool *ready, struct err *e)
 		*ready = *ready && r == 0 && t->exit == 0;
 	}
 	if (g->steps.n == 0)
-		nightly_step_note(&g->steps, NIGHTLY_PROVISION, "", NIGHTLY_NOTED,
-				  "nothing to provide: models were given, the reference is built in");
+		nightly_step_note(
+			&g->steps, NIGHTLY_PROVISION, "", NIGHTLY_NOTED,
+			"nothing to provide: models were given, the reference is built in");
 	return r;
 }
 
-/* ---- one model ------------------------------------------------------------------------------ */
+/* ---- one model ---------------------------------------------------------------------------- */
 
 static int run_sweep(struct night *g, const struct model *m, const char *dir, bool *compared,
 		     bool *diverged, struct err *e)
@@ -265,7 +268,8 @@ static int run_sweep(struct night *g, const struct model *m, const char *dir, bo
 	if (r == 0 && n_cpp + n == 0 && t->state == NIGHTLY_PASSED)
 		snprintf(t->note, sizeof(t->note),
 			 "I2_S weights: no reference of this night reads them; against the oracle");
-	*compared = r == 0 && (t->exit == 0 || t->exit == EXIT_DIVERGED || t->exit == EXIT_TOKENS_DIFFER);
+	*compared = r == 0 &&
+		    (t->exit == 0 || t->exit == EXIT_DIVERGED || t->exit == EXIT_TOKENS_DIFFER);
 	return r;
 }
 
@@ -397,12 +401,13 @@ static int check_published(struct night *g, const struct model *m, const char *d
 	for (int i = 0; i < n; i++) {
 		char path[NIGHTLY_PATH_MAX + 512];
 
-		snprintf(path, sizeof(path), "%s/%s/%s/baseline.json", g->history, names[i]->d_name, m->label);
+		snprintf(path, sizeof(path), "%s/%s/%s/baseline.json", g->history, names[i]->d_name,
+			 m->label);
 		if (r == 0 && tried < BASELINES_TRIED && names[i]->d_name[0] != '.' &&
-		    !strstr(names[i]->d_name, ".partial") && (!*t || (*t)->exit == EXIT_NOTHING_RAN) &&
-		    access(path, R_OK) == 0) {
+		    !strstr(names[i]->d_name, ".partial") &&
+		    (!*t || (*t)->exit == EXIT_NOTHING_RAN) && access(path, R_OK) == 0) {
 			if (*t)
-				g->steps.n--;	/* of another kind of host: the older one's answer counts */
+				g->steps.n--; /* of another kind of host: the older one's answer counts */
 			r = check_one(g, m, dir, path, t, e);
 			tried++;
 		}
@@ -461,7 +466,8 @@ static int run_baselines(struct night *g, const struct model *m, const char *dir
 				      "no baseline yet: this night's becomes the first");
 	} else if (t->exit == EXIT_NOTHING_RAN && !given) {
 		t->state = NIGHTLY_NOTED;
-		snprintf(t->note, sizeof(t->note), "not comparable: no baseline of this kind of host");
+		snprintf(t->note, sizeof(t->note),
+			 "not comparable: no baseline of this kind of host");
 	} else if (t->exit == EXIT_REGRESSION) {
 		snprintf(t->note, sizeof(t->note), "slower; this night makes no baseline");
 		return 0;	/* the next night is held against the old one too */
@@ -502,13 +508,17 @@ static int run_model(struct night *g, const struct model *m, struct err *e)
 	return r;
 }
 
-/* ---- publish -------------------------------------------------------------------------------- */
+/* ---- publish ------------------------------------------------------------------------------ */
 
 static int publish(struct night *g, json_t **record, struct err *e)
 {
 	const char *labels[MODELS_MAX];
-	struct nightly_facts f = {.date = g->date, .commit = g->commit, .version = ASSAY_VERSION,
-				  .build = version_build_id(), .labels = labels, .n_models = g->n_models};
+	struct nightly_facts f = {.date = g->date,
+				  .commit = g->commit,
+				  .version = ASSAY_VERSION,
+				  .build = version_build_id(),
+				  .labels = labels,
+				  .n_models = g->n_models};
 	char index[NIGHTLY_PATH_MAX + 16];
 	struct nightly_step *t;
 	struct err why = ERR_NONE;
@@ -534,7 +544,7 @@ static int publish(struct night *g, json_t **record, struct err *e)
 	return nightly_step_run(&g->steps, NIGHTLY_PUBLISH, "trend page", a.v, NULL, &t, e);
 }
 
-/* ---- the night ------------------------------------------------------------------------------ */
+/* ---- the night ---------------------------------------------------------------------------- */
 
 static void find_commit(char out[32])
 {
@@ -542,7 +552,8 @@ static void find_commit(char out[32])
 	struct process_result done = {.status = -1};
 	char *text = NULL;
 
-	if (process_capture(argv, &text, &done, NULL) == 0 && done.status == 0 && strlen(text) >= 12)
+	if (process_capture(argv, &text, &done, NULL) == 0 && done.status == 0 &&
+	    strlen(text) >= 12)
 		snprintf(out, 32, "%.12s", text);
 	else
 		snprintf(out, 32, "%.12s", version_build_id());
@@ -579,8 +590,8 @@ static int find_places(struct night *g, struct err *e)
 /* Everything that makes two nights the same night. */
 static void night_key(struct night *g, char key[65])
 {
-	static const char *const names[] = {"tier", "engine", "repo", "scenarios", "cases", "baseline",
-					    "publish", NULL};
+	static const char *const names[] = {"tier",  "engine",   "repo",    "scenarios",
+					    "cases", "baseline", "publish", NULL};
 	static const char *const lists[] = {"model", "cpp-backend", "reference", NULL};
 	char *text = NULL;
 	size_t n = 0;
@@ -610,7 +621,8 @@ static void night_key(struct night *g, char key[65])
 }
 
 /* The folder of an interrupted night like this one, or a new one's name. */
-static void choose_run(struct night *g, const char *out, const char *key, char run[NIGHTLY_PATH_MAX])
+static void choose_run(struct night *g, const char *out, const char *key,
+		       char run[NIGHTLY_PATH_MAX])
 {
 	struct dirent **names;
 	int n = cli_flag(g->c, "fresh") ? -1 : scandir(out, &names, NULL, newest_first), number = 1;
@@ -649,7 +661,8 @@ static void print_text(const struct night *g, enum nightly_part part, int exit)
 		       (double)t->ms / 1000, t->note,
 		       t->resumed && !strstr(t->note, "journal") ? " (from the journal)" : "");
 		if (t->state == NIGHTLY_FAILED && *t->log)
-			printf("          exit %d %s, log: %s\n", t->exit, err_code_name(t->exit), t->log);
+			printf("          exit %d %s, log: %s\n", t->exit, err_code_name(t->exit),
+			       t->log);
 	}
 	if (part == NIGHTLY_PARTS)
 		printf("all parts passed; published: %s%s\n", g->published,
@@ -686,8 +699,9 @@ static int all_parts(struct night *g, json_t **record, struct err *e)
 	for (int i = 0; i < g->n_models && r == 0 && ready; i++)
 		r = run_model(g, &g->models[i], e);
 	if (r == 0 && (!ready || g->n_models == 0))
-		nightly_step_note(&g->steps, NIGHTLY_SWEEP, "", ready ? NIGHTLY_FAILED : NIGHTLY_NOT_RUN,
-				  ready ? "there is no model" : "what it needs could not be provided")
+		nightly_step_note(
+			&g->steps, NIGHTLY_SWEEP, "", ready ? NIGHTLY_FAILED : NIGHTLY_NOT_RUN,
+			ready ? "there is no model" : "what it needs could not be provided")
 			->exit = ready ? EXIT_NOTHING_RAN : -1;
 	return r == 0 ? publish(g, record, e) : r;
 }
@@ -734,7 +748,8 @@ static int run(struct cli *c, struct err *e)
 	if (r == 0) {
 		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
 		if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0)
-			r = err_set(e, EXIT_USAGE, "%s: another night is under way there", cli_str(c, "out"));
+			r = err_set(e, EXIT_USAGE, "%s: another night is under way there",
+				    cli_str(c, "out"));
 	}
 	if (r == 0)
 		r = run_locked(g, e);
@@ -754,11 +769,12 @@ const struct command cmd_nightly = {
 		    "assay nightly --model m.gguf --cpp-backend llama --format json\n",
 	.opts = opts,
 	.run = run,
-	.details = "Each step is a run of this program with a log of its own below --out. An interrupted\n"
-		   "night goes on where it was; one that ended starts anew. The same result is not\n"
-		   "published twice for a day and commit.\n"
-		   "\n"
-		   "The exit code is that of the first part that failed, in this order: provision\n"
-		   "(3, 5, 10-15, 18), sweep (1 diverged, 2 tokens differ, 6, 7), bench (16, …), gate\n"
-		   "(20), baselines (17 slower), publish (18, 70). JSON names it in failed_part.\n",
+	.details =
+		"Each step is a run of this program with a log of its own below --out. An interrupted\n"
+		"night goes on where it was; one that ended starts anew. The same result is not\n"
+		"published twice for a day and commit.\n"
+		"\n"
+		"The exit code is that of the first part that failed, in this order: provision\n"
+		"(3, 5, 10-15, 18), sweep (1 diverged, 2 tokens differ, 6, 7), bench (16, …), gate\n"
+		"(20), baselines (17 slower), publish (18, 70). JSON names it in failed_part.\n",
 };

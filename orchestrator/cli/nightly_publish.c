@@ -28,7 +28,7 @@ static json_t *load(const char *run, const char *label, const char *name)
 	return json_load_file(path, 0, NULL);
 }
 
-/* ---- the record ----------------------------------------------------------------------------- */
+/* ---- the record --------------------------------------------------------------------------- */
 
 static void copy_keys(json_t *to, const json_t *from, const char *const *keys)
 {
@@ -42,8 +42,9 @@ static void copy_keys(json_t *to, const json_t *from, const char *const *keys)
 
 static json_t *scenarios_of(const json_t *summary)
 {
-	static const char *const keys[] = {"id", "ours", "reference", "verdict", "exit_code", "n_positions",
-		"min_cosine", "max_nmse", "max_kl", "top1_agreement", NULL};
+	static const char *const keys[] = {"id",        "ours",           "reference",  "verdict",
+					   "exit_code", "n_positions",    "min_cosine", "max_nmse",
+					   "max_kl",    "top1_agreement", NULL};
 	json_t *out = json_array();
 	const json_t *row;
 	size_t i;
@@ -95,7 +96,8 @@ static json_t *cases_of(const json_t *bench, const json_t *perf)
 static json_t *model_of(const struct nightly_steps *s, const char *label)
 {
 	json_t *summary = load(s->run, label, "sweep/summary.json"), *m = json_object();
-	json_t *bench = load(s->run, label, "bench/bench.json"), *perf = load(s->run, label, "perf.json");
+	json_t *bench = load(s->run, label, "bench/bench.json"),
+	       *perf = load(s->run, label, "perf.json");
 	json_t *from = json_object_get(summary ? summary : bench, "model");
 	json_t *host = json_object_get(bench, "host");
 
@@ -197,7 +199,7 @@ json_t *nightly_record(const struct nightly_steps *s, const struct nightly_facts
 	return o;
 }
 
-/* ---- publishing ----------------------------------------------------------------------------- */
+/* ---- publishing --------------------------------------------------------------------------- */
 
 static bool is_published(const char *name)
 {
@@ -237,7 +239,8 @@ static int copy_tree(const char *from, const char *to, int depth, struct err *e)
 		if (r == 0 && name[0] != '.' && strcmp(name, "logs") != 0 && lstat(a, &st) == 0) {
 			if (S_ISDIR(st.st_mode) && depth < DEPTH_MAX)
 				r = copy_tree(a, b, depth + 1, e);
-			else if (S_ISREG(st.st_mode) && is_published(name) && (r = paths_mkdir(to, e)) == 0)
+			else if (S_ISREG(st.st_mode) && is_published(name) &&
+				 (r = paths_mkdir(to, e)) == 0)
 				r = copy_file(a, b, e);
 		}
 		free(names[i]);
@@ -277,7 +280,8 @@ int nightly_publish(const struct nightly_steps *s, json_t *record, const char *d
 	if (*already)
 		return 0;
 	if (number == NUMBERS_MAX)
-		return err_set(e, EXIT_INTERNAL, "%s: %d nights lie there already", dir, NUMBERS_MAX);
+		return err_set(e, EXIT_INTERNAL, "%s: %d nights lie there already", dir,
+			       NUMBERS_MAX);
 	snprintf(part, sizeof(part), "%s.partial", dir_out);
 	text = canonical_indented(record);
 	r = paths_remove(part, e);

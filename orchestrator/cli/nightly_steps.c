@@ -29,7 +29,7 @@ const char *nightly_state_name(enum nightly_state s)
 	return names[s];
 }
 
-/* ---- the journal ---------------------------------------------------------------------------- */
+/* ---- the journal -------------------------------------------------------------------------- */
 
 static json_t *read_journal(const char *run)
 {
@@ -147,7 +147,7 @@ static const json_t *find_done(const struct nightly_steps *s, const char *name, 
 	return found;
 }
 
-/* ---- one step ------------------------------------------------------------------------------- */
+/* ---- one step ----------------------------------------------------------------------------- */
 
 struct output {
 	FILE *out;
@@ -286,7 +286,7 @@ int nightly_step_run(struct nightly_steps *s, enum nightly_part part, const char
 	return r;
 }
 
-/* ---- the end -------------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------------------------ */
 
 enum nightly_part nightly_failed_part(const struct nightly_steps *s, int *exit)
 {

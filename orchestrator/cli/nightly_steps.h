@@ -26,9 +26,10 @@ enum nightly_part {		/* in the order of the night; also which failure is told fi
 };
 
 enum nightly_state {
-	NIGHTLY_PASSED, NIGHTLY_FAILED,
-	NIGHTLY_NOTED,		/* told, and no failure: no baseline of this kind of host yet, … */
-	NIGHTLY_NOT_RUN,	/* what it stands on failed, or there was nothing to do */
+	NIGHTLY_PASSED,
+	NIGHTLY_FAILED,
+	NIGHTLY_NOTED,   /* told, and no failure: no baseline of this kind of host yet, … */
+	NIGHTLY_NOT_RUN, /* what it stands on failed, or there was nothing to do */
 };
 
 struct nightly_step {

@@ -14,14 +14,15 @@
 static const struct opt opts[] = {
 	COMPARE_OPTS,
 	ONE_SCENARIO_OPTS,
-	{"cos-tol", OPT_REAL, "X", "least cosine of a position, instead of --thresholds", NULL, NULL,
-	 NULL, 0},
-	{"ladder", OPT_STR, "RUNG", "how far to go: the tokens, which ids each position sees, the "
-	 "logits after the prompt, all positions of it, and decoding", "decode", NULL,
-	 "tokens|masks|first-logit|positions|decode", 0},
+	{"cos-tol", OPT_REAL, "X", "least cosine of a position, instead of --thresholds", NULL,
+	 NULL, NULL, 0},
+	{"ladder", OPT_STR, "RUNG",
+	 "how far to go: the tokens, which ids each position sees, the "
+	 "logits after the prompt, all positions of it, and decoding",
+	 "decode", NULL, "tokens|masks|first-logit|positions|decode", 0},
 	{"positions", OPT_INT, "N", "only the first N ids of the prompt", "0", NULL, NULL, 0},
-	{"metrics", OPT_STR, "LIST", "of cosine,l2,nmse,kl,max_abs,kendall,margin", "cosine,l2", NULL,
-	 NULL, 0},
+	{"metrics", OPT_STR, "LIST", "of cosine,l2,nmse,kl,max_abs,kendall,margin", "cosine,l2",
+	 NULL, NULL, 0},
 	{"dump-ids", OPT_FLAG, NULL, "print the ids of the engine under test", NULL, NULL, NULL, 0},
 	{"dump-cpp-ids", OPT_FLAG, NULL, "print the ids of the reference", NULL, NULL, NULL, 0},
 	{"receipt", OPT_STR, "FILE", "write the receipt", NULL, NULL, NULL, 0},
@@ -148,7 +149,8 @@ static int check_metrics(const char *list, struct err *e)
 
 		snprintf(name, sizeof(name), "%.*s", (int)(n < 31 ? n : 31), p);
 		if (!wants(known, name))
-			return err_set(e, EXIT_USAGE, "--metrics: \"%s\" is none of %s", name, known);
+			return err_set(e, EXIT_USAGE, "--metrics: \"%s\" is none of %s", name,
+				       known);
 		p += n + (p[n] == ',');
 	}
 	return 0;
@@ -198,9 +200,9 @@ static void print_masks(struct cli *c, const struct sweep_options *o, const stru
 	}
 	for (int i = 0; i < n; i++)
 		json_object_set_new(sees, i ? o->references[i - 1] : o->engine, mask_rows(&m[i]));
-	j = json_pack("{s:s, s:i, s:o, s:s, s:i, s:s}", "rung", "masks", "n_positions", m[0].n, "sees",
-		      sees, "status", code == EXIT_AGREE ? "ok" : "diverged", "exit_code", code,
-		      "explanation", sentence);
+	j = json_pack("{s:s, s:i, s:o, s:s, s:i, s:s}", "rung", "masks", "n_positions", m[0].n,
+		      "sees", sees, "status", code == EXIT_AGREE ? "ok" : "diverged", "exit_code",
+		      code, "explanation", sentence);
 	json_dumpf(j, stdout, JSON_SORT_KEYS | JSON_INDENT(1));
 	putchar('\n');
 	json_decref(j);
@@ -210,7 +212,8 @@ static void print_masks(struct cli *c, const struct sweep_options *o, const stru
 static int climb_masks(struct compare_run *r, struct print *p, struct err *e)
 {
 	const struct sweep_options *o = &r->o;
-	int n = o->n_references + 1, max = o->setup.max_positions, rc = 0, code = EXIT_AGREE, at, id;
+	int n = o->n_references + 1, max = o->setup.max_positions, rc = 0, code = EXIT_AGREE, at,
+	    id;
 	struct masks *m = calloc((size_t)n, sizeof(*m));
 	char sentence[512];
 
@@ -219,18 +222,22 @@ static int climb_masks(struct compare_run *r, struct print *p, struct err *e)
 		p->n_ids = max;
 	for (int i = 0; i < n && rc == 0; i++)
 		rc = masks_measure(&m[i], i ? o->references[i - 1] : o->engine, &o->setup,
-				   i && o->setup.model_ref ? o->setup.model_ref : o->setup.model, p->ids,
-				   p->n_ids, e);
-	snprintf(sentence, sizeof(sentence), "each of %d positions sees itself and what is before it%s",
-		 m[0].n, n > 1 ? ", on every side" : "");
+				   i && o->setup.model_ref ? o->setup.model_ref : o->setup.model,
+				   p->ids, p->n_ids, e);
+	snprintf(sentence, sizeof(sentence),
+		 "each of %d positions sees itself and what is before it%s", m[0].n,
+		 n > 1 ? ", on every side" : "");
 	if (rc == 0 && !masks_causal(&m[0], &at, &id))
-		snprintf(sentence, sizeof(sentence), "the same ids are seen, but not causally: position %d "
-			 "%s id %d", at, m[0].sees[at][id] ? "sees" : "does not see", id);
+		snprintf(sentence, sizeof(sentence),
+			 "the same ids are seen, but not causally: position %d "
+			 "%s id %d",
+			 at, m[0].sees[at][id] ? "sees" : "does not see", id);
 	for (int i = 1; i < n && rc == 0 && code == EXIT_AGREE; i++)
 		if (!masks_equal(&m[0], &m[i], &at, &id)) {
 			code = EXIT_DIVERGED;
-			snprintf(sentence, sizeof(sentence), "position %d %s id %d in %.100s, but %s in %.100s",
-				 at, m[0].sees[at][id] ? "sees" : "does not see", id, o->engine,
+			snprintf(sentence, sizeof(sentence),
+				 "position %d %s id %d in %.100s, but %s in %.100s", at,
+				 m[0].sees[at][id] ? "sees" : "does not see", id, o->engine,
 				 m[i].sees[at][id] ? "sees it" : "does not", o->references[i - 1]);
 		}
 	if (rc == 0)

@@ -11,9 +11,10 @@
 static const struct opt opts[] = {
 	{"key", OPT_STR, "FILE", "private key (PEM, mode 0600), for sign", NULL, NULL, NULL, 0},
 	{"pub", OPT_STR, "FILE", "public key (PEM), for verify", NULL, NULL, NULL, 0},
-	{"receipt", OPT_STR, "FILE", "verify: this file must be the one that was signed", NULL, NULL,
-	 NULL, 0},
-	{"out", OPT_STR, "FILE", "sign: the envelope, default RECEIPT.dsse.json", NULL, NULL, NULL, 0},
+	{"receipt", OPT_STR, "FILE", "verify: this file must be the one that was signed", NULL,
+	 NULL, NULL, 0},
+	{"out", OPT_STR, "FILE", "sign: the envelope, default RECEIPT.dsse.json", NULL, NULL, NULL,
+	 0},
 	{0},
 };
 
@@ -84,7 +85,8 @@ static int verify(const char *path, struct cli *c, struct err *e)
 		return r;
 	if (cli_json(c))
 		printf("{\"signed\":true,\"keyid\":\"%s\",\"receipt_sha256\":\"%s\",\"model_sha256\":"
-		       "\"%s\",\"receipt\":%s}\n", s.keyid, s.receipt_sha256, s.model_sha256, s.receipt);
+		       "\"%s\",\"receipt\":%s}\n",
+		       s.keyid, s.receipt_sha256, s.model_sha256, s.receipt);
 	else
 		printf("good signature of key %s\nreceipt sha256 %s\nmodel   sha256 %s\n", s.keyid,
 		       s.receipt_sha256, s.model_sha256);
@@ -113,11 +115,13 @@ const struct command cmd_receipt = {
 	.group = "Receipts",
 	.summary = "sign receipts with Ed25519 and verify signatures",
 	.positional = "keygen|sign|verify FILE",
-	.examples = "assay receipt keygen ~/.config/assay/ci.key\n"
-		    "assay receipt sign out/run/scenario1/receipt.json --key ~/.config/assay/ci.key\n"
-		    "assay receipt verify receipt.json.dsse.json --pub ci.key.pub --receipt receipt.json\n",
+	.examples =
+		"assay receipt keygen ~/.config/assay/ci.key\n"
+		"assay receipt sign out/run/scenario1/receipt.json --key ~/.config/assay/ci.key\n"
+		"assay receipt verify receipt.json.dsse.json --pub ci.key.pub --receipt receipt.json\n",
 	.opts = opts,
 	.run = run,
-	.details = "The signature is a DSSE envelope around an in-toto statement whose subjects are the\n"
-		   "receipt file and the model. Unsigned receipts stay usable everywhere.\n",
+	.details =
+		"The signature is a DSSE envelope around an in-toto statement whose subjects are the\n"
+		"receipt file and the model. Unsigned receipts stay usable everywhere.\n",
 };

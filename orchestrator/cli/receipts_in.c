@@ -68,10 +68,11 @@ int receipts_check_unique(const struct summary *s, struct err *e)
 	for (int i = 1; i < s->n; i++)
 		if (strcmp(s->rows[i].id, s->rows[i - 1].id) == 0 &&
 		    strcmp(s->rows[i].sha256, s->rows[i - 1].sha256) != 0)
-			return err_set(e, EXIT_RECEIPT_INVALID,
-				       "two different receipts are called \"%s\"; shards of one run have "
-				       "one of each",
-				       s->rows[i].id);
+			return err_set(
+				e, EXIT_RECEIPT_INVALID,
+				"two different receipts are called \"%s\"; shards of one run have "
+				"one of each",
+				s->rows[i].id);
 	return 0;
 }
 

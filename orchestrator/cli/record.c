@@ -36,8 +36,10 @@ static const struct opt opts[] = {
 	{"kv", OPT_STR, "TYPE", "type of the KV cache", NULL, NULL, "f16|f32", 0},
 	{"threads", OPT_INT, "N", "0 = all", "0", NULL, NULL, 't'},
 	{"ctx", OPT_INT, "N", "positions of the context, 0 = the model's", "0", NULL, NULL, 0},
-	{"ubatch", OPT_INT, "N", "positions evaluated at once, 0 = the engine's", "0", NULL, NULL, 0},
-	{"batch", OPT_INT, "N", "positions per call, 0 = all, 1 = one at a time", "0", NULL, NULL, 0},
+	{"ubatch", OPT_INT, "N", "positions evaluated at once, 0 = the engine's", "0", NULL, NULL,
+	 0},
+	{"batch", OPT_INT, "N", "positions per call, 0 = all, 1 = one at a time", "0", NULL, NULL,
+	 0},
 	{"override-kv", OPT_LIST, "KEY=TYPE:VALUE", "metadata of the model", NULL, NULL, NULL, 0},
 	{0},
 };
@@ -61,7 +63,8 @@ static int fill_setup(struct exchange_setup *u, struct cli *c, struct err *e)
 	u->template_name = cli_str(c, "template");
 	u->n_overrides = cli_list(c, "override-kv", &overrides);
 	if (u->threads < 0 || u->ctx < 0 || u->ubatch < 0 || u->batch < 0)
-		return err_set(e, EXIT_USAGE, "--threads, --ctx, --ubatch and --batch are not negative");
+		return err_set(e, EXIT_USAGE,
+			       "--threads, --ctx, --ubatch and --batch are not negative");
 	if (u->n_overrides > EXCHANGE_OVERRIDES_MAX)
 		return err_set(e, EXIT_USAGE, "more than %d --override-kv", EXCHANGE_OVERRIDES_MAX);
 	for (int i = 0; i < u->n_overrides; i++)
@@ -88,7 +91,8 @@ static int load(struct scenario_set *s, struct cli *c, struct err *e)
 	bool one = cli_str(c, "prompt") || cli_str(c, "prompt-file") || cli_str(c, "tokens");
 
 	if (one && cli_str(c, "scenarios"))
-		return err_set(e, EXIT_USAGE, "--scenarios, or one --prompt, --prompt-file, --tokens");
+		return err_set(e, EXIT_USAGE,
+			       "--scenarios, or one --prompt, --prompt-file, --tokens");
 	if (one)
 		return one_scenario(s, c, e);
 	return cli_str(c, "scenarios") ? scenario_load(s, cli_str(c, "scenarios"), e) :
@@ -108,9 +112,10 @@ static void print_result(const struct record_result *r, const struct record_opti
 	if (json) {
 		j = json_pack("{s:s, s:s, s:i, s:i, s:i, s:I, s:I, s:f, s:s, s:s}", "file", o->out,
 			      "engine", o->engine, "n_scenarios", r->n_scenarios, "n_positions",
-			      r->n_positions, "n_traces", r->n_traces, "bytes", (json_int_t)r->bytes,
-			      "logits_bytes", (json_int_t)r->logits_bytes, "max_error", r->max_error,
-			      "sha256", r->sha256, "content_sha256", r->content_sha256);
+			      r->n_positions, "n_traces", r->n_traces, "bytes",
+			      (json_int_t)r->bytes, "logits_bytes", (json_int_t)r->logits_bytes,
+			      "max_error", r->max_error, "sha256", r->sha256, "content_sha256",
+			      r->content_sha256);
 		json_dumpf(j, stdout, JSON_SORT_KEYS | JSON_INDENT(1) | JSON_REAL_PRECISION(17));
 		putchar('\n');
 		json_decref(j);
@@ -161,10 +166,11 @@ const struct command cmd_record = {
 	.name = "record",
 	.group = "Comparing",
 	.summary = "record an engine, to compare with it where it cannot run",
-	.examples = "assay record --model m.gguf --engine llama --out llama.tar.zst\n"
-		    "assay sweep --model m.gguf --reference recorded:llama.tar.zst\n"
-		    "assay record --model m.gguf --engine bitnet -s s.json --logits compact -o b.tar.zst\n"
-		    "assay record --model m.gguf --engine llama --prompt \"2+2=\" --trace all -o t.tar.zst\n",
+	.examples =
+		"assay record --model m.gguf --engine llama --out llama.tar.zst\n"
+		"assay sweep --model m.gguf --reference recorded:llama.tar.zst\n"
+		"assay record --model m.gguf --engine bitnet -s s.json --logits compact -o b.tar.zst\n"
+		"assay record --model m.gguf --engine llama --prompt \"2+2=\" --trace all -o t.tar.zst\n",
 	.opts = opts,
 	.run = run,
 	.details =

@@ -21,8 +21,8 @@ static void on_clone(void *ctx, const struct clone_progress *p)
 	if (term_events()) {
 		event(json_pack("{s:s s:s s:I s:I s:I s:I s:I s:I s:I}", "event", "clone", "what",
 				p->what, "objects", (json_int_t)p->objects, "objects_total",
-				(json_int_t)p->objects_total, "bytes", (json_int_t)p->bytes, "indexed",
-				(json_int_t)p->indexed, "deltas", (json_int_t)p->deltas,
+				(json_int_t)p->objects_total, "bytes", (json_int_t)p->bytes,
+				"indexed", (json_int_t)p->indexed, "deltas", (json_int_t)p->deltas,
 				"deltas_total", (json_int_t)p->deltas_total, "files",
 				(json_int_t)p->files));
 		return;
@@ -40,8 +40,8 @@ static void on_build(void *ctx, const struct build_progress *p)
 {
 	(void)ctx;
 	if (term_events())
-		event(json_pack("{s:s s:s s:i s:i}", "event", "build", "what", p->what, "done", p->done,
-				"total", p->total));
+		event(json_pack("{s:s s:s s:i s:i}", "event", "build", "what", p->what, "done",
+				p->done, "total", p->total));
 	else if (p->total)
 		term_progress("%s: %d of %d", p->what, p->done, p->total);
 	else
@@ -74,8 +74,9 @@ static void show_json(const struct reference *r, const struct reference_build_re
 		r->profile, "compiler", r->compiler, "self_check", r->self_check, "capabilities",
 		r->capabilities, "already", b->already, "cloned", b->source_fresh, "built",
 		b->libs_fresh, "checked", b->checked, "clone_ms", (json_int_t)b->clone_ms,
-		"configure_ms", (json_int_t)b->configure_ms, "compile_ms", (json_int_t)b->compile_ms,
-		"check_ms", (json_int_t)b->check_ms, "total_ms", (json_int_t)b->total_ms, "note", r->why);
+		"configure_ms", (json_int_t)b->configure_ms, "compile_ms",
+		(json_int_t)b->compile_ms, "check_ms", (json_int_t)b->check_ms, "total_ms",
+		(json_int_t)b->total_ms, "note", r->why);
 	char *text = json_dumps(o, JSON_INDENT(2) | JSON_SORT_KEYS);
 
 	puts(text);
@@ -108,5 +109,6 @@ void reference_show_result(const struct reference_build_options *o,
 		printf("  took      %.1f s (clone %.1f, configure %.1f, compile %.1f, self-check %.1f)\n",
 		       (double)b->total_ms / 1e3, b->source_fresh ? (double)b->clone_ms / 1e3 : 0.0,
 		       b->libs_fresh ? (double)b->configure_ms / 1e3 : 0.0,
-		       b->libs_fresh ? (double)b->compile_ms / 1e3 : 0.0, (double)b->check_ms / 1e3);
+		       b->libs_fresh ? (double)b->compile_ms / 1e3 : 0.0,
+		       (double)b->check_ms / 1e3);
 }

@@ -16,14 +16,17 @@
 #include <sys/stat.h>
 
 static const struct opt opts[] = {
-	{"out", OPT_STR, "PATH", "folder to write into, default the first DIR; with --history the page",
-	 NULL, NULL, NULL, 'o'},
-	{"history", OPT_STR, "DIR", "the trend page of the nights published in DIR", NULL, NULL, NULL, 0},
-	{"format", OPT_STR, "FORM", "what is printed", "text", NULL, "text|json|markdown|junit|html", 0},
+	{"out", OPT_STR, "PATH",
+	 "folder to write into, default the first DIR; with --history the page", NULL, NULL, NULL,
+	 'o'},
+	{"history", OPT_STR, "DIR", "the trend page of the nights published in DIR", NULL, NULL,
+	 NULL, 0},
+	{"format", OPT_STR, "FORM", "what is printed", "text", NULL,
+	 "text|json|markdown|junit|html", 0},
 	{0},
 };
 
-/* ---- one run -------------------------------------------------------------------------------- */
+/* ---- one run ------------------------------------------------------------------------------ */
 
 static char *form_of(const struct summary *s, const char *format)
 {
@@ -80,7 +83,7 @@ static int report_run(struct cli *c, const char *const *paths, int n, struct err
 	return r;
 }
 
-/* ---- all nights ----------------------------------------------------------------------------- */
+/* ---- all nights --------------------------------------------------------------------------- */
 
 static void take_night(json_t *nights, const char *dir, const char *folder)
 {
@@ -160,7 +163,8 @@ const struct command cmd_report = {
 		    "assay report --history docs/baselines\n",
 	.opts = opts,
 	.run = run,
-	.details = "Writes summary.json, summary.md, junit.xml and report.html beside the receipts. The\n"
-		   "pages are single files without any outside resource. A receipt that was changed is\n"
-		   "refused (exit 20); the exit code is that of the worst comparison.\n",
+	.details =
+		"Writes summary.json, summary.md, junit.xml and report.html beside the receipts. The\n"
+		"pages are single files without any outside resource. A receipt that was changed is\n"
+		"refused (exit 20); the exit code is that of the worst comparison.\n",
 };

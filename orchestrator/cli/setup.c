@@ -15,10 +15,10 @@
 	{"tier", OPT_STR, "TIER", "models of this tier", "ci-light", NULL, "ci-light|integration", 0}, \
 	{"cpp-backend", OPT_LIST, "NAME", "reference to provide; repeatable; default bitnet", NULL,    \
 	 NULL, NULL, 0},                                                                           \
-	{"repo", OPT_STR, "URL|DIR", "clone the reference from here", NULL, NULL, NULL, 0},            \
-	{"allow-bad-reference", OPT_FLAG, NULL, "use a reference that fails its self-check", NULL,     \
-	 "ASSAY_ALLOW_BAD_REFERENCE", NULL, 0},                                                        \
-	{"allow-cpp-fail", OPT_FLAG, NULL, "go on without a reference that cannot be had", NULL,       \
+	{"repo", OPT_STR, "URL|DIR", "clone the reference from here", NULL, NULL, NULL, 0},        \
+	{"allow-bad-reference", OPT_FLAG, NULL, "use a reference that fails its self-check", NULL, \
+	 "ASSAY_ALLOW_BAD_REFERENCE", NULL, 0},                                                    \
+	{"allow-cpp-fail", OPT_FLAG, NULL, "go on without a reference that cannot be had", NULL,   \
 	 "CROSSVAL_ALLOW_CPP_FAIL", NULL, 0}
 
 static const struct opt setup_opts[] = {SETUP_OPTS, {0}};

@@ -25,8 +25,8 @@ static void on_receipt(void *ctx, const struct exchange *x, const struct receipt
 		  r->explanation);
 	explain_hint(x);
 	snprintf(event, sizeof(event),
-		 "{\"event\":\"comparison\",\"id\":\"%s\",\"verdict\":\"%s\",\"exit_code\":%d}", r->id,
-		 r->verdict, r->exit_code);
+		 "{\"event\":\"comparison\",\"id\":\"%s\",\"verdict\":\"%s\",\"exit_code\":%d}",
+		 r->id, r->verdict, r->exit_code);
 	term_event(event);
 }
 
@@ -78,9 +78,10 @@ const struct command cmd_sweep = {
 	.name = "sweep",
 	.group = "Comparing",
 	.summary = "compare an engine with references over many scenarios",
-	.examples = "assay sweep --model m.gguf --out out/run\n"
-		    "assay sweep --model m.gguf --backend both --cpp-backend llama --out out/llama\n"
-		    "assay sweep --model m.gguf --engine exec:./my-engine --scenarios s.json -j 4\n",
+	.examples =
+		"assay sweep --model m.gguf --out out/run\n"
+		"assay sweep --model m.gguf --backend both --cpp-backend llama --out out/llama\n"
+		"assay sweep --model m.gguf --engine exec:./my-engine --scenarios s.json -j 4\n",
 	.opts = opts,
 	.run = run,
 	.details =

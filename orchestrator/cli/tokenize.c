@@ -87,7 +87,8 @@ static int get_text(struct cli *c, struct request *q, struct err *e)
 	int n = cli_positional(c, &positional);
 
 	if (n > 1)
-		return err_set(e, EXIT_USAGE, "one text is expected, got %d arguments; quote it", n);
+		return err_set(e, EXIT_USAGE, "one text is expected, got %d arguments; quote it",
+			       n);
 	if ((n > 0) + (text != NULL) + (file != NULL) > 1)
 		return err_set(e, EXIT_USAGE, "give the text once: as argument, --text or --file");
 	if (n == 0 && !text)
@@ -166,7 +167,8 @@ static int format_prompt(struct cli *c, struct request *q, struct err *e)
 		get_token_text(q->t, tokenizer_info(q->t)->bos, q->bos);
 		get_token_text(q->t, tokenizer_info(q->t)->eos, q->eos);
 		if (memchr(q->text, '\0', q->bytes))
-			return err_set(e, EXIT_USAGE, "a text with NUL bytes cannot go into a template");
+			return err_set(e, EXIT_USAGE,
+				       "a text with NUL bytes cannot go into a template");
 		user = strndup(q->text, q->bytes);
 		rc = template_render(&q->formatted, name, &m, system, user, e);
 		free(user);
@@ -189,8 +191,8 @@ static json_t *id_json(int32_t id)
 
 static json_t *tokenizer_json(const struct tokenizer_info *i)
 {
-	return json_pack("{s:s, s:s, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:s, s:s}", "model",
-			 i->model, "pre", i->pre, "pre_missing", i->pre_missing, "n_vocab",
+	return json_pack("{s:s, s:s, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:s, s:s}",
+			 "model", i->model, "pre", i->pre, "pre_missing", i->pre_missing, "n_vocab",
 			 i->n_vocab, "bos", id_json(i->bos), "eos", id_json(i->eos), "eot",
 			 id_json(i->eot), "unk", id_json(i->unk), "pad", id_json(i->pad), "add_bos",
 			 i->add_bos, "add_eos", i->add_eos, "note", i->note, "sha256", i->hash);
@@ -304,8 +306,8 @@ static void tell(const struct request *q)
 		term_warn("%s", i->note);
 	if (q->formatted.text)
 		term_note("template %s: %s", q->formatted.name, q->formatted.why);
-	term_note("%d tokens (%s%s%s, %d in the vocabulary, BOS %s, special tokens %s)", q->n, i->model,
-		  i->pre[0] ? ", " : "", i->pre, i->n_vocab,
+	term_note("%d tokens (%s%s%s, %d in the vocabulary, BOS %s, special tokens %s)", q->n,
+		  i->model, i->pre[0] ? ", " : "", i->pre, i->n_vocab,
 		  q->add_bos && i->add_bos ? "added" : "not added",
 		  q->parse_special ? "parsed" : "as text");
 }
@@ -340,27 +342,35 @@ const struct command cmd_tokenize = {
 	.examples = "  assay tokenize --model model.gguf \"What is 2+2?\"\n"
 		    "  assay tokenize --model model.gguf --prompt-template auto --text Hello\n"
 		    "  assay tokenize --tokenizer tokenizer.json --file prompt.txt --format json\n",
-	.opts = (const struct opt[]){
-		{ "model", OPT_STR, "FILE", "GGUF file", NULL, "CROSSVAL_GGUF", NULL, 'm' },
-		{ "tokenizer", OPT_STR, "FILE", "vocabulary instead of the model's: GGUF or tokenizer.json",
-		  NULL, "CROSSVAL_GGUF_TOKENIZER", NULL, 0 },
-		{ "text", OPT_STR, "TEXT", "the text", NULL, NULL, NULL, 0 },
-		{ "file", OPT_STR, "FILE", "read the text from a file, - is standard input", NULL, NULL,
-		  NULL, 'f' },
-		{ "add-bos", OPT_FLAG, NULL, "BOS and EOS by the model's own rule, even if a template says no",
-		  NULL, NULL, NULL, 0 },
-		{ "no-bos", OPT_FLAG, NULL, "neither BOS nor EOS is added", NULL, NULL, NULL, 0 },
-		{ "parse-special", OPT_FLAG, NULL, "texts of control tokens become these tokens", NULL, NULL,
-		  NULL, 0 },
-		{ "prompt-template", OPT_STR, "NAME", "format first: raw, instruct, llama3-chat, bitnet-chat, "
-		  "chatml, auto", NULL, NULL, NULL, 0 },
-		{ "system-prompt", OPT_STR, "TEXT", "system prompt for the template", NULL, NULL, NULL, 0 },
-		{ "override-kv", OPT_LIST, "KEY=TYPE:VALUE", "replace a value of the file's metadata", NULL,
-		  NULL, NULL, 0 },
-		{ "ids", OPT_FLAG, NULL, "only the ids, with commas", NULL, NULL, NULL, 0 },
-		{ 0 },
-	},
+	.opts =
+		(const struct opt[]){
+			{"model", OPT_STR, "FILE", "GGUF file", NULL, "CROSSVAL_GGUF", NULL, 'm'},
+			{"tokenizer", OPT_STR, "FILE",
+			 "vocabulary instead of the model's: GGUF or tokenizer.json", NULL,
+			 "CROSSVAL_GGUF_TOKENIZER", NULL, 0},
+			{"text", OPT_STR, "TEXT", "the text", NULL, NULL, NULL, 0},
+			{"file", OPT_STR, "FILE", "read the text from a file, - is standard input",
+			 NULL, NULL, NULL, 'f'},
+			{"add-bos", OPT_FLAG, NULL,
+			 "BOS and EOS by the model's own rule, even if a template says no", NULL,
+			 NULL, NULL, 0},
+			{"no-bos", OPT_FLAG, NULL, "neither BOS nor EOS is added", NULL, NULL, NULL,
+			 0},
+			{"parse-special", OPT_FLAG, NULL,
+			 "texts of control tokens become these tokens", NULL, NULL, NULL, 0},
+			{"prompt-template", OPT_STR, "NAME",
+			 "format first: raw, instruct, llama3-chat, bitnet-chat, "
+			 "chatml, auto",
+			 NULL, NULL, NULL, 0},
+			{"system-prompt", OPT_STR, "TEXT", "system prompt for the template", NULL,
+			 NULL, NULL, 0},
+			{"override-kv", OPT_LIST, "KEY=TYPE:VALUE",
+			 "replace a value of the file's metadata", NULL, NULL, NULL, 0},
+			{"ids", OPT_FLAG, NULL, "only the ids, with commas", NULL, NULL, NULL, 0},
+			{0},
+		},
 	.run = run,
-	.details = "Without a text standard input is read. One line per token: id, byte offset, piece.\n"
-		   "Offsets count bytes of the formatted text.\n",
+	.details =
+		"Without a text standard input is read. One line per token: id, byte offset, piece.\n"
+		"Offsets count bytes of the formatted text.\n",
 };

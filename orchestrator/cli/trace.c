@@ -57,8 +57,8 @@ static int on_frame(void *ctx, const struct wire_frame *f, struct err *e)
 	wire_get(f, "dtype", 0, dtype, sizeof(dtype));
 	wire_get(f, "blake3", 0, blake3, sizeof(blake3));
 	wire_get(f, "shape", 0, shape, sizeof(shape));
-	json_t *j = json_pack("{s:s, s:s, s:I, s:I, s:s, s:o, s:s, s:I}", "name", name, "stage", stage,
-			      "layer", (json_int_t)wire_get_int(f, "layer", -1), "seq",
+	json_t *j = json_pack("{s:s, s:s, s:I, s:I, s:s, s:o, s:s, s:I}", "name", name, "stage",
+			      stage, "layer", (json_int_t)wire_get_int(f, "layer", -1), "seq",
 			      (json_int_t)wire_get_int(f, "seq", 0), "dtype", dtype, "shape",
 			      shape_of(shape), "blake3", blake3, "num_elements",
 			      (json_int_t)wire_get_int(f, "n", 0));
@@ -149,27 +149,33 @@ const struct command cmd_trace = {
 	.group = "Models",
 	.summary = "every intermediate tensor of a run: name, shape, hash, root mean square",
 	.positional = "[PROMPT]",
-	.examples = "  assay trace --model model.gguf \"2+2=\"\n"
-		    "  assay trace --model model.gguf --tokens 1,2,3 --stages ffn_act,layer_out --out DIR --values\n",
-	.details = "One JSON object per line: name, stage, layer (-1 for embeddings, output_norm and "
-		   "logits), seq (0 = prompt, 1 and up = decode steps), shape (slowest first), dtype, blake3 "
-		   "over the little-endian float32 values, rms, num_elements. With --out the lines are "
-		   "DIR/trace.jsonl; --values adds DIR/values.f32 and to each line values_offset, where "
-		   "its values begin, in float32 units.\n",
-	.opts = (const struct opt[]){
-		ENGINE_CALL_OPTS,
-		ENGINE_CALL_PROMPT_OPTS,
-		{"stages", OPT_STR, "LIST", "all, or names separated by commas", "all", NULL, NULL, 0},
-		{"out", OPT_STR, "DIR", "where trace.jsonl goes", NULL, "BITNET_TRACE_DIR", NULL, 'o'},
-		{"values", OPT_FLAG, NULL, "the values too, in DIR/values.f32", NULL, NULL, NULL, 0},
-		{"greedy", OPT_INT, "N", "ids decoded after the prompt, traced as well", "0", NULL, NULL,
-		 'n'},
-		{"single", OPT_FLAG, NULL, "one position at a time", NULL, NULL, NULL, 0},
-		{"batch", OPT_INT, "N", "positions given to the engine at once; 0 = all", "0", NULL,
-		 NULL, 'b'},
-		{"last", OPT_FLAG, NULL, "output_norm and logits of the last position only", NULL, NULL,
-		 NULL, 0},
-		{0},
-	},
+	.examples =
+		"  assay trace --model model.gguf \"2+2=\"\n"
+		"  assay trace --model model.gguf --tokens 1,2,3 --stages ffn_act,layer_out --out DIR --values\n",
+	.details =
+		"One JSON object per line: name, stage, layer (-1 for embeddings, output_norm and "
+		"logits), seq (0 = prompt, 1 and up = decode steps), shape (slowest first), dtype, blake3 "
+		"over the little-endian float32 values, rms, num_elements. With --out the lines are "
+		"DIR/trace.jsonl; --values adds DIR/values.f32 and to each line values_offset, where "
+		"its values begin, in float32 units.\n",
+	.opts =
+		(const struct opt[]){
+			ENGINE_CALL_OPTS,
+			ENGINE_CALL_PROMPT_OPTS,
+			{"stages", OPT_STR, "LIST", "all, or names separated by commas", "all",
+			 NULL, NULL, 0},
+			{"out", OPT_STR, "DIR", "where trace.jsonl goes", NULL, "BITNET_TRACE_DIR",
+			 NULL, 'o'},
+			{"values", OPT_FLAG, NULL, "the values too, in DIR/values.f32", NULL, NULL,
+			 NULL, 0},
+			{"greedy", OPT_INT, "N", "ids decoded after the prompt, traced as well",
+			 "0", NULL, NULL, 'n'},
+			{"single", OPT_FLAG, NULL, "one position at a time", NULL, NULL, NULL, 0},
+			{"batch", OPT_INT, "N", "positions given to the engine at once; 0 = all",
+			 "0", NULL, NULL, 'b'},
+			{"last", OPT_FLAG, NULL, "output_norm and logits of the last position only",
+			 NULL, NULL, NULL, 0},
+			{0},
+		},
 	.run = run_trace,
 };

@@ -11,14 +11,18 @@
 
 static json_t *number(double x)
 {
-	return isfinite(x) ? json_real(x) : json_string(isnan(x) ? "NaN" : x > 0 ? "Infinity" : "-Infinity");
+	return isfinite(x) ? json_real(x)
+			   : json_string(isnan(x) ? "NaN"
+					 : x > 0  ? "Infinity"
+						  : "-Infinity");
 }
 
 static json_t *row_json(const struct trace_diff_row *r)
 {
-	json_t *o = json_pack("{s:s, s:i, s:i, s:s, s:b}", "stage", trace_stage_name(r->stage), "layer",
-			      r->layer, "seq", r->seq, "state", trace_diff_state_name(r->state),
-			      "hash_equal", r->state == TRACE_EQUAL);
+	json_t *o =
+		json_pack("{s:s, s:i, s:i, s:s, s:b}", "stage", trace_stage_name(r->stage), "layer",
+			  r->layer, "seq", r->seq, "state", trace_diff_state_name(r->state),
+			  "hash_equal", r->state == TRACE_EQUAL);
 
 	if (r->state == TRACE_BEYOND || r->state == TRACE_WITHIN)
 		json_object_set_new(o, "rel_rms", number(r->diff.rel_rms));
@@ -43,12 +47,13 @@ static void print_json(const struct trace_diff *d)
 
 	for (int i = 0; i < d->n; i++)
 		json_array_append_new(rows, row_json(&d->rows[i]));
-	o = json_pack("{s:i, s:i, s:i, s:i, s:i, s:f, s:o, s:o, s:s, s:o}", "records", d->n, "equal",
-		      d->n_equal, "within", d->n_within, "beyond", d->n_beyond, "unmatched",
-		      d->n_unmatched, "tolerance", d->tolerance, "first_different",
+	o = json_pack("{s:i, s:i, s:i, s:i, s:i, s:f, s:o, s:o, s:s, s:o}", "records", d->n,
+		      "equal", d->n_equal, "within", d->n_within, "beyond", d->n_beyond,
+		      "unmatched", d->n_unmatched, "tolerance", d->tolerance, "first_different",
 		      d->first_different < 0 ? json_null() : json_integer(d->first_different),
-		      "first_beyond", d->first_beyond < 0 ? json_null() : json_integer(d->first_beyond),
-		      "picture", picture, "rows", rows);
+		      "first_beyond",
+		      d->first_beyond < 0 ? json_null() : json_integer(d->first_beyond), "picture",
+		      picture, "rows", rows);
 	assert(o);
 	json_dumpf(o, stdout, JSON_INDENT(1) | JSON_SORT_KEYS);
 	putchar('\n');
@@ -61,7 +66,11 @@ static void print_row(const struct trace_diff_row *r)
 	char name[64];
 
 	local_name(r->stage, r->layer, name, sizeof(name));
-	printf("%s %-28s", r->state == TRACE_EQUAL ? "=" : r->state == TRACE_WITHIN ? "." : "✗", name);
+	printf("%s %-28s",
+	       r->state == TRACE_EQUAL    ? "="
+	       : r->state == TRACE_WITHIN ? "."
+					  : "✗",
+	       name);
 	if (r->seq)
 		printf(" step %d", r->seq);
 	if (r->state > TRACE_BEYOND)
@@ -69,12 +78,14 @@ static void print_row(const struct trace_diff_row *r)
 	else if (r->state == TRACE_EQUAL)
 		printf(" the same bits\n");
 	else if (!r->measured)
-		printf(" other hash; RMS %.9g and %.9g (no values to compare)\n", r->rms_a, r->rms_b);
+		printf(" other hash; RMS %.9g and %.9g (no values to compare)\n", r->rms_a,
+		       r->rms_b);
 	else
 		printf(" rel-RMS %.3e cosine %.9f NMSE %.3e max ulp %u, %lld of %lld values; worst [%lld]: "
-		       "%.9g and %.9g\n", r->diff.rel_rms, r->diff.cosine, r->diff.nmse, r->diff.max_ulp,
-		       (long long)r->diff.n_different, (long long)r->diff.n, (long long)r->diff.worst,
-		       (double)r->diff.worst_a, (double)r->diff.worst_b);
+		       "%.9g and %.9g\n",
+		       r->diff.rel_rms, r->diff.cosine, r->diff.nmse, r->diff.max_ulp,
+		       (long long)r->diff.n_different, (long long)r->diff.n,
+		       (long long)r->diff.worst, (double)r->diff.worst_a, (double)r->diff.worst_b);
 }
 
 static void print_text(const struct trace_diff *d, bool all)
@@ -113,7 +124,8 @@ static int run(struct cli *c, struct err *e)
 	int rc;
 
 	if (cli_positional(c, &args) != 2)
-		return err_set(e, EXIT_USAGE, "two traces are needed: directories that `assay trace --out DIR "
+		return err_set(e, EXIT_USAGE,
+			       "two traces are needed: directories that `assay trace --out DIR "
 			       "--values` wrote, or files of records");
 	if (!(cli_real(c, "tolerance") >= 0))
 		return err_set(e, EXIT_USAGE, "--tolerance is not negative");
@@ -146,14 +158,17 @@ const struct command cmd_trace_diff = {
 	.examples = "  assay trace --model m.gguf --out a --values \"2+2=\"\n"
 		    "  assay trace --model m.gguf --engine llama --out b --values \"2+2=\"\n"
 		    "  assay trace-diff a b\n",
-	.details = "A record meets the one of the same stage, layer and step. Exit 0 when all agree within\n"
-		   "--tolerance, 1 when not. The picture has a line per layer and a column per stage: '='\n"
-		   "the same bits, '.' within tolerance, a digit n a relative error of about 1e-n, '#' more\n"
-		   "than 0.1, '?' on one side only. docs/formats.md says what a trace directory holds.\n",
-	.opts = (const struct opt[]){
-		{"tolerance", OPT_REAL, "X", "relative RMS error up to which tensors agree", "0", NULL, NULL, 0},
-		{"all", OPT_FLAG, NULL, "list equal tensors too", NULL, NULL, NULL, 'a'},
-		{0},
-	},
+	.details =
+		"A record meets the one of the same stage, layer and step. Exit 0 when all agree within\n"
+		"--tolerance, 1 when not. The picture has a line per layer and a column per stage: '='\n"
+		"the same bits, '.' within tolerance, a digit n a relative error of about 1e-n, '#' more\n"
+		"than 0.1, '?' on one side only. docs/formats.md says what a trace directory holds.\n",
+	.opts =
+		(const struct opt[]){
+			{"tolerance", OPT_REAL, "X", "relative RMS error up to which tensors agree",
+			 "0", NULL, NULL, 0},
+			{"all", OPT_FLAG, NULL, "list equal tensors too", NULL, NULL, NULL, 'a'},
+			{0},
+		},
 	.run = run,
 };

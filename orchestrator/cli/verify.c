@@ -21,7 +21,7 @@ static void print_name(struct gguf_str s)
 		putchar((unsigned char)s.s[i] < 32 || s.s[i] == 127 ? '?' : s.s[i]);
 }
 
-/* ---- text ------------------------------------------------------------------------------------- */
+/* ---- text --------------------------------------------------------------------------------- */
 
 static void print_tensors(const struct gguf *g)
 {
@@ -42,7 +42,8 @@ static void print_text(const struct gguf *g, const struct inspection *r, const c
 	struct gguf_str s;
 
 	printf("%s\n", path);
-	printf("  GGUF version %u, %zu bytes, %" PRIu64 " keys, %" PRIu64 " tensors, data from %" PRIu64 "\n",
+	printf("  GGUF version %u, %zu bytes, %" PRIu64 " keys, %" PRIu64
+	       " tensors, data from %" PRIu64 "\n",
 	       g->version, g->size, g->n_kv, g->n_tensors, g->data_offset);
 	if (gguf_string(g, "general.architecture", &s)) {
 		printf("  architecture ");
@@ -52,22 +53,23 @@ static void print_text(const struct gguf *g, const struct inspection *r, const c
 	if (r->types[0])
 		printf("  tensor types %s\n", r->types);
 	if (r->n_tokens)
-		printf("  tokenizer %s, pre-tokenizer %s, %" PRIu64 " tokens, %" PRIu64 " merges, BOS %" PRId64
-		       ", EOS %" PRId64 ", chat template %s\n", r->tokenizer[0] ? r->tokenizer : "not named",
+		printf("  tokenizer %s, pre-tokenizer %s, %" PRIu64 " tokens, %" PRIu64
+		       " merges, BOS %" PRId64 ", EOS %" PRId64 ", chat template %s\n",
+		       r->tokenizer[0] ? r->tokenizer : "not named",
 		       r->pre[0] ? r->pre : "not named", r->n_tokens, r->n_merges, r->bos, r->eos,
 		       r->chat_template_bytes ? "present" : "absent");
 	for (int i = 0; i < r->n_gammas; i++)
 		if (r->gammas[i].n_tensors)
-			printf("  %s: %d tensors, RMS %.4g to %.4g, values %.4g to %.4g\n", r->gammas[i].name,
-		       r->gammas[i].n_tensors, r->gammas[i].rms_min, r->gammas[i].rms_max, r->gammas[i].low,
-		       r->gammas[i].high);
+			printf("  %s: %d tensors, RMS %.4g to %.4g, values %.4g to %.4g\n",
+			       r->gammas[i].name, r->gammas[i].n_tensors, r->gammas[i].rms_min,
+			       r->gammas[i].rms_max, r->gammas[i].low, r->gammas[i].high);
 	for (int i = 0; i < r->n_findings; i++)
 		printf("  %s: %s\n", r->findings[i].level == INSPECT_PROBLEM ? "problem" : "note",
 		       r->findings[i].text);
 	printf("  %s\n", r->n_problems ? "not valid" : "valid");
 }
 
-/* ---- JSON ------------------------------------------------------------------------------------- */
+/* ---- JSON --------------------------------------------------------------------------------- */
 
 static json_t *text_of(struct gguf_str s)
 {
@@ -86,10 +88,11 @@ static json_t *json_tensors(const struct gguf *g)
 
 		for (int d = t->n_dims - 1; d >= 0; d--)
 			json_array_append_new(shape, json_integer(t->ne[d]));
-		json_array_append_new(all, json_pack("{s:o, s:s, s:o, s:I, s:I}", "name", text_of(t->name), "type",
-						     type_name(t->type), "shape", shape, "offset",
-						     (json_int_t)(g->data_offset + t->offset), "bytes",
-						     (json_int_t)t->bytes));
+		json_array_append_new(all, json_pack("{s:o, s:s, s:o, s:I, s:I}", "name",
+						     text_of(t->name), "type", type_name(t->type),
+						     "shape", shape, "offset",
+						     (json_int_t)(g->data_offset + t->offset),
+						     "bytes", (json_int_t)t->bytes));
 	}
 	return all;
 }
@@ -124,25 +127,27 @@ static json_t *json_tokenizer(const struct inspection *r)
 {
 	if (!r->n_tokens)
 		return json_null();
-	return json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I}", "model", r->tokenizer, "pre", r->pre,
-			 "pre_missing", r->pre_missing, "tokens", (json_int_t)r->n_tokens, "merges",
-			 (json_int_t)r->n_merges, "bos", (json_int_t)r->bos, "eos", (json_int_t)r->eos,
-			 "chat_template_bytes", (json_int_t)r->chat_template_bytes);
+	return json_pack("{s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I}", "model", r->tokenizer, "pre",
+			 r->pre, "pre_missing", r->pre_missing, "tokens", (json_int_t)r->n_tokens,
+			 "merges", (json_int_t)r->n_merges, "bos", (json_int_t)r->bos, "eos",
+			 (json_int_t)r->eos, "chat_template_bytes",
+			 (json_int_t)r->chat_template_bytes);
 }
 
-static int print_json(const struct gguf *g, const struct inspection *r, const char *path, json_t *weights,
-		      struct err *e)
+static int print_json(const struct gguf *g, const struct inspection *r, const char *path,
+		      json_t *weights, struct err *e)
 {
 	struct gguf_str arch = { "", 0 };
 
 	gguf_string(g, "general.architecture", &arch);
-	json_t *j = json_pack("{s:s, s:b, s:i, s:I, s:I, s:I, s:I, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o?}", "path",
-			      path, "valid", r->n_problems == 0, "version", (int)g->version, "bytes",
-			      (json_int_t)g->size, "n_kv", (json_int_t)g->n_kv, "n_tensors", (json_int_t)g->n_tensors,
-			      "data_offset", (json_int_t)g->data_offset, "architecture", text_of(arch), "types",
-			      r->types, "tokenizer", json_tokenizer(r), "norm_gammas", json_gammas(r), "notes",
-			      json_findings(r, INSPECT_NOTE), "problems", json_findings(r, INSPECT_PROBLEM), "tensors",
-			      json_tensors(g), "weights", weights);
+	json_t *j = json_pack(
+		"{s:s, s:b, s:i, s:I, s:I, s:I, s:I, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o?}",
+		"path", path, "valid", r->n_problems == 0, "version", (int)g->version, "bytes",
+		(json_int_t)g->size, "n_kv", (json_int_t)g->n_kv, "n_tensors",
+		(json_int_t)g->n_tensors, "data_offset", (json_int_t)g->data_offset, "architecture",
+		text_of(arch), "types", r->types, "tokenizer", json_tokenizer(r), "norm_gammas",
+		json_gammas(r), "notes", json_findings(r, INSPECT_NOTE), "problems",
+		json_findings(r, INSPECT_PROBLEM), "tensors", json_tensors(g), "weights", weights);
 	if (!j)
 		return err_set(e, EXIT_INTERNAL, "cannot build the JSON answer for %s", path);
 	json_dumpf(j, stdout, JSON_SORT_KEYS | JSON_INDENT(1));
@@ -151,16 +156,17 @@ static int print_json(const struct gguf *g, const struct inspection *r, const ch
 	return 0;
 }
 
-/* ---- weights ---------------------------------------------------------------------------------- */
+/* ---- weights ------------------------------------------------------------------------------ */
 
-static int print_weight(void *ctx, const char *name, const char *type, int n_dims, const int64_t *shape,
-			const char *sha256, const float *values)
+static int print_weight(void *ctx, const char *name, const char *type, int n_dims,
+			const int64_t *shape, const char *sha256, const float *values)
 {
 	json_t *list = ctx;
 
 	(void)values;
 	if (list) {
-		json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "name", name, "type", type, "sha256", sha256));
+		json_array_append_new(list, json_pack("{s:s, s:s, s:s}", "name", name, "type", type,
+						      "sha256", sha256));
 		return 0;
 	}
 	printf("%s  %-6s [", sha256, type);
@@ -202,7 +208,8 @@ static int run(struct cli *c, struct err *e)
 	int n = cli_positional(c, &paths), code = 0;
 
 	if (n < 1)
-		return err_set(e, EXIT_USAGE, "verify needs a model file; see `assay verify --help`");
+		return err_set(e, EXIT_USAGE,
+			       "verify needs a model file; see `assay verify --help`");
 	for (int i = 0; i < n; i++) {
 		struct gguf g = {0};
 		int rc = gguf_open(&g, paths[i], e);
@@ -220,22 +227,24 @@ static int run(struct cli *c, struct err *e)
 const struct command cmd_verify = {
 	.name = "verify",
 	.group = "Models",
-	.summary = "check a model file: structure, every tensor, tokenizer; figures, never corrections",
+	.summary =
+		"check a model file: structure, every tensor, tokenizer; figures, never corrections",
 	.positional = "MODEL",
 	.examples = "  assay verify model.gguf\n"
-		"  assay verify --tensors model.gguf\n"
-		"  assay verify --weights model.gguf | sort > ours.txt\n",
+		    "  assay verify --tensors model.gguf\n"
+		    "  assay verify --weights model.gguf | sort > ours.txt\n",
 	.opts =
-	(const struct opt[]){
-	    {"tensors", OPT_FLAG, NULL, "list every tensor with type, size and place", NULL, NULL,
-	     NULL, 0},
-	    {"weights", OPT_FLAG, NULL,
-	     "SHA-256 over each tensor's dequantised float32 values (reads them all)", NULL, NULL,
-	     NULL, 0},
-	    {0},
-	},
+		(const struct opt[]){
+			{"tensors", OPT_FLAG, NULL, "list every tensor with type, size and place",
+			 NULL, NULL, NULL, 0},
+			{"weights", OPT_FLAG, NULL,
+			 "SHA-256 over each tensor's dequantised float32 values (reads them all)",
+			 NULL, NULL, NULL, 0},
+			{0},
+		},
 	.run = run,
-	.details = "Exit code 10 when the file cannot be read, 15 when it is not a valid model file. "
-	       "Statistics of norm\n"
-	       "weights are information: small ones are genuine in published models.\n",
+	.details =
+		"Exit code 10 when the file cannot be read, 15 when it is not a valid model file. "
+		"Statistics of norm\n"
+		"weights are information: small ones are genuine in published models.\n",
 };

@@ -353,8 +353,9 @@ static bool load_record(struct build_result *out)
 
 	snprintf(path, sizeof(path), "%s/build.json", out->dir);
 	o = json_load_file(path, 0, NULL);
-	ok = o && json_unpack(o, "{s:s s:s s:I s:I}", "options", &options, "cpu_features", &features,
-			      "configure_ms", &configure_ms, "compile_ms", &compile_ms) == 0;
+	ok = o &&
+	     json_unpack(o, "{s:s s:s s:I s:I}", "options", &options, "cpu_features", &features,
+			 "configure_ms", &configure_ms, "compile_ms", &compile_ms) == 0;
 	if (ok) {
 		snprintf(out->options, sizeof(out->options), "%s", options);
 		snprintf(out->cpu_features, sizeof(out->cpu_features), "%s", features);

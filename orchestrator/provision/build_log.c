@@ -116,7 +116,8 @@ void build_log_digest(struct build_digest *d, const char *text, const char *root
 			size_t at = strlen(d->errors[d->n_errors - 1]);
 
 			plain(shown, sizeof(shown), line + strspn(line, " "), root);
-			snprintf(d->errors[d->n_errors - 1] + at, BUILD_ERROR_BYTES - at, " %s", shown);
+			snprintf(d->errors[d->n_errors - 1] + at, BUILD_ERROR_BYTES - at, " %s",
+				 shown);
 			more--;
 			s = signature_of(d->errors[d->n_errors - 1], true);
 			if (s && (!found || s < found))

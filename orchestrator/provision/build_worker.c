@@ -226,9 +226,9 @@ static int worker_failed(const struct build_worker *w, const struct process_resu
 	free(text);
 	build_log_print(&d, shown, sizeof(shown));
 	return err_set(e, d.signature ? d.signature->code : EXIT_REFERENCE_BUILD,
-		       "the worker of %s does not compile against this llama.h (%s %d)%s%s", w->name,
-		       done->signal ? "signal" : "status", done->signal ? done->signal : done->status,
-		       *shown ? "\n" : "", shown);
+		       "the worker of %s does not compile against this llama.h (%s %d)%s%s",
+		       w->name, done->signal ? "signal" : "status",
+		       done->signal ? done->signal : done->status, *shown ? "\n" : "", shown);
 }
 
 int build_worker(const struct build_worker *w, struct err *e)

@@ -53,7 +53,8 @@ int check_worker_open(struct check_worker *w, const char *engine, const char *mo
 		r = client_call(w->client, &b, on_open, w, e);
 	wire_builder_free(&b);
 	if (r == 0 && w->n_vocab < 1)
-		r = err_set(e, EXIT_WORKER, "engine %s opened a model without a vocabulary", engine);
+		r = err_set(e, EXIT_WORKER, "engine %s opened a model without a vocabulary",
+			    engine);
 	if (r < 0)
 		check_worker_close(w);
 	return r;
@@ -71,7 +72,8 @@ static int take_logits(struct answer *a, const struct wire_frame *f, struct err 
 
 	if (pos < 0 || pos >= a->n_tokens ||
 	    f->body_bytes != (size_t)a->w->n_vocab * sizeof(float))
-		return err_set(e, EXIT_WORKER, "logits of position %lld with %zu bytes, expected %d values",
+		return err_set(e, EXIT_WORKER,
+			       "logits of position %lld with %zu bytes, expected %d values",
 			       (long long)pos, f->body_bytes, a->w->n_vocab);
 	memcpy(a->run->logits + (size_t)pos * (size_t)a->w->n_vocab, f->body, f->body_bytes);
 	a->run->n_pos++;
@@ -91,7 +93,8 @@ static int take_trace(struct answer *a, const struct wire_frame *f, struct err *
 			       (long long)offset);
 	if (offset == 0) {
 		if (run->n_traces == CHECK_TRACES_MAX)
-			return err_set(e, EXIT_WORKER, "more than %d traced tensors", CHECK_TRACES_MAX);
+			return err_set(e, EXIT_WORKER, "more than %d traced tensors",
+				       CHECK_TRACES_MAX);
 		t = &run->traces[run->n_traces++];
 		wire_get(f, "name", 0, t->name, sizeof(t->name));
 		wire_get(f, "stage", 0, stage, sizeof(stage));
@@ -167,7 +170,8 @@ int check_worker_replay(struct check_worker *w, int stage, int layer, int n_toke
 		size_t at = strlen(names);
 
 		snprintf(names + at, sizeof(names) - at, "%s%s:%lld", at ? "," : "",
-			 trace_stage_name((enum trace_stage)inputs[i]->stage), (long long)inputs[i]->n);
+			 trace_stage_name((enum trace_stage)inputs[i]->stage),
+			 (long long)inputs[i]->n);
 	}
 	wire_begin(&b, WIRE_REPLAY);
 	wire_put(&b, "stage", "%s", trace_stage_name((enum trace_stage)stage));

@@ -28,7 +28,8 @@ static void on_link(struct run *r, const char *commit, const char *path)
 	if (r->out->n_links == CLONE_LINKS_MAX || !references_lock_path_ok(path) ||
 	    strlen(path) >= sizeof(l->path) || strlen(commit) != 40 ||
 	    !references_lock_commit_ok(commit)) {
-		err_set(&r->link_err, EXIT_HASH_MISMATCH, "%s: submodule \"%s\" %s", r->q->what, path,
+		err_set(&r->link_err, EXIT_HASH_MISMATCH, "%s: submodule \"%s\" %s", r->q->what,
+			path,
 			r->out->n_links == CLONE_LINKS_MAX ? "is one too many"
 							   : "has a path that leaves the tree");
 		return;
@@ -217,8 +218,8 @@ static int try_once(struct run *r, struct err *e)
 	if (r->link_err.code)
 		return err_set(e, EXIT_HASH_MISMATCH, "%s", r->link_err.msg);
 	if (!r->done || done.status != 0)
-		return err_set(e, EXIT_NETWORK, "cloning %s: the child ended with %s %d", r->q->what,
-			       done.signal ? "signal" : "status",
+		return err_set(e, EXIT_NETWORK, "cloning %s: the child ended with %s %d",
+			       r->q->what, done.signal ? "signal" : "status",
 			       done.signal ? done.signal : done.status);
 	return 0;
 }

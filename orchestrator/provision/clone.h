@@ -48,10 +48,10 @@ struct clone_request {
 	const char *url;	/* as in the lockfile; insteadOf is applied here */
 	const char *ref;	/* refs/… fetched first, or NULL */
 	const char *commit;	/* 40 hex, or a branch or tag name given with --rev */
-	const char *tree;	/* 40 hex or NULL: a commit that differs is accepted for this tree */
+	const char *tree; /* 40 hex or NULL: a commit that differs is accepted for this tree */
 	const char *work;	/* folder for the objects; emptied first; must be ours alone */
 	const char *dest;	/* folder to write the tree to, below work's parent; created */
-	int depth;		/* folders from the whole tree's root to dest: links may climb so far */
+	int depth; /* folders from the whole tree's root to dest: links may climb so far */
 	bool any_commit;	/* --rev: `commit` is a name, nothing is pinned */
 	bool with_git;		/* fetch with command-line git, one commit deep */
 	int keep_fd;		/* lock descriptor handed down, 0 = none */

@@ -45,7 +45,8 @@ static int git_failed(struct child *c, const char *doing)
 	const char *why = g ? g->message : "unknown reason";
 	enum exit_code code = EXIT_NETWORK;
 
-	if (errno == ENOSPC || errno == EFBIG || strstr(why, "No space") || strstr(why, "too large"))
+	if (errno == ENOSPC || errno == EFBIG || strstr(why, "No space") ||
+	    strstr(why, "too large"))
 		code = EXIT_NO_SPACE;
 	else if (strstr(why, "authentication") || strstr(why, "401") || strstr(why, "403"))
 		code = EXIT_AUTH;
@@ -92,7 +93,8 @@ static bool have_commit(struct child *c, const char *hex)
 {
 	git_commit *commit = NULL;
 	git_oid id;
-	bool there = git_oid_fromstr(&id, hex) == 0 && git_commit_lookup(&commit, c->repo, &id) == 0;
+	bool there =
+		git_oid_fromstr(&id, hex) == 0 && git_commit_lookup(&commit, c->repo, &id) == 0;
 
 	git_commit_free(commit);
 	return there;
@@ -182,10 +184,11 @@ static int same_tree(struct child *c, git_commit **out)
 	git_reference_iterator_free(it);
 	if (*out)
 		return 0;
-	return err_set(c->e, EXIT_HASH_MISMATCH,
-		       "%s drifted from the lock: commit %s is pinned and not there; the repository "
-		       "has %s",
-		       c->o.url, c->o.commit, *other ? other : "no branch and no tag");
+	return err_set(
+		c->e, EXIT_HASH_MISMATCH,
+		"%s drifted from the lock: commit %s is pinned and not there; the repository "
+		"has %s",
+		c->o.url, c->o.commit, *other ? other : "no branch and no tag");
 }
 
 static int find_commit(struct child *c, git_commit **out)
@@ -203,8 +206,8 @@ static int find_commit(struct child *c, git_commit **out)
 	tree_hex(*out, hex);
 	if (!*c->o.tree || strcmp(hex, c->o.tree) == 0)
 		return 0;
-	r = err_set(c->e, EXIT_HASH_MISMATCH, "commit %s has tree %s, the lock says %s", c->o.commit,
-		    hex, c->o.tree);
+	r = err_set(c->e, EXIT_HASH_MISMATCH, "commit %s has tree %s, the lock says %s",
+		    c->o.commit, hex, c->o.tree);
 	git_commit_free(*out);
 	*out = NULL;
 	return r;
@@ -263,7 +266,8 @@ static int write_file(struct child *c, int dir, const char *name, const void *by
 	return close(fd) == 0 ? 0 : paths_errno(c->e, "closing", name);
 }
 
-static int write_blob(struct child *c, int dir, const git_tree_entry *t, const char *path, int depth)
+static int write_blob(struct child *c, int dir, const git_tree_entry *t, const char *path,
+		      int depth)
 {
 	git_filemode_t mode = git_tree_entry_filemode(t);
 	const char *name = git_tree_entry_name(t);
@@ -276,8 +280,9 @@ static int write_blob(struct child *c, int dir, const git_tree_entry *t, const c
 	n = (size_t)git_blob_rawsize(blob);
 	c->bytes += n;
 	if (++c->files > CLONE_ENTRIES_MAX || c->bytes > CLONE_BYTES_MAX) {
-		r = err_set(c->e, EXIT_NO_SPACE, "%s: the tree has more than %d files or %llu bytes",
-			    c->o.url, CLONE_ENTRIES_MAX, CLONE_BYTES_MAX);
+		r = err_set(c->e, EXIT_NO_SPACE,
+			    "%s: the tree has more than %d files or %llu bytes", c->o.url,
+			    CLONE_ENTRIES_MAX, CLONE_BYTES_MAX);
 	} else if (mode == GIT_FILEMODE_LINK) {
 		char target[1024];
 
@@ -304,7 +309,8 @@ static int write_blob(struct child *c, int dir, const git_tree_entry *t, const c
 
 static int write_tree(struct child *c, int dir, const git_oid *id, const char *rel, int depth);
 
-static int write_entry(struct child *c, int dir, const git_tree_entry *t, const char *rel, int depth)
+static int write_entry(struct child *c, int dir, const git_tree_entry *t, const char *rel,
+		       int depth)
 {
 	const char *name = git_tree_entry_name(t);
 	char path[PATH_MAX], hex[41];

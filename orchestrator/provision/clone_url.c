@@ -24,7 +24,8 @@ int clone_url_check(const char *url, struct err *e)
 {
 	for (const char *p = url; *p; p++)
 		if ((unsigned char)*p < ' ' || *p == 127)
-			return err_set(e, EXIT_USAGE, "the repository URL holds a control character");
+			return err_set(e, EXIT_USAGE,
+				       "the repository URL holds a control character");
 	if (strncmp(url, "https://", 8) == 0 && url[8] && url[8] != '-' && url[8] != '/')
 		return 0;
 	if (strncmp(url, "http://", 7) == 0 && on_loopback(url + 7))
@@ -32,7 +33,8 @@ int clone_url_check(const char *url, struct err *e)
 	if (url[0] == '/' || strncmp(url, "file:///", 8) == 0)
 		return 0;
 	return err_set(e, EXIT_USAGE,
-		       "repository %s: only https:// URLs and absolute local paths are cloned", url);
+		       "repository %s: only https:// URLs and absolute local paths are cloned",
+		       url);
 }
 
 struct best {

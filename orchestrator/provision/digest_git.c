@@ -223,7 +223,8 @@ static int walk_item(struct walk *w, int dir, const char *path, struct item *it,
 		if (r == 0 && empty)
 			return 0;
 	} else {
-		return err_set(w->e, EXIT_HASH_MISMATCH, "%s is neither file, link nor folder", path);
+		return err_set(w->e, EXIT_HASH_MISMATCH, "%s is neither file, link nor folder",
+			       path);
 	}
 	return r < 0 ? r : 1;
 }
@@ -255,7 +256,8 @@ static int walk_tree(struct walk *w, int dir, const char *rel, int depth, unsign
 			assert(items);
 		}
 		items[n].name = strdup(d->d_name);
-		r = paths_format(path, sizeof(path), w->e, "%s%s%s", rel, *rel ? "/" : "", d->d_name);
+		r = paths_format(path, sizeof(path), w->e, "%s%s%s", rel, *rel ? "/" : "",
+				 d->d_name);
 		if (r == 0)
 			r = walk_item(w, dir, path, &items[n], depth);
 		if (r > 0)

@@ -51,11 +51,13 @@ __attribute__((format(printf, 5, 6))) static void add(struct doctor *d, const ch
 static const struct {
 	const char *library, *below, *what;
 } weaknesses[] = {
-	{"libgit2", "1.6.5", "CVE-2024-24577 (index), CVE-2024-24575 (revparse loops); cloning runs in a "
-			     "sandboxed child"},
+	{"libgit2", "1.6.5",
+	 "CVE-2024-24577 (index), CVE-2024-24575 (revparse loops); cloning runs in a "
+	 "sandboxed child"},
 	{"libcurl", "8.4.0", "CVE-2023-38545 (SOCKS5 host names); no SOCKS proxy is ever used"},
-	{"libarchive", "3.7.5", "CVE-2024-48957, -48958, CVE-2024-26256 (RAR readers); only tar and zip "
-				"are read"},
+	{"libarchive", "3.7.5",
+	 "CVE-2024-48957, -48958, CVE-2024-26256 (RAR readers); only tar and zip "
+	 "are read"},
 	{"libuv", "1.48.0", "CVE-2024-24806 (long host names); names are resolved by libcurl"},
 	{"jansson", "2.13.0", "CVE-2020-36325 (disputed)"},
 	{"openssl", "3.0.15", "CVE-2024-6119 (names in certificates), CVE-2023-5363"},
@@ -91,7 +93,8 @@ static void look_at_libraries(struct doctor *d, const struct doctor_library *lib
 			    "%s; before %s, unless your distribution has patched it: %s",
 			    libraries[i].version, below, what);
 		else
-			add(d, "libraries", libraries[i].name, DOCTOR_OK, "%s", libraries[i].version);
+			add(d, "libraries", libraries[i].name, DOCTOR_OK, "%s",
+			    libraries[i].version);
 	}
 }
 
@@ -127,10 +130,13 @@ static void look_at_gpus(struct doctor *d)
 	if (f)
 		fclose(f);
 	if (glob("/dev/nvidia[0-9]*", 0, NULL, &g) == 0 || line[0])
-		add(d, "machine", "gpu", DOCTOR_OK, "%zu NVIDIA device(s); %s. References are built for the "
-		    "CPU; a GPU engine is compared through exec:", g.gl_pathc, line);
+		add(d, "machine", "gpu", DOCTOR_OK,
+		    "%zu NVIDIA device(s); %s. References are built for the "
+		    "CPU; a GPU engine is compared through exec:",
+		    g.gl_pathc, line);
 	else if (glob("/dev/kfd", 0, NULL, &g) == 0)
-		add(d, "machine", "gpu", DOCTOR_OK, "an AMD device; compared through exec: engines only");
+		add(d, "machine", "gpu", DOCTOR_OK,
+		    "an AMD device; compared through exec: engines only");
 	else
 		add(d, "machine", "gpu", DOCTOR_OK, "none; nothing here needs one");
 	globfree(&g);
@@ -144,7 +150,8 @@ static void look_at_machine(struct doctor *d)
 	struct err e = ERR_NONE;
 
 	toolchain_cpu_features(features, sizeof(features));
-	add(d, "machine", "cpu", DOCTOR_OK, "%ld processors; %s", sysconf(_SC_NPROCESSORS_ONLN), features);
+	add(d, "machine", "cpu", DOCTOR_OK, "%ld processors; %s", sysconf(_SC_NPROCESSORS_ONLN),
+	    features);
 #if defined(__x86_64__)
 	{
 		char lacks[64];
@@ -160,8 +167,10 @@ static void look_at_machine(struct doctor *d)
 	    (double)pages * (double)page / 1073741824.0, toolchain_jobs());
 	look_at_gpus(d);
 	sandbox_layers(layers, sizeof(layers));
-	add(d, "machine", "sandbox", strstr(layers, "landlock") ? DOCTOR_OK : DOCTOR_NOTE, "%s%s", layers,
-	    strstr(layers, "landlock") ? "" : "; no Landlock in this kernel: clones are confined less");
+	add(d, "machine", "sandbox", strstr(layers, "landlock") ? DOCTOR_OK : DOCTOR_NOTE, "%s%s",
+	    layers,
+	    strstr(layers, "landlock") ? ""
+				       : "; no Landlock in this kernel: clones are confined less");
 	if (paths_cache(root, sizeof(root), &e) < 0) {
 		add(d, "cache", "folder", DOCTOR_MISSING, "%s", e.msg);
 		return;
@@ -173,7 +182,8 @@ static void look_at_machine(struct doctor *d)
 	} else if (statvfs(root, &fs) == 0) {
 		double gib = (double)fs.f_bavail * (double)fs.f_frsize / 1073741824.0;
 
-		add(d, "cache", "folder", gib < 2 ? DOCTOR_NOTE : DOCTOR_OK, "%s, %.1f GiB free%s", root, gib,
+		add(d, "cache", "folder", gib < 2 ? DOCTOR_NOTE : DOCTOR_OK, "%s, %.1f GiB free%s",
+		    root, gib,
 		    gib < 2 ? ": a reference and the integration model need about 3" : "");
 	}
 }
@@ -191,17 +201,18 @@ static void look_at_reference(struct doctor *d, const struct lock_entry *x, bool
 	if (reference_look(r, x->name, speed, &e) < 0)
 		add(d, "references", item, DOCTOR_BAD, "%s", e.msg);
 	else if (r->state == REFERENCE_READY)
-		add(d, "references", item, DOCTOR_OK, "%s; commit %.12s%s; profile %s; %s; right: %s",
-		    x->summary, r->commit[0] ? r->commit : "unknown", r->pinned ? "" : " (NOT the pinned one)",
+		add(d, "references", item, DOCTOR_OK,
+		    "%s; commit %.12s%s; profile %s; %s; right: %s", x->summary,
+		    r->commit[0] ? r->commit : "unknown", r->pinned ? "" : " (NOT the pinned one)",
 		    r->profile[0] ? r->profile : "none of native's", r->compiler, r->capabilities);
 	else if (r->state == REFERENCE_ABSENT && (speed || x->bad))
 		;	/* nobody has to have these */
 	else if (r->state == REFERENCE_ABSENT)
-		add(d, "references", item, DOCTOR_NOTE, "%s; not built here: assay fetch-cpp %s", x->summary,
-		    x->name);
+		add(d, "references", item, DOCTOR_NOTE, "%s; not built here: assay fetch-cpp %s",
+		    x->summary, x->name);
 	else
-		add(d, "references", item, r->state == REFERENCE_STALE ? DOCTOR_NOTE : DOCTOR_BAD, "%s: %s",
-		    reference_state_name(r->state), r->why);
+		add(d, "references", item, r->state == REFERENCE_STALE ? DOCTOR_NOTE : DOCTOR_BAD,
+		    "%s: %s", reference_state_name(r->state), r->why);
 	free(r);
 }
 
@@ -222,8 +233,9 @@ static void look_at_references(struct doctor *d)
 	free(lock);
 	if (own && *own)
 		add(d, "references", "BITNET_CPP_DIR", paths_exists(own) ? DOCTOR_OK : DOCTOR_BAD,
-		    "%s%s", own, paths_exists(own) ? " (used for bitnet when it passes its self-check)"
-						   : ": there is no such folder");
+		    "%s%s", own,
+		    paths_exists(own) ? " (used for bitnet when it passes its self-check)"
+				      : ": there is no such folder");
 }
 
 static void look_at_models(struct doctor *d)

@@ -149,5 +149,6 @@ int environment_print(const struct environment *v, const char *form, char *out, 
 	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++)
 		if (strcmp(forms[i].name, form) == 0)
 			return print_lines(v, &forms[i], out, size, e);
-	return err_set(e, EXIT_USAGE, "unknown form \"%s\"; there are sh, fish, pwsh, json, github", form);
+	return err_set(e, EXIT_USAGE, "unknown form \"%s\"; there are sh, fish, pwsh, json, github",
+		       form);
 }

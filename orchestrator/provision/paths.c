@@ -29,7 +29,8 @@ int paths_format(char *out, size_t size, struct err *e, const char *fmt, ...)
 	n = vsnprintf(out, size, fmt, ap);
 	va_end(ap);
 	if (n < 0 || (size_t)n >= size)
-		return err_set(e, EXIT_USAGE, "path is longer than %zu bytes: %.200s…", size - 1, out);
+		return err_set(e, EXIT_USAGE, "path is longer than %zu bytes: %.200s…", size - 1,
+			       out);
 	return 0;
 }
 

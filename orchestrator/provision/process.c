@@ -244,7 +244,8 @@ static int spawn(struct run *r, struct err *e)
 	p.stdio = io;
 	status = uv_spawn(&r->loop, &r->process, &p);
 	if (status != 0)
-		return err_set(e, EXIT_INTERNAL, "starting %s: %s", o->argv[0], uv_strerror(status));
+		return err_set(e, EXIT_INTERNAL, "starting %s: %s", o->argv[0],
+			       uv_strerror(status));
 	return 0;
 }
 

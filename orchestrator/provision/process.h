@@ -44,7 +44,8 @@ struct process_result {
 int process_run(const struct process_options *o, struct process_result *out, struct err *e);
 
 /* The whole output as text (caller frees), for short programs. */
-int process_capture(const char *const *argv, char **text, struct process_result *out, struct err *e);
+int process_capture(const char *const *argv, char **text, struct process_result *out,
+		    struct err *e);
 
 /* Finds a program in PATH: absolute path into out. False when it is not there. */
 bool process_which(const char *name, char *out, size_t size);

@@ -64,25 +64,30 @@ static void judge(struct reference *r, json_t *m, const struct lock_entry *x)
 	r->state = REFERENCE_READY;
 	if (toolchain_cpu_lacks(r->cpu_features, lacks, sizeof(lacks))) {
 		r->state = REFERENCE_WRONG_CPU;
-		snprintf(r->why, sizeof(r->why),
-			 "reference %s was built for a CPU with %s, which this one lacks: it would end "
-			 "with SIGILL; build it here: assay fetch-cpp %s%s",
-			 r->name, lacks, r->name, r->speed ? " --for speed" : "");
+		snprintf(
+			r->why, sizeof(r->why),
+			"reference %s was built for a CPU with %s, which this one lacks: it would end "
+			"with SIGILL; build it here: assay fetch-cpp %s%s",
+			r->name, lacks, r->name, r->speed ? " --for speed" : "");
 	} else if (access(r->worker, X_OK) != 0) {
 		r->state = REFERENCE_ABSENT;
-		snprintf(r->why, sizeof(r->why), "reference %s: its worker is gone from %.500s; run: assay "
-			 "fetch-cpp %s", r->name, r->dir, r->name);
+		snprintf(r->why, sizeof(r->why),
+			 "reference %s: its worker is gone from %.500s; run: assay "
+			 "fetch-cpp %s",
+			 r->name, r->dir, r->name);
 	} else if (x && strcmp(locked, x->commit) != 0) {
 		r->state = REFERENCE_STALE;
-		snprintf(r->why, sizeof(r->why),
-			 "reference %s is from commit %s, the lock pins %s; run: assay fetch-cpp %s",
-			 r->name, locked, x->commit, r->name);
+		snprintf(
+			r->why, sizeof(r->why),
+			"reference %s is from commit %s, the lock pins %s; run: assay fetch-cpp %s",
+			r->name, locked, x->commit, r->name);
 	} else if (strcmp(used, worker) != 0) {
 		r->state = REFERENCE_STALE;
-		snprintf(r->why, sizeof(r->why),
-			 "reference %s has a worker of another assay version (%.12s, this one is %.12s); "
-			 "run: assay fetch-cpp %s",
-			 r->name, used, worker, r->name);
+		snprintf(
+			r->why, sizeof(r->why),
+			"reference %s has a worker of another assay version (%.12s, this one is %.12s); "
+			"run: assay fetch-cpp %s",
+			r->name, used, worker, r->name);
 	} else if (strcmp(r->self_check, "passed") != 0) {
 		r->state = REFERENCE_FAILED;
 		snprintf(r->why, sizeof(r->why), "reference %s: self-check %s: %.800s", r->name,
@@ -107,32 +112,34 @@ int reference_look(struct reference *r, const char *name, bool speed, struct err
 	x = references_lock_entry(&lock, name);
 	if (!x) {
 		references_lock_free(&lock);
-		return err_set(e, EXIT_NO_REFERENCE,
-			       "no engine and no reference is called \"%s\"; `assay doctor` lists the "
-			       "references, exec:COMMAND runs any program",
-			       name);
+		return err_set(
+			e, EXIT_NO_REFERENCE,
+			"no engine and no reference is called \"%s\"; `assay doctor` lists the "
+			"references, exec:COMMAND runs any program",
+			name);
 	}
 	status = paths_cache(root, sizeof(root), e);
 	if (status == 0)
-		status = paths_format(link, sizeof(link), e, "%s/references/by-name/%s%s", root, name,
-				      speed ? ".speed" : "");
+		status = paths_format(link, sizeof(link), e, "%s/references/by-name/%s%s", root,
+				      name, speed ? ".speed" : "");
 	if (status == 0 && realpath(link, r->dir)) {
 		status = paths_format(path, sizeof(path), e, "%s/manifest.json", r->dir);
 		m = status == 0 ? json_load_file(path, JSON_REJECT_DUPLICATES, NULL) : NULL;
 	}
 	if (m) {
 		read_manifest(r, m);
-		status = paths_format(r->worker, sizeof(r->worker), e, "%s/bin/assay-worker-%s", r->dir,
-				      name);
+		status = paths_format(r->worker, sizeof(r->worker), e, "%s/bin/assay-worker-%s",
+				      r->dir, name);
 		if (status == 0)
 			judge(r, m, x);
 		json_decref(m);
 	} else if (status == 0) {
 		r->state = REFERENCE_ABSENT;
 		r->dir[0] = '\0';
-		snprintf(r->why, sizeof(r->why), "the reference \"%s\"%s is not built here; run: assay "
-			 "fetch-cpp %s%s", name, speed ? " (for speed)" : "", name,
-			 speed ? " --for speed" : "");
+		snprintf(r->why, sizeof(r->why),
+			 "the reference \"%s\"%s is not built here; run: assay "
+			 "fetch-cpp %s%s",
+			 name, speed ? " (for speed)" : "", name, speed ? " --for speed" : "");
 	}
 	references_lock_free(&lock);
 	return status;
@@ -151,7 +158,7 @@ int reference_find(struct reference *r, const char *name, bool speed, bool allow
 	if (r->state == REFERENCE_READY || (r->state == REFERENCE_FAILED && allow_bad))
 		return 0;
 	if (r->state == REFERENCE_FAILED)
-		return err_set(e, EXIT_REFERENCE_BUILD, "%s (--allow-bad-reference uses it all the same)",
-			       r->why);
+		return err_set(e, EXIT_REFERENCE_BUILD,
+			       "%s (--allow-bad-reference uses it all the same)", r->why);
 	return err_set(e, EXIT_NO_REFERENCE, "%s", r->why);
 }

@@ -46,13 +46,13 @@ struct reference {
 	char worker[PATH_MAX];		/* absolute path of the program */
 	char commit[65];		/* hex; "" for somebody's own build */
 	char tree[65];
-	bool pinned;			/* the lockfile's commit, not --repo/--rev or an own build */
-	char profile[64];		/* numerics profile found by the self-check; "" when none fits */
+	bool pinned;      /* the lockfile's commit, not --repo/--rev or an own build */
+	char profile[64]; /* numerics profile found by the self-check; "" when none fits */
 	char compiler[256];		/* first line of its --version */
 	char cpu_features[256];		/* "avx2 fma f16c": needed at run time */
 	char self_check[16];		/* "passed", "failed", "not run" */
 	char capabilities[1024];	/* "arch:type …" found right by the self-check */
-	char libraries[2 * PATH_MAX];	/* folders, colon-separated, of the engine's own libraries */
+	char libraries[2 * PATH_MAX]; /* folders, colon-separated, of the engine's own libraries */
 };
 
 /*

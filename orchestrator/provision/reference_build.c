@@ -110,10 +110,16 @@ static int get_source(struct job *j)
 
 static int get_libraries(struct job *j)
 {
-	struct build_plan plan = {.entry = j->entry, .tools = &j->tools, .root = j->root,
-				  .source = j->source.dir, .source_key = j->source.key,
-				  .speed = j->o->speed, .jobs = toolchain_jobs(),
-				  .progress = build_progress_through, .note = note_through, .ctx = j};
+	struct build_plan plan = {.entry = j->entry,
+				  .tools = &j->tools,
+				  .root = j->root,
+				  .source = j->source.dir,
+				  .source_key = j->source.key,
+				  .speed = j->o->speed,
+				  .jobs = toolchain_jobs(),
+				  .progress = build_progress_through,
+				  .note = note_through,
+				  .ctx = j};
 	char key[65], dir[PATH_MAX];
 	int r;
 
@@ -146,12 +152,19 @@ static int get_libraries(struct job *j)
 }
 
 /* BITNET_CPP_DIR: a folder that people built themselves; its usual places. */
-static const char *const own_libs[] = {
-	"build/3rdparty/llama.cpp/src", "build/3rdparty/llama.cpp/ggml/src", "build/bin", "build/src",
-	"build/ggml/src", "build/lib", "lib", "bin", "src", NULL};
+static const char *const own_libs[] = {"build/3rdparty/llama.cpp/src",
+				       "build/3rdparty/llama.cpp/ggml/src",
+				       "build/bin",
+				       "build/src",
+				       "build/ggml/src",
+				       "build/lib",
+				       "lib",
+				       "bin",
+				       "src",
+				       NULL};
 static const char *const own_includes[] = {"3rdparty/llama.cpp/include",
-					   "3rdparty/llama.cpp/ggml/include", "include", "ggml/include",
-					   NULL};
+					   "3rdparty/llama.cpp/ggml/include", "include",
+					   "ggml/include", NULL};
 
 /* Folders below real that hold one of the engine's libraries, ':'-separated. */
 static int own_libraries(struct job *j, const char *real, struct digest_key *k)
@@ -163,8 +176,8 @@ static int own_libraries(struct job *j, const char *real, struct digest_key *k)
 		bool any = false;
 
 		for (int n = 0; n < 4; n++) {
-			int r = paths_format(path, sizeof(path), j->e, "%s/%s/lib%s.so", real, own_libs[i],
-					     names[n]);
+			int r = paths_format(path, sizeof(path), j->e, "%s/%s/lib%s.so", real,
+					     own_libs[i], names[n]);
 
 			if (r == 0 && paths_exists(path))
 				r = digest_key_file(path, sha, j->e);
@@ -179,8 +192,8 @@ static int own_libraries(struct job *j, const char *real, struct digest_key *k)
 		if (any) {
 			size_t n = strlen(j->lib_dir);
 
-			snprintf(j->lib_dir + n, sizeof(j->lib_dir) - n, "%s%s/%s", n ? ":" : "", real,
-				 own_libs[i]);
+			snprintf(j->lib_dir + n, sizeof(j->lib_dir) - n, "%s%s/%s", n ? ":" : "",
+				 real, own_libs[i]);
 		}
 	}
 	return 0;
@@ -203,18 +216,20 @@ static int use_own_build(struct job *j)
 
 		r = paths_format(path, sizeof(path), j->e, "%s/%s/llama.h", real, own_includes[i]);
 		header = header || (r == 0 && paths_exists(path));
-		snprintf(j->include_dirs + n, sizeof(j->include_dirs) - n, "%s%s/%s", n ? ":" : "", real,
-			 own_includes[i]);
+		snprintf(j->include_dirs + n, sizeof(j->include_dirs) - n, "%s%s/%s", n ? ":" : "",
+			 real, own_includes[i]);
 	}
 	digest_key_text(k, real);
 	digest_key_finish(k, j->build.key);
 	if (r == 0 && (!j->lib_dir[0] || !header))
-		r = err_set(j->e, EXIT_NO_REFERENCE,
-			    "BITNET_CPP_DIR=%s has no %s: build it with -DBUILD_SHARED_LIBS=ON, or unset "
-			    "it and run: assay fetch-cpp %s",
-			    real, j->lib_dir[0] ? "llama.h" : "shared library of the engine",
-			    j->entry->name);
-	snprintf(j->build.options, sizeof(j->build.options), "somebody's own build in %.4000s\n", real);
+		r = err_set(
+			j->e, EXIT_NO_REFERENCE,
+			"BITNET_CPP_DIR=%s has no %s: build it with -DBUILD_SHARED_LIBS=ON, or unset "
+			"it and run: assay fetch-cpp %s",
+			real, j->lib_dir[0] ? "llama.h" : "shared library of the engine",
+			j->entry->name);
+	snprintf(j->build.options, sizeof(j->build.options), "somebody's own build in %.4000s\n",
+		 real);
 	snprintf(j->source.url, sizeof(j->source.url), "%s", real);
 	return r;
 }
@@ -242,7 +257,8 @@ static int make_worker(struct job *j)
 	if ((r = paths_remove(j->stage, j->e)) < 0 ||
 	    (r = paths_format(bin, sizeof(bin), j->e, "%s/bin", j->stage)) < 0 ||
 	    (r = paths_format(src, sizeof(src), j->e, "%s/src", j->stage)) < 0 ||
-	    (r = paths_format(out, sizeof(out), j->e, "%s/assay-worker-%s", bin, j->entry->name)) < 0 ||
+	    (r = paths_format(out, sizeof(out), j->e, "%s/assay-worker-%s", bin, j->entry->name)) <
+		    0 ||
 	    (r = paths_format(log, sizeof(log), j->e, "%s/worker.log", j->stage)) < 0 ||
 	    (r = paths_mkdir(bin, j->e)) < 0 || (r = paths_mkdir(src, j->e)) < 0)
 		return r;
@@ -311,7 +327,8 @@ static json_t *manifest(const struct job *j)
 	json_object_set_new(m, "clone_ms", json_integer(j->source.clone_ms));
 	json_object_set_new(m, "configure_ms", json_integer(j->build.configure_ms));
 	json_object_set_new(m, "compile_ms", json_integer(j->build.compile_ms));
-	json_object_set_new(m, "known_bad", j->entry->bad ? json_string(j->entry->bad) : json_null());
+	json_object_set_new(m, "known_bad",
+			    j->entry->bad ? json_string(j->entry->bad) : json_null());
 	return m;
 }
 
@@ -439,7 +456,8 @@ static void explain_change(struct job *j, json_t *m, const char *field, const ch
 	const char *then = json_string_value(json_object_get(m, field));
 
 	if (then && strcmp(then, now) != 0)
-		explain(j, "  %s changed: it was \"%.200s\", now it is \"%.200s\"\n", what, then, now);
+		explain(j, "  %s changed: it was \"%.200s\", now it is \"%.200s\"\n", what, then,
+			now);
 }
 
 /* The options as the manifest has them, one per line. */
@@ -486,8 +504,9 @@ static int explain_all(struct job *j)
 	toolchain_cpu_features(features, sizeof(features));
 	if (j->o->speed)
 		explain_change(j, m, "cpu_features", "this CPU", features);
-	explain(j, "(nothing else goes into the key but the lock's patches and generated files; what "
-		   "changed is made anew by fetch-cpp --rebuild)\n");
+	explain(j,
+		"(nothing else goes into the key but the lock's patches and generated files; what "
+		"changed is made anew by fetch-cpp --rebuild)\n");
 	json_decref(m);
 	return 0;
 }
@@ -562,8 +581,10 @@ int reference_build(const struct reference_build_options *given, struct referenc
 	if (r == 0)
 		r = reference_look(&out->reference, o->name, o->speed, e);
 	if (r == 0 && out->reference.state == REFERENCE_FAILED && !o->allow_bad)
-		r = err_set(e, EXIT_REFERENCE_BUILD, "%s; it is not used (--allow-bad-reference uses it "
-			    "all the same)", out->reference.why);
+		r = err_set(e, EXIT_REFERENCE_BUILD,
+			    "%s; it is not used (--allow-bad-reference uses it "
+			    "all the same)",
+			    out->reference.why);
 	else if (r == 0 && out->reference.state != REFERENCE_READY &&
 		 out->reference.state != REFERENCE_FAILED)
 		r = err_set(e, EXIT_REFERENCE_BUILD, "%s", out->reference.why);

@@ -20,8 +20,8 @@ struct place {
 
 static int bad(const struct place *at, const char *field, const char *what)
 {
-	return err_set(at->e, EXIT_USAGE, "%s: reference \"%s\"%s%s: \"%s\" %s", at->path, at->entry,
-		       *at->part ? ", " : "", at->part, field, what);
+	return err_set(at->e, EXIT_USAGE, "%s: reference \"%s\"%s%s: \"%s\" %s", at->path,
+		       at->entry, *at->part ? ", " : "", at->part, field, what);
 }
 
 bool references_lock_commit_ok(const char *commit)
@@ -191,7 +191,8 @@ static int parse_file(struct place *at, json_t *o, struct lock_file *f)
 	    (r = text(at, o, "text", false, &f->text)) < 0 ||
 	    (r = text(at, o, "why", true, &f->why)) < 0)
 		return r;
-	if (!references_lock_path_ok(f->path) || (f->copy_of && !references_lock_path_ok(f->copy_of)))
+	if (!references_lock_path_ok(f->path) ||
+	    (f->copy_of && !references_lock_path_ok(f->copy_of)))
 		return bad(at, "path", "must be relative, without \"..\" or \".git\"");
 	if (!f->copy_of == !f->text)
 		return bad(at, "copy_of", "or \"text\" is needed, not both");
@@ -294,7 +295,8 @@ static int parse_root(struct references_lock *l, struct place *at, json_t *root)
 	int r;
 
 	if (json_integer_value(json_object_get(root, "version")) != LOCK_VERSION)
-		return err_set(at->e, EXIT_USAGE, "%s: \"version\" must be %d", at->path, LOCK_VERSION);
+		return err_set(at->e, EXIT_USAGE, "%s: \"version\" must be %d", at->path,
+			       LOCK_VERSION);
 	if (!json_is_array(list) || json_array_size(list) > LOCK_ENTRIES_MAX)
 		return err_set(at->e, EXIT_USAGE, "%s: \"references\" must be a list of at most %d",
 			       at->path, LOCK_ENTRIES_MAX);

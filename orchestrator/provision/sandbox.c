@@ -154,7 +154,8 @@ int sandbox_enter(const struct sandbox *s, char *layers, size_t size, struct err
 
 	layers[0] = '\0';
 	setrlimit(RLIMIT_CORE, &none);
-	if (s->file_bytes_max && getrlimit(RLIMIT_FSIZE, &now) == 0 && now.rlim_max > file.rlim_max &&
+	if (s->file_bytes_max && getrlimit(RLIMIT_FSIZE, &now) == 0 &&
+	    now.rlim_max > file.rlim_max &&
 	    (now.rlim_cur == RLIM_INFINITY || now.rlim_cur > file.rlim_cur))
 		setrlimit(RLIMIT_FSIZE, &file);
 	signal(SIGXFSZ, SIG_IGN);	/* a file over its limit is an error that can be told */

@@ -23,7 +23,8 @@ enum { N_TOKENS = 40, SEED = 20261, CASES_MAX = LOCK_OPTIONS_MAX };
  */
 static double nmse_limit(const char *weights)
 {
-	if (strcmp(weights, "f32") == 0 || strcmp(weights, "f16") == 0 || strcmp(weights, "bf16") == 0)
+	if (strcmp(weights, "f32") == 0 || strcmp(weights, "f16") == 0 ||
+	    strcmp(weights, "bf16") == 0)
 		return 1e-4;
 	return 1e-2;
 }
@@ -87,7 +88,8 @@ static int add_case(struct job *j, const char *pair)
 	const char *colon = strchr(pair, ':');
 
 	if (!colon || j->n_cases == CASES_MAX)
-		return err_set(j->e, EXIT_USAGE, "capability \"%s\" is not ARCHITECTURE:WEIGHTS", pair);
+		return err_set(j->e, EXIT_USAGE, "capability \"%s\" is not ARCHITECTURE:WEIGHTS",
+			       pair);
 	for (int i = 0; i < j->n_cases; i++) {
 		size_t n = strlen(j->cases[i].arch);
 
@@ -114,7 +116,8 @@ static int add_cases(struct job *j)
 	for (int i = 0; r == 0 && !x && known[i]; i++)
 		r = add_case(j, known[i]);
 	for (int i = 0; r == 0 && i < j->n_cases && j->n_cases < CASES_MAX; i++) {
-		if (strcmp(j->cases[i].arch, "llama") != 0 || strcmp(j->cases[i].weights, "f32") != 0)
+		if (strcmp(j->cases[i].arch, "llama") != 0 ||
+		    strcmp(j->cases[i].weights, "f32") != 0)
 			continue;
 		j->cases[j->n_cases] = j->cases[i];
 		j->cases[j->n_cases++].odd = true;
@@ -136,10 +139,10 @@ static const char *preset_of(const char *arch)
 
 static int make_model(struct job *j, struct check_case *c)
 {
-	struct fixture_options o = {.preset = preset_of(c->arch), .weights = c->weights, .seed = SEED,
-				    .arch = c->arch};
-	int r = paths_format(c->model, sizeof(c->model), j->e, "%s/%s-%s%s.gguf", j->p->work, c->arch,
-			     c->weights, c->odd ? "-odd" : "");
+	struct fixture_options o = {
+		.preset = preset_of(c->arch), .weights = c->weights, .seed = SEED, .arch = c->arch};
+	int r = paths_format(c->model, sizeof(c->model), j->e, "%s/%s-%s%s.gguf", j->p->work,
+			     c->arch, c->weights, c->odd ? "-odd" : "");
 
 	if (c->odd) {
 		o.n_embd = 210;
@@ -191,7 +194,8 @@ static void blame(struct job *j, const struct check_case *c, struct check_worker
 {
 	static const struct {
 		const char *variant, *name;
-	} activations[] = {{"silu", "SiLU"}, {"relu2", "squared ReLU"}, {"relu", "ReLU"}, {"gelu", "GELU"}};
+	} activations[] = {
+		{"silu", "SiLU"}, {"relu2", "squared ReLU"}, {"relu", "ReLU"}, {"gelu", "GELU"}};
 	const char *is = NULL, *wants = NULL;
 
 	for (size_t i = 0; t->stage == STAGE_FFN_ACT && i < 4 && !is; i++)
@@ -200,14 +204,16 @@ static void blame(struct job *j, const struct check_case *c, struct check_worker
 	if (is)
 		wants = strncmp(c->arch, "bitnet-", 7) == 0 ? "squared ReLU" : "SiLU";
 	if (is)
-		fail(j, "ffn_act of %s is %s where the model needs %s (%s, weights %s: what it reads agrees "
+		fail(j,
+		     "ffn_act of %s is %s where the model needs %s (%s, weights %s: what it reads agrees "
 		     "with the oracle, what it gives differs by NMSE %.2g)",
 		     c->arch, is, wants, t->name, c->weights, nmse);
 	else
-		fail(j, "%s of %s with %s weights is wrong: the stages before it agree with the oracle, %s "
+		fail(j,
+		     "%s of %s with %s weights is wrong: the stages before it agree with the oracle, %s "
 		     "differs by NMSE %.2g",
-		     t->stage >= 0 ? trace_stage_name((enum trace_stage)t->stage) : "a stage", c->arch,
-		     c->weights, t->name, nmse);
+		     t->stage >= 0 ? trace_stage_name((enum trace_stage)t->stage) : "a stage",
+		     c->arch, c->weights, t->name, nmse);
 }
 
 static int find_stage(struct job *j, const struct check_case *c)
@@ -270,7 +276,8 @@ static int compare_with_oracle(struct job *j, struct check_case *c, double *nmse
 	if ((r = check_worker_open(&ref, j->engine, c->model, NULL, 2, j->e)) < 0)
 		goto out;
 	make_ids(j, ref.n_vocab);
-	if ((r = check_worker_evaluate(&ref, j->ids, N_TOKENS, false, false, &c->reference, j->e)) < 0)
+	if ((r = check_worker_evaluate(&ref, j->ids, N_TOKENS, false, false, &c->reference, j->e)) <
+	    0)
 		goto out;
 	if ((r = check_worker_open(&oracle, "oracle", c->model, NULL, 2, j->e)) < 0 ||
 	    (r = check_worker_evaluate(&oracle, j->ids, N_TOKENS, false, false, &want, j->e)) < 0) {
@@ -330,13 +337,15 @@ static int run_case(struct job *j, struct check_case *c)
 		j->e = &traced;
 		find_stage(j, c);
 		j->e = mine;
-		fail(j, "%s with %s weights is wrong: NMSE %.2g against the oracle (limit %.0e)%s%s",
+		fail(j,
+		     "%s with %s weights is wrong: NMSE %.2g against the oracle (limit %.0e)%s%s",
 		     c->arch, c->weights, nmse, nmse_limit(c->weights),
 		     traced.code ? "; no stage was found: " : "", traced.code ? traced.msg : "");
 		return 0;
 	}
 	if (!c->odd)
-		append_word(j->out->capabilities, sizeof(j->out->capabilities), c->arch, c->weights);
+		append_word(j->out->capabilities, sizeof(j->out->capabilities), c->arch,
+			    c->weights);
 	if ((r = repeat(j, c, 2, false, &j->same_runs)) < 0 ||
 	    (r = repeat(j, c, 1, false, &j->same_threads)) < 0 ||
 	    (r = repeat(j, c, 2, true, &j->same_batch)) < 0)
@@ -395,8 +404,9 @@ static int find_profile(struct job *j)
 	if (j->out->profile[0])
 		note(j, "numerics profile: %s, bit for bit", j->out->profile);
 	else
-		note(j, "numerics profile: none of native's gives these bits; comparing falls back to "
-			"single operations");
+		note(j,
+		     "numerics profile: none of native's gives these bits; comparing falls back to "
+		     "single operations");
 	return 0;
 }
 

@@ -20,7 +20,7 @@ struct self_check_plan {
 	const char *worker;		/* the program */
 	const char *work;		/* folder for models; ours */
 	const char *family;		/* compiler of the build, "gcc" or "clang": tried first */
-	bool speed;			/* a native build: batch and single may differ in the bits */
+	bool speed; /* a native build: batch and single may differ in the bits */
 	self_check_note_fn *note;
 	void *ctx;
 };

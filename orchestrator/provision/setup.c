@@ -78,9 +78,11 @@ static int fetch_models(struct job *j, struct err *e)
 		return r;
 	if (done.status > 0)
 		return err_set(e, (enum exit_code)done.status,
-			       "fetching the models of tier %s failed; what it said is above", j->o->tier);
+			       "fetching the models of tier %s failed; what it said is above",
+			       j->o->tier);
 	return done.status == 0 ? 0
-				: err_set(e, EXIT_INTERNAL, "fetch-models ended with signal %d", done.signal);
+				: err_set(e, EXIT_INTERNAL, "fetch-models ended with signal %d",
+					  done.signal);
 }
 
 static void get_models(struct job *j)
@@ -95,11 +97,13 @@ static void get_models(struct job *j)
 	if (r == 0)
 		r = count_models(j->o->tier, &have, &all, &e);
 	if (r < 0) {
-		snprintf(j->out->models, sizeof(j->out->models), "tier %s: %.900s", j->o->tier, e.msg);
+		snprintf(j->out->models, sizeof(j->out->models), "tier %s: %.900s", j->o->tier,
+			 e.msg);
 		failed(j, &e);
 		return;
 	}
-	snprintf(j->out->models, sizeof(j->out->models), "tier %s: %d of %d here", j->o->tier, have, all);
+	snprintf(j->out->models, sizeof(j->out->models), "tier %s: %d of %d here", j->o->tier, have,
+		 all);
 }
 
 static void get_reference(struct job *j, const char *name)
@@ -113,7 +117,8 @@ static void get_reference(struct job *j, const char *name)
 	o.name = name;
 	snprintf(j->out->references[at].name, sizeof(j->out->references[at].name), "%s", name);
 	if (reference_build(&o, b, &e) < 0) {
-		snprintf(j->out->references[at].line, sizeof(j->out->references[at].line), "%.590s", e.msg);
+		snprintf(j->out->references[at].line, sizeof(j->out->references[at].line), "%.590s",
+			 e.msg);
 		if (e.code == EXIT_INTERRUPTED || !j->o->allow_cpp_fail)
 			failed(j, &e);
 	} else {
@@ -143,8 +148,9 @@ static int write_environment(struct job *j, struct err *e)
 		r = environment_collect(v, e);
 	if (r == 0)
 		r = environment_print(v, "sh", text, ENVIRONMENT_TEXT_MAX, e);
-	if (r == 0 && (paths_read(&old, NULL, j->out->env_file, ENVIRONMENT_TEXT_MAX, &ignored) < 0 ||
-		       strcmp(old, text) != 0))
+	if (r == 0 &&
+	    (paths_read(&old, NULL, j->out->env_file, ENVIRONMENT_TEXT_MAX, &ignored) < 0 ||
+	     strcmp(old, text) != 0))
 		r = paths_write(j->out->env_file, text, strlen(text), e);
 	free(old);
 	free(text);

@@ -14,7 +14,7 @@ struct setup_options {
 	const char *tier;			/* of the models lockfile */
 	const char *backends[SETUP_BACKENDS_MAX];	/* names of the references lockfile */
 	int n_backends;
-	bool allow_cpp_fail;			/* a reference that cannot be had is told, not an error */
+	bool allow_cpp_fail; /* a reference that cannot be had is told, not an error */
 	struct reference_build_options build;	/* repo, progress, …; name is set here */
 };
 

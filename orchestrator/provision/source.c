@@ -132,7 +132,8 @@ static int patch_all(struct job *j)
 	int r = 0;
 
 	for (int i = 0; r == 0 && i < j->x->n_patches; i++) {
-		r = source_patch(j->tree, &j->x->patches[i], j->ranges[i], what, sizeof(what), j->e);
+		r = source_patch(j->tree, &j->x->patches[i], j->ranges[i], what, sizeof(what),
+				 j->e);
 		append(j->out->patches, sizeof(j->out->patches), "%s: %s\n", j->x->patches[i].name,
 		       what);
 	}
@@ -195,7 +196,8 @@ static int check_modules(struct job *j, const char *rel)
 	struct stat st;
 	int n = 0, r;
 
-	r = paths_format(path, sizeof(path), j->e, "%s%s%s/.gitmodules", j->tree, *rel ? "/" : "", rel);
+	r = paths_format(path, sizeof(path), j->e, "%s%s%s/.gitmodules", j->tree, *rel ? "/" : "",
+			 rel);
 	if (r < 0 || lstat(path, &st) != 0)
 		return r;
 	if (!S_ISREG(st.st_mode))
@@ -212,9 +214,10 @@ static int check_modules(struct job *j, const char *rel)
 		snprintf(full, sizeof(full), "%s%s%s", rel, *rel ? "/" : "", modules[i].path);
 		s = locked(j, full);
 		if (s && !url_allowed(j, s, modules[i].url))
-			r = err_set(j->e, EXIT_HASH_MISMATCH,
-				    "submodule %s drifted from the lock: its URL is %s, the lock allows %s",
-				    full, modules[i].url, s->url);
+			r = err_set(
+				j->e, EXIT_HASH_MISMATCH,
+				"submodule %s drifted from the lock: its URL is %s, the lock allows %s",
+				full, modules[i].url, s->url);
 	}
 	free(modules);
 	free(text);
@@ -238,15 +241,17 @@ static int get_submodule(struct job *j, const char *path, const char *commit, in
 		snprintf(line, sizeof(line), "submodule %s is left empty: %s", path,
 			 s ? s->skip : "the lock does not know it");
 		note(j, line);
-		append(j->out->submodules, sizeof(j->out->submodules), "%s %s (empty)\n", path, commit);
+		append(j->out->submodules, sizeof(j->out->submodules), "%s %s (empty)\n", path,
+		       commit);
 		return 0;
 	}
 	if (strcmp(s->commit, commit) != 0) {
 		if (!j->o->rev)
-			return err_set(j->e, EXIT_HASH_MISMATCH,
-				       "submodule %s drifted from the lock: the tree wants %s, the lock "
-				       "pins %s",
-				       path, commit, s->commit);
+			return err_set(
+				j->e, EXIT_HASH_MISMATCH,
+				"submodule %s drifted from the lock: the tree wants %s, the lock "
+				"pins %s",
+				path, commit, s->commit);
 		j->out->pinned = false;
 	}
 	url = overridden(j, path);
@@ -266,8 +271,8 @@ static int verify_tree(struct job *j, const char *dest, const struct clone_resul
 	r = digest_git_tree(dest, links, got->n_links, hex, j->e);
 	if (r == 0 && strcmp(hex, got->tree) != 0)
 		r = err_set(j->e, EXIT_HASH_MISMATCH,
-			    "%s: what was written to disk has tree %s, the commit has %s", j->x->name,
-			    hex, got->tree);
+			    "%s: what was written to disk has tree %s, the commit has %s",
+			    j->x->name, hex, got->tree);
 	return r;
 }
 
@@ -297,8 +302,9 @@ static int get_repository(struct job *j, const char *rel, const char *url, const
 
 	assert(got);
 	q.any_commit = !*rel && j->o->rev && !references_lock_commit_ok(j->o->rev);
-	r = depth > DEPTH_MAX ? err_set(j->e, EXIT_HASH_MISMATCH, "submodules are nested too deeply")
-			      : 0;
+	r = depth > DEPTH_MAX
+		    ? err_set(j->e, EXIT_HASH_MISMATCH, "submodules are nested too deeply")
+		    : 0;
 	if (r == 0)
 		r = paths_format(work, sizeof(work), j->e, "%s/objects-%d", j->work, j->n_clones++);
 	if (r == 0)
@@ -349,13 +355,15 @@ static int check_all_submodules(struct job *j)
 		if (paths_format(path, sizeof(path), j->e, "%s/%s", j->tree, s->path) < 0)
 			return -j->e->code;
 		if (!j->o->rev)
-			return err_set(j->e, EXIT_HASH_MISMATCH,
-				       "%s: the lock pins submodule %s at %s, the tree has none there",
-				       j->x->name, s->path, s->commit);
+			return err_set(
+				j->e, EXIT_HASH_MISMATCH,
+				"%s: the lock pins submodule %s at %s, the tree has none there",
+				j->x->name, s->path, s->commit);
 		j->out->pinned = false;
 		snprintf(line, sizeof(line), "submodule %s: %s", s->path,
-			 paths_exists(path) ? "its files are part of this tree, not the locked commit"
-					    : "not in this tree");
+			 paths_exists(path)
+				 ? "its files are part of this tree, not the locked commit"
+				 : "not in this tree");
 		note(j, line);
 	}
 	return 0;
@@ -391,11 +399,11 @@ static void source_key(const struct job *j, const char *commit, char hex[65])
 static int save_record(const struct job *j, const char *dir)
 {
 	const struct source *s = j->out;
-	json_t *o = json_pack("{s:s s:s s:s s:s s:s s:s s:b s:I s:I s:I}", "commit", s->commit, "tree",
-			      s->tree, "url", s->url, "submodules", s->submodules, "patches",
-			      s->patches, "sandbox", s->layers, "pinned", s->pinned, "clone_ms",
-			      (json_int_t)s->clone_ms, "clone_bytes", (json_int_t)s->clone_bytes,
-			      "clone_objects", (json_int_t)s->clone_objects);
+	json_t *o = json_pack(
+		"{s:s s:s s:s s:s s:s s:s s:b s:I s:I s:I}", "commit", s->commit, "tree", s->tree,
+		"url", s->url, "submodules", s->submodules, "patches", s->patches, "sandbox",
+		s->layers, "pinned", s->pinned, "clone_ms", (json_int_t)s->clone_ms, "clone_bytes",
+		(json_int_t)s->clone_bytes, "clone_objects", (json_int_t)s->clone_objects);
 	char path[PATH_MAX], *text = json_dumps(o, JSON_INDENT(2) | JSON_SORT_KEYS);
 	int r = paths_format(path, sizeof(path), j->e, "%s/source.json", dir);
 
@@ -491,8 +499,9 @@ static int make_tree(struct job *j, const char *root)
 	source_key(j, j->out->commit, key);
 	memcpy(j->out->key, key, sizeof(key));
 	if (!j->out->pinned) {
-		snprintf(line, sizeof(line), "%s: not the pinned source: commit %s, the lock pins %s",
-			 j->x->name, j->out->commit, j->x->commit);
+		snprintf(line, sizeof(line),
+			 "%s: not the pinned source: commit %s, the lock pins %s", j->x->name,
+			 j->out->commit, j->x->commit);
 		note(j, line);
 	}
 	for (int i = 0; i < j->n_clones; i++) {
@@ -525,7 +534,8 @@ int source_get(struct source *out, const char *root, const struct lock_entry *x,
 	if ((r = paths_format(dir, sizeof(dir), e, "%s/sources", root)) < 0 ||
 	    (r = paths_mkdir(dir, e)) < 0 ||
 	    (r = paths_format(path, sizeof(path), e, "%s/%s.lock", dir, out->key)) < 0 ||
-	    (r = paths_format(j.work, sizeof(j.work), e, "%s/work/source-%.16s", root, out->key)) < 0 ||
+	    (r = paths_format(j.work, sizeof(j.work), e, "%s/work/source-%.16s", root, out->key)) <
+		    0 ||
 	    (r = paths_format(j.tree, sizeof(j.tree), e, "%s/tree", j.work)) < 0)
 		return r;
 	j.lock_fd = lock_file_take(path, o->note, o->ctx, e);
@@ -535,10 +545,11 @@ int source_get(struct source *out, const char *root, const struct lock_entry *x,
 	if (!references_lock_commit_ok(commit) || !load_record(out, dir))
 		r = make_tree(&j, root);
 	if (r == 0 && !o->rev && x->tree && strcmp(out->tree, x->tree) != 0)
-		r = err_set(e, EXIT_HASH_MISMATCH, "commit %s has tree %s, the lock says %s", out->commit,
-			    out->tree, x->tree);
+		r = err_set(e, EXIT_HASH_MISMATCH, "commit %s has tree %s, the lock says %s",
+			    out->commit, out->tree, x->tree);
 	lock_file_drop(j.lock_fd);
 	if (r == 0)
-		r = paths_format(out->dir, sizeof(out->dir), e, "%s/sources/%s/tree", root, out->key);
+		r = paths_format(out->dir, sizeof(out->dir), e, "%s/sources/%s/tree", root,
+				 out->key);
 	return r;
 }

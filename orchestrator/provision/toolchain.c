@@ -33,7 +33,8 @@ static void tell(struct probe *p, const char *name, const char *what)
 {
 	size_t n = strlen(p->t->tried);
 
-	snprintf(p->t->tried + n, sizeof(p->t->tried) - n, "%s%s: %.300s", n ? "\n" : "", name, what);
+	snprintf(p->t->tried + n, sizeof(p->t->tried) - n, "%s%s: %.300s", n ? "\n" : "", name,
+		 what);
 }
 
 static void first_line(char *text, const char *prefer)
@@ -262,10 +263,11 @@ int toolchain_probe(struct toolchain *t, const char *order, struct err *e)
 	found = try_all(&p, order);
 	paths_remove(p.dir, &ignored);
 	if (!found)
-		return err_set(e, EXIT_REFERENCE_BUILD,
-			       "no C and C++ compiler works here (Debian: apt-get install clang, or g++). "
-			       "Tried:\n%s",
-			       t->tried);
+		return err_set(
+			e, EXIT_REFERENCE_BUILD,
+			"no C and C++ compiler works here (Debian: apt-get install clang, or g++). "
+			"Tried:\n%s",
+			t->tried);
 	return find_builders(t, e);
 }
 

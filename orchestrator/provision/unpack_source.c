@@ -37,7 +37,8 @@ static int copy_data(struct archive *in, struct archive *out, uint64_t *bytes, c
 			return archive_failed(in, "unpacking", name, e);
 		*bytes += n;
 		if (*bytes > CLONE_BYTES_MAX)
-			return err_set(e, EXIT_NO_SPACE, "the archive unpacks to more than %llu bytes",
+			return err_set(e, EXIT_NO_SPACE,
+				       "the archive unpacks to more than %llu bytes",
 				       CLONE_BYTES_MAX);
 		if (archive_write_data_block(out, p, n, at) < ARCHIVE_WARN)
 			return archive_failed(out, "writing", name, e);

@@ -57,7 +57,8 @@ static void host_of(const json_t *model, char out[KEY_BYTES])
 
 static void point_of(struct page_point *p, const json_t *night)
 {
-	snprintf(p->label, sizeof(p->label), "%.12s %.20s", text(night, "date"), text(night, "commit"));
+	snprintf(p->label, sizeof(p->label), "%.12s %.20s", text(night, "date"),
+		 text(night, "commit"));
 	snprintf(p->x, sizeof(p->x), "%.10s", text(night, "date"));
 }
 
@@ -84,7 +85,7 @@ static const json_t *model_on(const json_t *night, const char *host, const char 
 	return strcmp(own, host) == 0 ? m : NULL;
 }
 
-/* ---- charts --------------------------------------------------------------------------------- */
+/* ---- charts ------------------------------------------------------------------------------- */
 
 static void speed_chart(FILE *f, const json_t *nights, const char *host, const char *label,
 			const char *name, struct page_point *points)
@@ -119,7 +120,8 @@ static void accuracy_chart(FILE *f, const json_t *nights, const char *host, cons
 			   const char *reference, struct page_point *points)
 {
 	char title[KEY_BYTES + 32];
-	struct page_chart c = {.title = title, .unit = "largest NMSE", .points = points, .log = true};
+	struct page_chart c = {
+		.title = title, .unit = "largest NMSE", .points = points, .log = true};
 	const json_t *night, *row;
 	size_t i, k;
 
@@ -140,7 +142,8 @@ static void accuracy_chart(FILE *f, const json_t *nights, const char *host, cons
 				continue;
 			any = any || !isnan(x);
 			p->y = !isnan(x) && x > p->y ? x : p->y;
-			p->bad = p->bad || json_integer_value(json_object_get(row, "exit_code")) != 0;
+			p->bad = p->bad ||
+				 json_integer_value(json_object_get(row, "exit_code")) != 0;
 		}
 		p->low = p->high = p->y;
 		c.n += any;
@@ -152,7 +155,8 @@ static void accuracy_chart(FILE *f, const json_t *nights, const char *host, cons
 static void model_section(FILE *f, const json_t *nights, const char *host, const char *label)
 {
 	struct page_point *points = calloc(NIGHTS_MAX + 1, sizeof(*points));
-	struct keys *cases = calloc(1, sizeof(*cases)), *references = calloc(1, sizeof(*references));
+	struct keys *cases = calloc(1, sizeof(*cases)),
+		    *references = calloc(1, sizeof(*references));
 	const json_t *night, *o;
 	size_t i, k;
 
@@ -179,7 +183,7 @@ static void model_section(FILE *f, const json_t *nights, const char *host, const
 	free(references);
 }
 
-/* ---- the table ------------------------------------------------------------------------------ */
+/* ---- the table ---------------------------------------------------------------------------- */
 
 static void count_scenarios(const json_t *night, int *agree, int *all, double *worst)
 {
@@ -243,9 +247,10 @@ static void night_row(FILE *f, const json_t *night)
 
 static void night_table(FILE *f, const json_t *nights)
 {
-	fprintf(f, "<h2>Nights</h2>\n<div class=\"wide\"><table>\n<tr><th>date</th><th>commit</th>"
-		   "<th>result</th><th class=\"n\">scenarios agree</th><th class=\"n\">largest NMSE</th>"
-		   "<th class=\"n\">slower cases</th><th>assay</th></tr>\n");
+	fprintf(f,
+		"<h2>Nights</h2>\n<div class=\"wide\"><table>\n<tr><th>date</th><th>commit</th>"
+		"<th>result</th><th class=\"n\">scenarios agree</th><th class=\"n\">largest NMSE</th>"
+		"<th class=\"n\">slower cases</th><th>assay</th></tr>\n");
 	for (size_t i = json_array_size(nights); i-- > 0;)
 		night_row(f, json_array_get(nights, i));
 	fprintf(f, "</table></div>\n");
@@ -257,15 +262,17 @@ static void lead(FILE *f, const json_t *nights)
 
 	fprintf(f, "<p class=\"lead\">");
 	if (n == 0) {
-		fprintf(f, "No night was published here yet; <code>assay nightly</code> makes one.</p>\n");
+		fprintf(f,
+			"No night was published here yet; <code>assay nightly</code> makes one.</p>\n");
 		return;
 	}
 	fprintf(f, "%zu %s, ", n, n == 1 ? "night" : "nights");
 	page_text(f, text(json_array_get(nights, 0), "date"));
 	fprintf(f, " to ");
 	page_text(f, text(json_array_get(nights, n - 1), "date"));
-	fprintf(f, ". Lines are medians, bands their spread (MAD); a red point is a regression or a "
-		   "divergence. Hover a point for its commit.</p>\n");
+	fprintf(f,
+		". Lines are medians, bands their spread (MAD); a red point is a regression or a "
+		"divergence. Hover a point for its commit.</p>\n");
 }
 
 char *history_html(const json_t *nights)

@@ -104,7 +104,8 @@ void local_text(FILE *f, const struct local_result *l)
 
 		if (s->n)
 			fprintf(f, "%s %-12s %10d %10d %12u %14.4g %8g\n",
-				s->worst_row_ulp <= s->bound ? "✓" : "✗", local_kind_name((enum local_kind)k),
-				s->n, s->n_bits_equal, s->worst_ulp, s->worst_row_ulp, s->bound);
+				s->worst_row_ulp <= s->bound ? "✓" : "✗",
+				local_kind_name((enum local_kind)k), s->n, s->n_bits_equal,
+				s->worst_ulp, s->worst_row_ulp, s->bound);
 	}
 }

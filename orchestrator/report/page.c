@@ -86,7 +86,7 @@ void page_badge(FILE *f, const char *kind, const char *text)
 	fprintf(f, "</span>");
 }
 
-/* ---- charts --------------------------------------------------------------------------------- */
+/* ---- charts ------------------------------------------------------------------------------- */
 
 struct scale {
 	double low, high, floor;	/* floor: where 0 lies on a log scale */
@@ -189,24 +189,29 @@ static void draw_axes(FILE *f, const struct page_chart *c, const struct scale *s
 	int shown[] = {0, c->n / 2, c->n - 1};
 
 	for (int i = 0; i < s->n_ticks; i++) {
-		double y = TOP + (HEIGHT - TOP - BOTTOM) * (1 - (s->ticks[i] - s->low) / (s->high - s->low));
+		double y = TOP + (HEIGHT - TOP - BOTTOM) *
+					 (1 - (s->ticks[i] - s->low) / (s->high - s->low));
 
-		fprintf(f, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>"
-			   "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">", LEFT, WIDTH - RIGHT, y, y,
-			LEFT - 6, y + 4);
+		fprintf(f,
+			"<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>"
+			"<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">",
+			LEFT, WIDTH - RIGHT, y, y, LEFT - 6, y + 4);
 		tick_text(f, s, s->ticks[i]);
 		fprintf(f, "</text>\n");
 	}
-	fprintf(f, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>\n", LEFT, WIDTH - RIGHT,
-		HEIGHT - BOTTOM, HEIGHT - BOTTOM);
+	fprintf(f, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>\n", LEFT,
+		WIDTH - RIGHT, HEIGHT - BOTTOM, HEIGHT - BOTTOM);
 	for (int k = 0; k < 3; k++) {
 		int i = shown[k];
 
 		if (k && (i == shown[k - 1] || (k == 1 && c->n < 5) ||
 			  (k == 2 && strcmp(c->points[i].x, c->points[0].x) == 0)))
 			continue;
-		fprintf(f, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">", place_x(c, i), HEIGHT - 10,
-			c->n == 1 || k == 1 ? "middle" : k == 0 ? "start" : "end");
+		fprintf(f, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"%s\">", place_x(c, i),
+			HEIGHT - 10,
+			c->n == 1 || k == 1 ? "middle"
+			: k == 0            ? "start"
+					    : "end");
 		page_text(f, c->points[i].x);
 		fprintf(f, "</text>\n");
 	}
@@ -255,8 +260,8 @@ void page_chart(FILE *f, const struct page_chart *c)
 	page_text(f, c->title);
 	fprintf(f, " <span>");
 	page_text(f, c->unit);
-	fprintf(f, "</span></figcaption>\n<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"", WIDTH,
-		HEIGHT);
+	fprintf(f, "</span></figcaption>\n<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"",
+		WIDTH, HEIGHT);
 	page_text(f, c->title);
 	fprintf(f, "\">\n");
 	draw_axes(f, c, &s);

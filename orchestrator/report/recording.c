@@ -14,7 +14,7 @@
 
 static const char manifest_name[] = "manifest.json";
 
-/* ---- writing -------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------ */
 
 struct spooled {
 	char name[RECORDING_NAME_MAX];
@@ -248,7 +248,7 @@ void recording_discard(struct recording_writer *w)
 	free(w);
 }
 
-/* ---- reading -------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------ */
 
 static int unreadable(const struct recording *r, struct archive *a, struct err *e)
 {

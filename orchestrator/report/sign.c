@@ -33,8 +33,8 @@ static int read_file(const char *path, struct bytes *out, struct err *e)
 		return err_set(e, EXIT_RECEIPT_INVALID, "%s: %s", path, strerror(errno));
 	if (fstat(fileno(f), &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > SIGN_FILE_MAX) {
 		fclose(f);
-		return err_set(e, EXIT_RECEIPT_INVALID, "%s: not a regular file of at most %d MiB", path,
-			       SIGN_FILE_MAX >> 20);
+		return err_set(e, EXIT_RECEIPT_INVALID, "%s: not a regular file of at most %d MiB",
+			       path, SIGN_FILE_MAX >> 20);
 	}
 	out->p = malloc((size_t)st.st_size + 1);
 	assert(out->p);
@@ -90,7 +90,8 @@ static int load_private(const char *path, EVP_PKEY **out, struct err *e)
 	*out = PEM_read_PrivateKey(f, NULL, NULL, NULL);
 	fclose(f);
 	if (!*out)
-		return err_set(e, EXIT_USAGE, "key file %s: not an unencrypted PEM private key", path);
+		return err_set(e, EXIT_USAGE, "key file %s: not an unencrypted PEM private key",
+			       path);
 	return 0;
 }
 
@@ -113,7 +114,8 @@ static FILE *create_new(const char *path, mode_t mode, struct err *e)
 
 	if (fd < 0) {
 		err_set(e, EXIT_USAGE, "%s: %s", path,
-			errno == EEXIST ? "exists and is kept; name another file" : strerror(errno));
+			errno == EEXIST ? "exists and is kept; name another file"
+					: strerror(errno));
 		return NULL;
 	}
 	return fdopen(fd, "w");
@@ -137,7 +139,8 @@ int sign_keygen(const char *path, char keyid[SIGN_KEYID_HEX], struct err *e)
 	}
 	if (r == 0 && (PEM_write_PrivateKey(f, key, NULL, NULL, 0, NULL, NULL) != 1 ||
 		       PEM_write_PUBKEY(p, key) != 1 || fflush(f) || fflush(p)))
-		r = err_set(e, EXIT_NO_SPACE, "%s: writing the key failed: %s", path, strerror(errno));
+		r = err_set(e, EXIT_NO_SPACE, "%s: writing the key failed: %s", path,
+			    strerror(errno));
 	if (f)
 		fclose(f);
 	if (p)
@@ -206,14 +209,15 @@ static char *statement_text(const struct bytes *receipt, const char *receipt_nam
 	char *text;
 
 	if (!predicate) {
-		err_set(e, EXIT_RECEIPT_INVALID, "%s:%d: not JSON: %s", receipt_name, je.line, je.text);
+		err_set(e, EXIT_RECEIPT_INVALID, "%s:%d: not JSON: %s", receipt_name, je.line,
+			je.text);
 		return NULL;
 	}
 	sha256_hex(receipt->p, receipt->n, digest);
-	s = json_pack("{s:s, s:[{s:s, s:{s:s}}, {s:s, s:{s:s}}], s:s, s:o}", "_type", STATEMENT_TYPE,
-		      "subject", "name", "receipt", "digest", "sha256", digest, "name", "model",
-		      "digest", "sha256", model_sha256, "predicateType", PREDICATE_TYPE, "predicate",
-		      predicate);
+	s = json_pack("{s:s, s:[{s:s, s:{s:s}}, {s:s, s:{s:s}}], s:s, s:o}", "_type",
+		      STATEMENT_TYPE, "subject", "name", "receipt", "digest", "sha256", digest,
+		      "name", "model", "digest", "sha256", model_sha256, "predicateType",
+		      PREDICATE_TYPE, "predicate", predicate);
 	assert(s);
 	text = json_dumps(s, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(17));
 	json_decref(s);
@@ -307,18 +311,21 @@ static int check_statement(const char *path, const struct bytes *payload, struct
 	int r = 0;
 
 	s = json_loadb((const char *)payload->p, payload->n, JSON_REJECT_DUPLICATES, &je);
-	if (!s || json_unpack_ex(s, &je, JSON_STRICT, "{s:s, s:[{s:s, s:{s:s!}!}, {s:s, s:{s:s!}!}!], "
-						      "s:s, s:o!}",
+	if (!s || json_unpack_ex(s, &je, JSON_STRICT,
+				 "{s:s, s:[{s:s, s:{s:s!}!}, {s:s, s:{s:s!}!}!], "
+				 "s:s, s:o!}",
 				 "_type", &type, "subject", "name", &n0, "digest", "sha256", &d0,
 				 "name", &n1, "digest", "sha256", &d1, "predicateType",
 				 &predicate_type, "predicate", &predicate) != 0) {
-		r = err_set(e, EXIT_RECEIPT_INVALID, "%s: the signed statement is malformed: %s", path,
-			    je.text);
+		r = err_set(e, EXIT_RECEIPT_INVALID, "%s: the signed statement is malformed: %s",
+			    path, je.text);
 	} else if (strcmp(type, STATEMENT_TYPE) || strcmp(predicate_type, PREDICATE_TYPE) ||
 		   strcmp(n0, "receipt") || strcmp(n1, "model") || strlen(d0) != 64 ||
 		   strlen(d1) != 64) {
-		r = err_set(e, EXIT_RECEIPT_INVALID, "%s: signed, but not a statement about a receipt "
-			    "and its model (type %s, predicate %s)", path, type, predicate_type);
+		r = err_set(e, EXIT_RECEIPT_INVALID,
+			    "%s: signed, but not a statement about a receipt "
+			    "and its model (type %s, predicate %s)",
+			    path, type, predicate_type);
 	} else {
 		memcpy(out->receipt_sha256, d0, 65);
 		memcpy(out->model_sha256, d1, 65);
@@ -338,19 +345,20 @@ static int check_signature(const char *path, json_t *envelope, EVP_PKEY *key, co
 	json_error_t je;
 	int r = 0;
 
-	if (json_unpack_ex(envelope, &je, JSON_STRICT, "{s:s, s:s, s:[{s:s, s:s!}!]!}", "payloadType",
-			   &type, "payload", &payload64, "signatures", "keyid", &keyid, "sig",
-			   &sig64) != 0)
-		return err_set(e, EXIT_RECEIPT_INVALID, "%s: not a DSSE envelope with one signature: %s",
-			       path, je.text);
+	if (json_unpack_ex(envelope, &je, JSON_STRICT, "{s:s, s:s, s:[{s:s, s:s!}!]!}",
+			   "payloadType", &type, "payload", &payload64, "signatures", "keyid",
+			   &keyid, "sig", &sig64) != 0)
+		return err_set(e, EXIT_RECEIPT_INVALID,
+			       "%s: not a DSSE envelope with one signature: %s", path, je.text);
 	if (strcmp(type, PAYLOAD_TYPE) != 0)
-		return err_set(e, EXIT_RECEIPT_INVALID, "%s: payload type \"%s\", expected \"%s\"", path,
-			       type, PAYLOAD_TYPE);
+		return err_set(e, EXIT_RECEIPT_INVALID, "%s: payload type \"%s\", expected \"%s\"",
+			       path, type, PAYLOAD_TYPE);
 	if (strcmp(keyid, id) != 0)
-		return err_set(e, EXIT_RECEIPT_INVALID, "%s: signed by key %.16s…, verified with %.16s…",
-			       path, keyid, id);
+		return err_set(e, EXIT_RECEIPT_INVALID,
+			       "%s: signed by key %.16s…, verified with %.16s…", path, keyid, id);
 	if (unbase64(payload64, payload) < 0 || unbase64(sig64, &sig) < 0 || sig.n != SIG_BYTES) {
-		r = err_set(e, EXIT_RECEIPT_INVALID, "%s: payload or signature is not base64", path);
+		r = err_set(e, EXIT_RECEIPT_INVALID, "%s: payload or signature is not base64",
+			    path);
 		goto out;
 	}
 	message = pae(type, payload->p, payload->n);
@@ -375,8 +383,10 @@ static int check_receipt_file(const char *path, const char *signed_sha256, struc
 	if (r == 0) {
 		sha256_hex(b.p, b.n, digest);
 		if (strcmp(digest, signed_sha256) != 0)
-			r = err_set(e, EXIT_RECEIPT_INVALID, "%s is not the receipt that was signed: "
-				    "SHA-256 expected %s, got %s", path, signed_sha256, digest);
+			r = err_set(e, EXIT_RECEIPT_INVALID,
+				    "%s is not the receipt that was signed: "
+				    "SHA-256 expected %s, got %s",
+				    path, signed_sha256, digest);
 	}
 	free(b.p);
 	return r;

@@ -36,9 +36,10 @@ char *summary_junit(const struct summary *s)
 		failures += is_difference(s->rows[i].exit_code);
 		errors += s->rows[i].exit_code != 0 && !is_difference(s->rows[i].exit_code);
 	}
-	fprintf(f, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n<testsuite name=\"assay\" "
-		   "tests=\"%d\" failures=\"%d\" errors=\"%d\" timestamp=\"%s\">\n", s->n, failures, errors,
-		s->generated);
+	fprintf(f,
+		"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n<testsuite name=\"assay\" "
+		"tests=\"%d\" failures=\"%d\" errors=\"%d\" timestamp=\"%s\">\n",
+		s->n, failures, errors, s->generated);
 	for (int i = 0; i < s->n; i++) {
 		const struct summary_row *w = &s->rows[i];
 		const char *kind = is_difference(w->exit_code) ? "failure" : "error";
@@ -60,7 +61,7 @@ char *summary_junit(const struct summary *s)
 	return out;
 }
 
-/* ---- HTML ----------------------------------------------------------------------------------- */
+/* ---- HTML --------------------------------------------------------------------------------- */
 
 static void number_cell(FILE *f, const char *fmt, double x, int n_positions)
 {
@@ -121,11 +122,13 @@ char *summary_html(const struct summary *s)
 	page_badge(f, code == 0 ? "good" : "bad", err_code_name(code));
 	fprintf(f, " %d of %d comparisons agree. Model <code>", agree, s->n);
 	page_text(f, s->model);
-	fprintf(f, "</code>, SHA-256 <code>%.16s…</code>, %s (UTC).</p>\n", s->model_sha256, s->generated);
-	fprintf(f, "<div class=\"wide\"><table>\n<tr><th>scenario</th><th>verdict</th><th>against</th>"
-		   "<th>tokens</th><th class=\"n\">positions</th><th class=\"n\">min cosine</th>"
-		   "<th class=\"n\">max NMSE</th><th class=\"n\">max KL</th><th class=\"n\">top-1</th>"
-		   "<th>greedy</th></tr>\n");
+	fprintf(f, "</code>, SHA-256 <code>%.16s…</code>, %s (UTC).</p>\n", s->model_sha256,
+		s->generated);
+	fprintf(f,
+		"<div class=\"wide\"><table>\n<tr><th>scenario</th><th>verdict</th><th>against</th>"
+		"<th>tokens</th><th class=\"n\">positions</th><th class=\"n\">min cosine</th>"
+		"<th class=\"n\">max NMSE</th><th class=\"n\">max KL</th><th class=\"n\">top-1</th>"
+		"<th>greedy</th></tr>\n");
 	for (int i = 0; i < s->n; i++)
 		row_html(f, &s->rows[i]);
 	fprintf(f, "</table></div>\n");

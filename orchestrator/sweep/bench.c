@@ -82,7 +82,7 @@ int bench_parse_cases(struct bench_options *o, const char *text, struct err *e)
 	return 0;
 }
 
-/* ---- one request ---------------------------------------------------------------------------- */
+/* ---- one request -------------------------------------------------------------------------- */
 
 static int take(void *ctx, const struct wire_frame *f, struct err *e)
 {
@@ -170,11 +170,12 @@ static int context_needed(const struct bench_options *o)
 	return (n + 255) / 256 * 256;
 }
 
-/* ---- one sample ----------------------------------------------------------------------------- */
+/* ---- one sample --------------------------------------------------------------------------- */
 
 static int start(struct run *u, int engine, struct client **out, struct answer *a, struct err *e)
 {
-	struct client_options co = {.engine = u->o->engines[engine].name, .deadline_ms = DEADLINE_MS};
+	struct client_options co = {.engine = u->o->engines[engine].name,
+				    .deadline_ms = DEADLINE_MS};
 	int r = client_open(out, &co, e);
 
 	if (r == 0)
@@ -185,7 +186,8 @@ static int start(struct run *u, int engine, struct client **out, struct answer *
 static int sample_fresh(struct run *u, int engine, const struct bench_case *c, double *value,
 			struct err *e)
 {
-	struct client_options co = {.engine = u->o->engines[engine].name, .deadline_ms = DEADLINE_MS};
+	struct client_options co = {.engine = u->o->engines[engine].name,
+				    .deadline_ms = DEADLINE_MS};
 	struct client *fresh = NULL;
 	struct answer a = {0};
 	double t = now_s();
@@ -210,7 +212,8 @@ static int sample_warm(struct run *u, int engine, const struct bench_case *c, do
 	int n_vocab = u->n_vocab[engine], depth = c->depth ? c->depth : 1, r;
 
 	if (c->kind == BENCH_DECODE)
-		r = evaluate(k, n_vocab, depth, c->n + 1, "none", &a, e); /* the first is prefill's */
+		r = evaluate(k, n_vocab, depth, c->n + 1, "none", &a,
+			     e); /* the first is prefill's */
 	else
 		r = evaluate(k, n_vocab, c->n, 0, c->kind == BENCH_LOGITS ? "all" : "last", &a, e);
 	if (r < 0)
@@ -220,7 +223,8 @@ static int sample_warm(struct run *u, int engine, const struct bench_case *c, do
 		return err_set(e, EXIT_INFERENCE, "engine %s decoded %lld tokens, expected %d",
 			       u->o->engines[engine].name, (long long)a.tokens, c->n);
 	if (c->kind == BENCH_LOGITS && a.logits_frames != c->n)
-		return err_set(e, EXIT_INFERENCE, "engine %s sent logits of %lld positions, expected %d",
+		return err_set(e, EXIT_INFERENCE,
+			       "engine %s sent logits of %lld positions, expected %d",
 			       u->o->engines[engine].name, (long long)a.logits_frames, c->n);
 	if (c->kind == BENCH_DECODE)
 		*value = (double)a.tokens * 1e6 / (double)(a.eval_us - a.prefill_us);
@@ -240,7 +244,7 @@ static int sample(struct run *u, int engine, const struct bench_case *c, double 
 	return r;
 }
 
-/* ---- all of it ------------------------------------------------------------------------------ */
+/* ---- all of it ---------------------------------------------------------------------------- */
 
 static int run_case(struct run *u, int k, struct err *e)
 {
@@ -261,8 +265,8 @@ static int run_case(struct run *u, int k, struct err *e)
 			if (rep < 0)
 				continue;
 			s->samples[s->n++] = value;
-			snprintf(line, sizeof(line), "%s %d/%d  %s  %.2f %s", c->name, rep + 1, o->reps,
-				 o->engines[engine].name, value,
+			snprintf(line, sizeof(line), "%s %d/%d  %s  %.2f %s", c->name, rep + 1,
+				 o->reps, o->engines[engine].name, value,
 				 bench_in_seconds(c->kind) ? "s" : "tokens/s");
 			if (o->progress)
 				o->progress(line);

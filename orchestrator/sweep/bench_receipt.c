@@ -29,7 +29,8 @@ static json_t *engine_json(const struct bench_options *o, const struct bench_res
 	json_t *g = json_object();
 
 	canonical_set(g, "name", canonical_text(o->engines[i].name));
-	canonical_set(g, "model", canonical_text(o->engines[i].model ? o->engines[i].model : o->model));
+	canonical_set(g, "model",
+		      canonical_text(o->engines[i].model ? o->engines[i].model : o->model));
 	canonical_set(g, "isa", canonical_text(r->isa[i]));
 	canonical_set(g, "profile", canonical_text(r->profile[i]));
 	canonical_set(g, "build", canonical_text(r->build[i]));

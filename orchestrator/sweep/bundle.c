@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- base64 --------------------------------------------------------------------------------- */
+/* ---- base64 ------------------------------------------------------------------------------- */
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -64,7 +64,7 @@ static float *decode(const json_t *o, int64_t *n)
 	return (float *)(void *)out;
 }
 
-/* ---- making --------------------------------------------------------------------------------- */
+/* ---- making ------------------------------------------------------------------------------- */
 
 /* The rows of one weight that are wanted, out of the parts as they come. */
 struct slice {
@@ -88,8 +88,8 @@ static int take_part(void *ctx, const struct wire_frame *f, struct err *e)
 			int64_t from = s->channel[i] * s->n_in + k - at;
 
 			if (from >= 0 && from < n)
-				memcpy(&s->x[i * s->n_in + k], f->body + (size_t)from * sizeof(float),
-				       sizeof(float));
+				memcpy(&s->x[i * s->n_in + k],
+				       f->body + (size_t)from * sizeof(float), sizeof(float));
 		}
 	return 0;
 }
@@ -178,7 +178,8 @@ static void add_truth(json_t *b, const struct local_seen *s, struct side *oracle
 json_t *bundle_make(const struct diagnosis *d, const struct finding *f, const struct local_seen *s,
 		    struct side *oracle, struct side *native)
 {
-	int64_t width = s->n / s->op.n_rows, row = s->row->diff.worst < 0 ? 0 : s->row->diff.worst / width;
+	int64_t width = s->n / s->op.n_rows,
+		row = s->row->diff.worst < 0 ? 0 : s->row->diff.worst / width;
 	const char *source = f->own ? d->local.own.source : d->local.reference.source;
 	json_t *b = json_object(), *inputs = json_array();
 	char *text;
@@ -196,10 +197,12 @@ json_t *bundle_make(const struct diagnosis *d, const struct finding *f, const st
 	for (int i = 0; i < s->op.n_inputs; i++) {
 		bool whole = s->op.input_stage[i] == STAGE_K_ROPE ||
 			     (s->op.input_stage[i] == STAGE_V && f->stage != STAGE_V);
-		int64_t n = whole ? s->op.input_elements[i] : s->op.input_elements[i] / s->op.n_rows;
+		int64_t n =
+			whole ? s->op.input_elements[i] : s->op.input_elements[i] / s->op.n_rows;
 		json_t *o = json_object();
 
-		json_object_set_new(o, "stage", json_string(trace_stage_name(s->op.input_stage[i])));
+		json_object_set_new(o, "stage",
+				    json_string(trace_stage_name(s->op.input_stage[i])));
 		json_object_set_new(o, "values", encode(s->op.input[i] + (whole ? 0 : row * n), n));
 		json_array_append_new(inputs, o);
 	}
@@ -219,7 +222,7 @@ json_t *bundle_make(const struct diagnosis *d, const struct finding *f, const st
 	return NULL;
 }
 
-/* ---- replaying ------------------------------------------------------------------------------ */
+/* ---- replaying ---------------------------------------------------------------------------- */
 
 struct opened {
 	const json_t *b;
@@ -239,12 +242,13 @@ static int open_bundle(struct opened *o, const json_t *b, struct err *e)
 	int64_t n;
 
 	*o = (struct opened){.b = b};
-	if (!kind || strcmp(kind, "assay-bundle-1") != 0 || !stage || trace_stage_by_name(stage) < 0 ||
-	    json_array_size(inputs) > LOCAL_INPUTS_MAX)
+	if (!kind || strcmp(kind, "assay-bundle-1") != 0 || !stage ||
+	    trace_stage_by_name(stage) < 0 || json_array_size(inputs) > LOCAL_INPUTS_MAX)
 		return err_set(e, EXIT_USAGE, "this is no bundle of `assay explain --bundle`");
 	o->stage = (enum trace_stage)trace_stage_by_name(stage);
 	for (size_t i = 0; i < json_array_size(inputs); i++, o->n_inputs++)
-		o->input[i] = decode(json_object_get(json_array_get(inputs, i), "values"), &o->n_input[i]);
+		o->input[i] = decode(json_object_get(json_array_get(inputs, i), "values"),
+				     &o->n_input[i]);
 	o->source = decode(json_object_get(b, "source_output"), &o->n);
 	o->replayer = decode(json_object_get(b, "replayer_output"), &n);
 	o->truth = decode(json_object_get(b, "float64"), &o->n_truth);
@@ -276,9 +280,10 @@ static void print_channels(const struct opened *o, FILE *out)
 		for (int64_t k = 0; k < n_in; k++)
 			sum += (double)w[(int64_t)i * n_in + k] * (double)o->input[0][k];
 		if (c >= 0 && c < o->n)
-			fprintf(out, "  channel %lld of %s: computed again %.9g, source %.9g, replayer %.9g\n",
-				(long long)c, json_string_value(json_object_get(o->b, "weight")), sum,
-				(double)o->source[c], (double)o->replayer[c]);
+			fprintf(out,
+				"  channel %lld of %s: computed again %.9g, source %.9g, replayer %.9g\n",
+				(long long)c, json_string_value(json_object_get(o->b, "weight")),
+				sum, (double)o->source[c], (double)o->replayer[c]);
 	}
 	free(w);
 }
@@ -294,7 +299,8 @@ static bool recompute(const struct opened *o, const char *how, float *to)
 		if (local_kind_of(o->stage) == LOCAL_ADD)
 			to[i] = (float)(a + b);
 		else if (o->stage == STAGE_FFN_ACT)
-			to[i] = (float)(strcmp(how, "silu") == 0 ? a / (1 + exp(-a)) * b : r * r * b);
+			to[i] = (float)(strcmp(how, "silu") == 0 ? a / (1 + exp(-a)) * b
+								 : r * r * b);
 		else
 			return false;
 	}
@@ -326,12 +332,13 @@ int bundle_replay(const json_t *b, FILE *out, struct err *e)
 	tensor_diff(&d, o.replayer, o.source, o.n, 1);
 	fprintf(out, "%s of layer %lld, position %lld, from %s\n", trace_stage_name(o.stage),
 		(long long)json_integer_value(json_object_get(b, "layer")),
-		(long long)json_integer_value(json_object_get(b, "position")), source ? source : "?");
-	fprintf(out, "  source against replayer: rel-RMS %.3g, %.3g row ulp, %lld of %lld values\n", d.rel_rms,
-		d.row_ulp, (long long)d.n_different, (long long)d.n);
+		(long long)json_integer_value(json_object_get(b, "position")),
+		source ? source : "?");
+	fprintf(out, "  source against replayer: rel-RMS %.3g, %.3g row ulp, %lld of %lld values\n",
+		d.rel_rms, d.row_ulp, (long long)d.n_different, (long long)d.n);
 	if (o.n_truth)
-		fprintf(out, "  from float64: source %.3g, replayer %.3g\n", off(o.source, o.truth, o.n),
-			off(o.replayer, o.truth, o.n));
+		fprintf(out, "  from float64: source %.3g, replayer %.3g\n",
+			off(o.source, o.truth, o.n), off(o.replayer, o.truth, o.n));
 	again = malloc((size_t)o.n * sizeof(float));
 	assert(again);
 	for (int i = 0; i < (o.stage == STAGE_FFN_ACT ? 2 : 1); i++)

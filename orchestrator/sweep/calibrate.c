@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- measuring ------------------------------------------------------------------------------ */
+/* ---- measuring ---------------------------------------------------------------------------- */
 
 static void add_way(struct calibrate_result *r, int threads, int batch, int ubatch,
 		    const char *name)
@@ -109,7 +109,7 @@ static int measure(const struct calibrate_options *o, struct calibrate_way *w, c
 	return rc;
 }
 
-/* ---- the rule ------------------------------------------------------------------------------- */
+/* ---- the rule ----------------------------------------------------------------------------- */
 
 /* Up to two digits: 1.234e-4 becomes 1.3e-4. */
 static double round_up(double x)
@@ -226,7 +226,7 @@ int calibrate_run(const struct calibrate_options *o, struct calibrate_result *r,
 	return rc;
 }
 
-/* ---- the file ------------------------------------------------------------------------------- */
+/* ---- the file ----------------------------------------------------------------------------- */
 
 static json_t *rule_object(const struct calibrate_result *r)
 {

@@ -73,7 +73,7 @@ void child_pause(struct child *c);
 void child_resume(struct child *c);
 bool child_paused(const struct child *c);
 
-void child_bye(struct child *c);	/* BYE, then TERM, then KILL; no frame is delivered any more */
+void child_bye(struct child *c); /* BYE, then TERM, then KILL; no frame is delivered any more */
 void child_kill(struct child *c);	/* TERM, then KILL */
 
 int child_pid(const struct child *c);	/* 0 when it was not started */

@@ -141,8 +141,8 @@ int client_call(struct client *c, const struct wire_builder *request, client_fra
 	if (c->ended)
 		return err_set(e, EXIT_WORKER, "engine %s has ended", c->engine);
 	if (c->stray)
-		return err_set(e, EXIT_WORKER, "engine %s sent %s when nothing was asked", c->engine,
-			       wire_type_name(c->stray));
+		return err_set(e, EXIT_WORKER, "engine %s sent %s when nothing was asked",
+			       c->engine, wire_type_name(c->stray));
 	c->fn = fn;
 	c->ctx = ctx;
 	c->e = e;

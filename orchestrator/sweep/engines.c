@@ -153,9 +153,11 @@ static int recorded_command(struct engine_command *out, const char *file, struct
 		return err_set(e, EXIT_INTERNAL, "cannot tell where this program lies");
 	self[got] = '\0';
 	if (!*file || access(file, R_OK) != 0)
-		return err_set(e, EXIT_NO_REFERENCE,
-			       "recorded:%s cannot be read; `assay record --out FILE.tar.zst` makes a "
-			       "recording", file);
+		return err_set(
+			e, EXIT_NO_REFERENCE,
+			"recorded:%s cannot be read; `assay record --out FILE.tar.zst` makes a "
+			"recording",
+			file);
 	add_arg(out, &n, &at, self);
 	add_arg(out, &n, &at, "__recorded");
 	add_arg(out, &n, &at, file);

@@ -45,7 +45,7 @@ void exchange_init(struct exchange *x, const struct exchange_setup *setup,
 	}
 }
 
-/* ---- the end -------------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------------------------ */
 
 static char *copy_text(const char *text)
 {
@@ -133,7 +133,7 @@ static void failed(struct exchange *x, struct lane *l, int side, const struct wi
 			     x->sides[side].engine, said);
 }
 
-/* ---- requests ------------------------------------------------------------------------------- */
+/* ---- requests ----------------------------------------------------------------------------- */
 
 void exchange_ask(struct exchange *x, struct lane *l, int side, struct wire_builder *b)
 {
@@ -383,7 +383,7 @@ static void tokens_differ(struct exchange *x, struct lane *l)
 	    x->sides[1].n_ids);
 }
 
-/* ---- the order of things -------------------------------------------------------------------- */
+/* ---- the order of things ------------------------------------------------------------------ */
 
 static bool comparable(struct exchange *x, struct lane *l)
 {

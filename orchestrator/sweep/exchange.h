@@ -38,7 +38,7 @@ struct exchange_setup {
 	size_t thresholds_bytes;
 	const char *thresholds_path;		/* its name */
 	const char *thresholds_set;		/* where the scenario names none */
-	char weights[256];			/* the model's "type:count …"; "" = as engines say */
+	char weights[256]; /* the model's "type:count …"; "" = as engines say */
 	char arch[64];				/* general.architecture; "" = as engines say */
 	double cos_tol;				/* > 0: used instead of a set */
 	int threads, ctx, ubatch, batch;	/* 0 = the engine's */
@@ -111,7 +111,7 @@ struct exchange {
 	struct comparison comparison;
 	enum verdict verdict;
 	int exit_code;
-	int failed_side;		/* whose fault CRASHED, TIMED_OUT or FAILED is; −1 both, none */
+	int failed_side; /* whose fault CRASHED, TIMED_OUT or FAILED is; −1 both, none */
 	char explanation[ERR_MSG_MAX];	/* one sentence */
 	int64_t compare_us;		/* spent in comparing and hashing */
 

@@ -15,7 +15,7 @@ struct explaining {
 	bool has_native, has_oracle;
 };
 
-/* ---- hypotheses ----------------------------------------------------------------------------- */
+/* ---- hypotheses --------------------------------------------------------------------------- */
 
 static bool try_variant(struct explaining *x, const struct local_seen *s, const char *variant,
 			struct tensor_diff *d)
@@ -96,7 +96,7 @@ static void try_all(struct explaining *x, struct finding *f, const struct local_
 	f->n_explained = f->explains;
 }
 
-/* ---- the third opinion ---------------------------------------------------------------------- */
+/* ---- the third opinion -------------------------------------------------------------------- */
 
 static void ask_oracle(struct explaining *x, struct finding *f, const struct local_seen *s)
 {
@@ -109,13 +109,13 @@ static void ask_oracle(struct explaining *x, struct finding *f, const struct loc
 		return;
 	if (n == s->n) {
 		f->oracle_asked = true;
-		opinion(s->got, s->replayed, truth, n, op.n_rows, s->row->inside ? 0 : s->row->bound,
-			&f->oracle_source, &f->oracle_replayer);
+		opinion(s->got, s->replayed, truth, n, op.n_rows,
+			s->row->inside ? 0 : s->row->bound, &f->oracle_source, &f->oracle_replayer);
 	}
 	free(truth);
 }
 
-/* ---- findings ------------------------------------------------------------------------------- */
+/* ---- findings ----------------------------------------------------------------------------- */
 
 static struct finding *known(struct diagnosis *d, const struct local_seen *s)
 {
@@ -139,8 +139,12 @@ static int on_seen(void *ctx, const struct local_seen *s, struct err *e)
 		if (d->n_findings == DIAGNOSIS_FINDINGS_MAX)
 			return 0;
 		f = &d->findings[d->n_findings++];
-		*f = (struct finding){.own = s->own, .stage = s->op.stage, .layer = s->op.layer,
-				      .seq = s->row->seq, .diff = s->row->diff, .bound = s->row->bound};
+		*f = (struct finding){.own = s->own,
+				      .stage = s->op.stage,
+				      .layer = s->op.layer,
+				      .seq = s->row->seq,
+				      .diff = s->row->diff,
+				      .bound = s->row->bound};
 		pattern_find(&f->pattern, s->replayed, s->got, s->n, s->op.n_rows, s->row->bound);
 		ask_oracle(x, f, s);
 		try_all(x, f, s);
@@ -157,7 +161,7 @@ static int on_seen(void *ctx, const struct local_seen *s, struct err *e)
 	return 0;
 }
 
-/* ---- splice bisection ----------------------------------------------------------------------- */
+/* ---- splice bisection --------------------------------------------------------------------- */
 
 struct splicing {
 	float **out;			/* [n_layer + 1] embeddings, then what leaves each layer */
@@ -181,7 +185,8 @@ static int keep_layer(void *ctx, const struct trace_record *r, const float *valu
 	return 0;
 }
 
-static int keep_last(void *ctx, int pos, int step, int32_t token, const float *logits, struct err *e)
+static int keep_last(void *ctx, int pos, int step, int32_t token, const float *logits,
+		     struct err *e)
 {
 	struct splicing *s = ctx;
 
@@ -198,8 +203,13 @@ static int keep_last(void *ctx, int pos, int step, int32_t token, const float *l
 static int spliced_error(struct splicing *s, struct side *ours, const struct local_job *j, int k,
 			 double *nmse, struct err *e)
 {
-	struct side_eval q = {.ids = j->ids, .n_ids = j->n_ids, .no_trace = true, .on_logits = keep_last,
-			      .ctx = s, .splice = k < -1 ? NULL : s->out[k + 1], .splice_layer = k};
+	struct side_eval q = {.ids = j->ids,
+			      .n_ids = j->n_ids,
+			      .no_trace = true,
+			      .on_logits = keep_last,
+			      .ctx = s,
+			      .splice = k < -1 ? NULL : s->out[k + 1],
+			      .splice_layer = k};
 	struct tensor_diff d;
 	int rc;
 
@@ -210,8 +220,8 @@ static int spliced_error(struct splicing *s, struct side *ours, const struct loc
 	return rc;
 }
 
-static int bisect(struct diagnosis *d, struct splicing *s, struct side *ours, const struct local_job *j,
-		  struct err *e)
+static int bisect(struct diagnosis *d, struct splicing *s, struct side *ours,
+		  const struct local_job *j, struct err *e)
 {
 	int low = -1, high = s->n_layer - 1, rc;
 	double nmse;
@@ -246,9 +256,13 @@ static int splice(struct diagnosis *d, const struct explain_job *j, struct err *
 	const struct local_job *l = &j->local;
 	struct side ours = {0}, ref = {0};
 	struct splicing s = {.n_ids = l->n_ids};
-	struct side_eval q = {.ids = l->ids, .n_ids = l->n_ids, .on_trace = keep_layer,
-			      .on_logits = keep_last, .ctx = &s,
-			      .stages = (uint64_t)1 << STAGE_EMBEDDINGS | (uint64_t)1 << STAGE_LAYER_OUT};
+	struct side_eval q = {.ids = l->ids,
+			      .n_ids = l->n_ids,
+			      .on_trace = keep_layer,
+			      .on_logits = keep_last,
+			      .ctx = &s,
+			      .stages = (uint64_t)1 << STAGE_EMBEDDINGS |
+					(uint64_t)1 << STAGE_LAYER_OUT};
 	int rc = side_open(&ours, l->ours, l->setup, l->swapped, l->reference, l->n_ids + 1, e);
 
 	if (rc == 0)
@@ -266,7 +280,7 @@ static int splice(struct diagnosis *d, const struct explain_job *j, struct err *
 			rc = side_evaluate(&ref, &q, e);
 		for (int i = 0; rc == 0 && i <= s.n_layer; i++)
 			if (!s.out[i])
-				q.on_trace = NULL;	/* a layer is not there: nothing to put in */
+				q.on_trace = NULL; /* a layer is not there: nothing to put in */
 		if (rc == 0 && q.on_trace)
 			rc = bisect(d, &s, &ours, l, e);
 	}
@@ -280,7 +294,7 @@ static int splice(struct diagnosis *d, const struct explain_job *j, struct err *
 	return rc;
 }
 
-/* ---- all of it ------------------------------------------------------------------------------ */
+/* ---- all of it ---------------------------------------------------------------------------- */
 
 int explain_run(struct diagnosis *d, const struct explain_job *j, struct err *e)
 {

@@ -15,7 +15,7 @@ struct explain_job {
 	struct local_job local;		/* on_seen is explain's own */
 	bool no_splice;
 	bool no_oracle;
-	json_t **bundle;		/* when not NULL: gets a repro of the first finding, caller frees */
+	json_t **bundle; /* when not NULL: gets a repro of the first finding, caller frees */
 };
 
 /* Fills d. Negative only when an engine failed. diagnosis_free afterwards. */

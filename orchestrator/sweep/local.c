@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- what is kept --------------------------------------------------------------------------- */
+/* ---- what is kept ------------------------------------------------------------------------- */
 
 static struct local_kept *kept_at(struct local_feed *f, int layer, enum trace_stage stage)
 {
@@ -58,7 +58,7 @@ static void drop_layer(struct local_feed *f, int layer)
 		drop(kept_at(f, -1, STAGE_EMBEDDINGS));
 }
 
-/* ---- one operation -------------------------------------------------------------------------- */
+/* ---- one operation ------------------------------------------------------------------------ */
 
 /* Inputs as the replaying engine wants them; false when one is not there. */
 static bool collect(struct local_feed *f, const struct trace_record *r, struct side_op *op)
@@ -107,13 +107,15 @@ static int judge(struct local_feed *f, const struct trace_record *r, const float
 		return rc;
 	if (n != r->num_elements) {
 		rc = err_set(e, EXIT_WORKER, "engine %s: %s has %lld values, the trace %lld",
-			     f->replayer->engine, r->name, (long long)n, (long long)r->num_elements);
+			     f->replayer->engine, r->name, (long long)n,
+			     (long long)r->num_elements);
 	} else {
 		row.bound = local_bound(local_kind_of(r->stage), f->quantised, f->n_positions);
 		tensor_diff(&row.diff, out, values, n, r->shape[0]);
 		local_add(f->pass, &row);
 		if (f->on_seen) {
-			struct local_seen seen = {f->own, op, values, out, n, &f->pass->rows[f->pass->n - 1]};
+			struct local_seen seen = {f->own, op, values,
+						  out,    n,  &f->pass->rows[f->pass->n - 1]};
 
 			rc = f->on_seen(f->ctx, &seen, e);
 		}
@@ -122,7 +124,7 @@ static int judge(struct local_feed *f, const struct trace_record *r, const float
 	return rc;
 }
 
-/* ---- the feed ------------------------------------------------------------------------------- */
+/* ---- the feed ----------------------------------------------------------------------------- */
 
 int local_feed_init(struct local_feed *f, struct side *replayer, struct local_pass *pass,
 		    const int32_t *ids, int n_ids, struct err *e)
@@ -162,7 +164,8 @@ static void note_missing(struct local_feed *f)
 				char name[64], whose[128];
 
 				local_name((enum trace_stage)s, layer, name, sizeof(name));
-				snprintf(whose, sizeof(whose), "%s (in %.40s)", name, f->replayer->engine);
+				snprintf(whose, sizeof(whose), "%s (in %.40s)", name,
+					 f->replayer->engine);
 				local_missing(f->pass, whose, f->call - 1);
 			}
 	}
@@ -192,11 +195,13 @@ int local_feed_add(void *feed, const struct trace_record *r, const float *values
 	int rc;
 
 	if (r->layer < -1 || r->layer >= f->n_layer)
-		return err_set(e, EXIT_WORKER, "trace record %.60s: the model has %d layers", r->name,
-			       f->n_layer);
+		return err_set(e, EXIT_WORKER, "trace record %.60s: the model has %d layers",
+			       r->name, f->n_layer);
 	if (!values)
-		return err_set(e, EXIT_USAGE, "the trace has no values for %.60s (assay trace --values "
-			       "--out DIR writes them)", r->name);
+		return err_set(e, EXIT_USAGE,
+			       "the trace has no values for %.60s (assay trace --values "
+			       "--out DIR writes them)",
+			       r->name);
 	if (begins_call(f, r))
 		begin_call(f, (int)r->shape[0]);
 	f->has[r->layer + 1] |= (uint64_t)1 << r->stage;
@@ -223,7 +228,7 @@ void local_feed_free(struct local_feed *f)
 	*f = (struct local_feed){0};
 }
 
-/* ---- weights -------------------------------------------------------------------------------- */
+/* ---- weights ------------------------------------------------------------------------------ */
 
 struct hashes {
 	char (*name)[96];
@@ -287,7 +292,7 @@ int local_weights_equal(const struct exchange_setup *u, bool *equal, char *out, 
 	return rc;
 }
 
-/* ---- both passes ---------------------------------------------------------------------------- */
+/* ---- both passes -------------------------------------------------------------------------- */
 
 /* The ids that the run reads: the prompt's, and the decoded ones but the last. */
 static int32_t *all_ids(const struct local_job *j, int who, int *n)
@@ -311,9 +316,11 @@ static int run_pass(struct local_feed *f, struct side *source, const struct loca
 	int rc;
 
 	if (!source->traces)
-		return err_set(e, EXIT_NOTHING_RAN,
-			       "engine %.200s does not trace, so its operations cannot be judged one by one; "
-			       "docs/engines.md says what a trace is", source->engine);
+		return err_set(
+			e, EXIT_NOTHING_RAN,
+			"engine %.200s does not trace, so its operations cannot be judged one by one; "
+			"docs/engines.md says what a trace is",
+			source->engine);
 	rc = side_evaluate(source, &q, e);
 	if (rc == 0)
 		local_feed_end(f);

@@ -41,7 +41,7 @@ struct local_feed {
 	uint64_t *has;			/* [n_layer + 1] stages of each layer in this call */
 	const uint64_t *expected;	/* the same, what must be there; NULL = not known */
 	struct local_kept (*kept)[STAGE_COUNT];	/* [n_layer + 1], −1 first */
-	int (*on_seen)(void *ctx, const struct local_seen *seen, struct err *e);	/* or NULL */
+	int (*on_seen)(void *ctx, const struct local_seen *seen, struct err *e); /* or NULL */
 	void *ctx;
 };
 
@@ -63,7 +63,7 @@ struct local_job {
 	const int32_t *greedy[2];	/* [n_greedy[i]] what ours and the reference decoded */
 	int n_greedy[2];
 	const char *reference_trace;	/* directory of a trace instead of the engine, or NULL */
-	int (*on_seen)(void *ctx, const struct local_seen *seen, struct err *e);	/* or NULL */
+	int (*on_seen)(void *ctx, const struct local_seen *seen, struct err *e); /* or NULL */
 	void *ctx;
 };
 

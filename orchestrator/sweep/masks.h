@@ -24,7 +24,7 @@ struct masks {
 int masks_measure(struct masks *m, const char *engine, const struct exchange_setup *setup,
 		  const char *model, const int32_t *ids, int n, struct err *e);
 
-bool masks_causal(const struct masks *m, int *position, int *id);	/* first place that is not */
+bool masks_causal(const struct masks *m, int *position, int *id); /* first place that is not */
 /* First place where they differ, in order of positions. */
 bool masks_equal(const struct masks *a, const struct masks *b, int *position, int *id);
 

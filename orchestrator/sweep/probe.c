@@ -10,7 +10,8 @@ static int keep_values(float **values, int64_t have, const struct wire_frame *f,
 	float *p;
 
 	if (have + n > PROBE_VALUES_MAX)
-		return err_set(e, EXIT_WORKER, "more than %d values of one tensor", PROBE_VALUES_MAX);
+		return err_set(e, EXIT_WORKER, "more than %d values of one tensor",
+			       PROBE_VALUES_MAX);
 	p = realloc(*values, (size_t)(have + n) * sizeof(float) + 1);
 	if (!p)
 		return err_set(e, EXIT_INTERNAL, "no memory");

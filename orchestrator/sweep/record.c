@@ -70,7 +70,7 @@ static int member(struct job *j, const char *name, const void *bytes, size_t n, 
 	return recording_add(j->w, RECORDING_SMALL, path, bytes, n, e);
 }
 
-/* ---- opening -------------------------------------------------------------------------------- */
+/* ---- opening ------------------------------------------------------------------------------ */
 
 static int on_opened(void *ctx, const struct wire_frame *f, struct err *e)
 {
@@ -173,7 +173,7 @@ static void keep_hello(struct job *j)
 	fclose(f);
 }
 
-/* ---- text and ids --------------------------------------------------------------------------- */
+/* ---- text and ids ------------------------------------------------------------------------- */
 
 static int on_templated(void *ctx, const struct wire_frame *f, struct err *e)
 {
@@ -291,7 +291,7 @@ static int keep_pieces(struct job *j, struct err *e)
 	return call(j, j->engine, on_pieces, e);
 }
 
-/* ---- evaluation ----------------------------------------------------------------------------- */
+/* ---- evaluation --------------------------------------------------------------------------- */
 
 static int take_logits(struct job *j, const struct wire_frame *f, struct err *e)
 {
@@ -404,7 +404,7 @@ static int evaluate(struct job *j, struct err *e)
 	return rc;
 }
 
-/* ---- the manifest --------------------------------------------------------------------------- */
+/* ---- the manifest ------------------------------------------------------------------------- */
 
 static json_t *int_list(const int32_t *ids, int n)
 {

@@ -20,7 +20,7 @@ struct server {
 	int n_vocab;
 };
 
-/* ---- the manifest --------------------------------------------------------------------------- */
+/* ---- the manifest ------------------------------------------------------------------------- */
 
 static const char *text_of(const json_t *o, const char *key)
 {
@@ -101,7 +101,7 @@ void recorded_profile(const char *path, char *out, size_t size)
 	recording_close(&r);
 }
 
-/* ---- HELLO, OPENED, DONE: what the engine said ---------------------------------------------- */
+/* ---- HELLO, OPENED, DONE: what the engine said -------------------------------------------- */
 
 /* Repeats "key=value\n" lines but those in `but` (",a,b,") and those that are no header lines. */
 static void put_lines(struct wire_builder *b, const char *lines, const char *but)
@@ -257,7 +257,7 @@ static int serve_open(struct server *s, const struct wire_frame *f, struct err *
 	return channel_send(&s->ch, e);
 }
 
-/* ---- text and ids --------------------------------------------------------------------------- */
+/* ---- text and ids ------------------------------------------------------------------------- */
 
 static int serve_template(struct server *s, const struct wire_frame *f, struct err *e)
 {
@@ -378,7 +378,7 @@ static int serve_pieces(struct server *s, const struct wire_frame *f, struct err
 	return channel_send(&s->ch, e);
 }
 
-/* ---- EVALUATE ------------------------------------------------------------------------------- */
+/* ---- EVALUATE ----------------------------------------------------------------------------- */
 
 struct playing {
 	struct server *s;
@@ -609,7 +609,7 @@ static int serve_evaluate(struct server *s, const struct wire_frame *f, struct e
 	return rc;
 }
 
-/* ---- the loop ------------------------------------------------------------------------------- */
+/* ---- the loop ----------------------------------------------------------------------------- */
 
 static int dispatch(struct server *s, const struct wire_frame *f, struct err *e)
 {

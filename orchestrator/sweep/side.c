@@ -27,7 +27,7 @@ static int call(struct side *s, client_frame_fn *fn, void *ctx, struct err *e)
 	return rc < 0 ? rc : client_call(s->client, &s->request, fn, ctx, e);
 }
 
-/* ---- opening -------------------------------------------------------------------------------- */
+/* ---- opening ------------------------------------------------------------------------------ */
 
 static int on_opened(void *ctx, const struct wire_frame *f, struct err *e)
 {
@@ -116,7 +116,7 @@ void side_close(struct side *s)
 	*s = (struct side){0};
 }
 
-/* ---- traces --------------------------------------------------------------------------------- */
+/* ---- traces ------------------------------------------------------------------------------- */
 
 static int parse_record(struct trace_record *r, const struct wire_frame *f, struct err *e)
 {
@@ -133,8 +133,8 @@ static int parse_record(struct trace_record *r, const struct wire_frame *f, stru
 	wire_get(f, "blake3", 0, r->blake3, sizeof(r->blake3));
 	wire_get(f, "shape", 0, shape, sizeof(shape));
 	if (trace_stage_by_name(stage) < 0)
-		return err_set(e, EXIT_WORKER, "a trace record of stage \"%s\", which does not exist",
-			       stage);
+		return err_set(e, EXIT_WORKER,
+			       "a trace record of stage \"%s\", which does not exist", stage);
 	r->stage = (enum trace_stage)trace_stage_by_name(stage);
 	for (const char *p = shape; *p && r->n_dims < TRACE_DIMS_MAX; p = *end ? end + 1 : end) {
 		r->shape[r->n_dims] = strtoll(p, &end, 10);
@@ -143,8 +143,9 @@ static int parse_record(struct trace_record *r, const struct wire_frame *f, stru
 		total *= r->shape[r->n_dims++];
 	}
 	if (r->n_dims < 1 || r->shape[0] < 1 || total != r->num_elements)
-		return err_set(e, EXIT_WORKER, "trace record %.60s: shape %s does not hold %lld values",
-			       r->name, shape, (long long)r->num_elements);
+		return err_set(e, EXIT_WORKER,
+			       "trace record %.60s: shape %s does not hold %lld values", r->name,
+			       shape, (long long)r->num_elements);
 	return 0;
 }
 
@@ -166,7 +167,8 @@ static int room(struct side *s, int64_t n, struct err *e)
 		return 0;
 	p = realloc(s->part, (size_t)n * sizeof(*p));
 	if (!p)
-		return err_set(e, EXIT_INTERNAL, "no memory for a tensor of %lld values", (long long)n);
+		return err_set(e, EXIT_INTERNAL, "no memory for a tensor of %lld values",
+			       (long long)n);
 	s->part = p;
 	s->part_cap = n;
 	return 0;
@@ -188,8 +190,9 @@ static int take_trace(struct assembly *a, const struct wire_frame *f, struct err
 			return rc;
 	}
 	if (offset != a->have || offset + n > a->r.num_elements || n == 0)
-		return err_set(e, EXIT_WORKER, "engine %s: trace %.60s came with a gap at value %lld",
-			       a->s->engine, a->r.name, (long long)a->have);
+		return err_set(e, EXIT_WORKER,
+			       "engine %s: trace %.60s came with a gap at value %lld", a->s->engine,
+			       a->r.name, (long long)a->have);
 	memcpy(a->s->part + offset, f->body, (size_t)n * sizeof(float));
 	a->have += n;
 	return a->have == a->r.num_elements ? a->fn(a->ctx, &a->r, a->s->part, e) : 0;
@@ -206,8 +209,8 @@ static int on_evaluated(void *ctx, const struct wire_frame *f, struct err *e)
 	if (f->body_bytes != (size_t)a->s->n_vocab * sizeof(float))
 		return err_set(e, EXIT_WORKER, "engine %s: LOGITS of %zu bytes", a->s->engine,
 			       f->body_bytes);
-	return a->on_logits(a->ctx, (int)wire_get_int(f, "pos", -1), (int)wire_get_int(f, "step", 0),
-			    (int32_t)wire_get_int(f, "token", -1),
+	return a->on_logits(a->ctx, (int)wire_get_int(f, "pos", -1),
+			    (int)wire_get_int(f, "step", 0), (int32_t)wire_get_int(f, "token", -1),
 			    (const float *)(const void *)f->body, e);
 }
 
@@ -244,14 +247,15 @@ int side_evaluate(struct side *s, const struct side_eval *q, struct err *e)
 	return call(s, on_evaluated, &a, e);
 }
 
-/* ---- one operation -------------------------------------------------------------------------- */
+/* ---- one operation ------------------------------------------------------------------------ */
 
 struct replayed {
 	float *out;
 	int64_t n;
 };
 
-static int keep_replayed(void *ctx, const struct trace_record *r, const float *values, struct err *e)
+static int keep_replayed(void *ctx, const struct trace_record *r, const float *values,
+			 struct err *e)
 {
 	struct replayed *p = ctx;
 
@@ -301,7 +305,7 @@ int side_replay(struct side *s, const struct side_op *op, float **out, int64_t *
 	return 0;
 }
 
-/* ---- weights -------------------------------------------------------------------------------- */
+/* ---- weights ------------------------------------------------------------------------------ */
 
 struct weighing {
 	side_weight_fn *fn;

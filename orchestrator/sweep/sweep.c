@@ -39,7 +39,7 @@ struct sweep {
 	struct err failed;		/* first failure of writing */
 };
 
-/* ---- plan ----------------------------------------------------------------------------------- */
+/* ---- plan --------------------------------------------------------------------------------- */
 
 /* Of a long name the end: there commands and paths differ. */
 static void slug(char *out, size_t size, const char *engine)
@@ -77,7 +77,8 @@ static void plan_scenario(struct sweep *w, const struct scenario *s, const char 
 			plan_one(w, s, refs[i], refs[k], true);
 			slug(a, sizeof(a), refs[i]);
 			slug(b, sizeof(b), refs[k]);
-			snprintf(w->plan[w->n - 1].id, SUMMARY_ID_MAX, "%s.%.40s-%.40s", s->id, a, b);
+			snprintf(w->plan[w->n - 1].id, SUMMARY_ID_MAX, "%s.%.40s-%.40s", s->id, a,
+				 b);
 		}
 }
 
@@ -130,7 +131,7 @@ static int check_engines(const struct sweep *w, struct err *e)
 	return 0;
 }
 
-/* ---- results -------------------------------------------------------------------------------- */
+/* ---- results ------------------------------------------------------------------------------ */
 
 /* Takes text. Only receipt and journal must outlive a power cut: the rest can be made again. */
 static int write_file(const struct sweep *w, const char *id, const char *name, char *text,
@@ -235,7 +236,7 @@ static void fill_side(struct receipt_side *out, const struct exchange_side *s)
 	digest_hex(sha, out->logits_sha256);
 }
 
-/* ---- the local check ------------------------------------------------------------------------ */
+/* ---- the local check ---------------------------------------------------------------------- */
 
 static bool side_says(const struct exchange_side *s, const char *feature)
 {
@@ -358,7 +359,7 @@ static void on_over(struct exchange *x, struct lane *l)
 	lane_finish(l, false);
 }
 
-/* ---- the pool's side ------------------------------------------------------------------------ */
+/* ---- the pool's side ---------------------------------------------------------------------- */
 
 static void free_retired(struct sweep *w)
 {
@@ -417,7 +418,7 @@ static void on_tick(void *ctx)
 	w->o->on_progress(w->o->ctx, line);
 }
 
-/* ---- the run -------------------------------------------------------------------------------- */
+/* ---- the run ------------------------------------------------------------------------------ */
 
 static void put_identity(char *out, size_t size, const struct sweep *w)
 {

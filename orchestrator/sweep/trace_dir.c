@@ -94,9 +94,10 @@ static int parse_record(const struct reading *r, struct trace_record *rec, const
 	char what[300];
 
 	if (json_unpack_ex((json_t *)(uintptr_t)o, &why, 0,
-			   "{s?s, s:s, s:I, s?I, s?s, s?s, s:I, s?I, s:o, s?o}", "name", &name, "stage",
-			   &stage, "layer", &layer, "seq", &seq, "dtype", &dtype, "blake3", &blake3,
-			   "num_elements", &n, "values_offset", &at, "shape", &shape, "rms", &rms) < 0)
+			   "{s?s, s:s, s:I, s?I, s?s, s?s, s:I, s?I, s:o, s?o}", "name", &name,
+			   "stage", &stage, "layer", &layer, "seq", &seq, "dtype", &dtype, "blake3",
+			   &blake3, "num_elements", &n, "values_offset", &at, "shape", &shape,
+			   "rms", &rms) < 0)
 		return broken(r, e, why.text);
 	*rec = (struct trace_record){.layer = (int)layer, .seq = (int)seq, .num_elements = n};
 	snprintf(rec->name, sizeof(rec->name), "%s", name);

@@ -55,8 +55,8 @@ static bool same_key(const json_t *a, const json_t *b, char *why, size_t size)
 		if (!facts_equal(fact(a, i), fact(b, i), identity[i].key, why, size))
 			return false;
 	for (size_t i = 0; i < sizeof(engine_identity) / sizeof(engine_identity[0]); i++)
-		if (!facts_equal(engine_fact(a, engine_identity[i]), engine_fact(b, engine_identity[i]),
-				 engine_identity[i], why, size))
+		if (!facts_equal(engine_fact(a, engine_identity[i]),
+				 engine_fact(b, engine_identity[i]), engine_identity[i], why, size))
 			return false;
 	return true;
 }
@@ -108,8 +108,8 @@ static int read_samples(const json_t *series, double **out, struct err *e)
 	size_t n = json_array_size(samples), i;
 
 	if (n < 1 || n > SAMPLES_MAX)
-		return err_set(e, EXIT_RECEIPT_INVALID, "a series has %zu samples, expected 1 to %d", n,
-			       SAMPLES_MAX);
+		return err_set(e, EXIT_RECEIPT_INVALID,
+			       "a series has %zu samples, expected 1 to %d", n, SAMPLES_MAX);
 	*out = malloc(n * sizeof(**out));
 	assert(*out);
 	json_array_foreach(samples, i, v) {
@@ -154,14 +154,16 @@ int baseline_make(const json_t *const *receipts, const char *const *names, int n
 	for (int i = 1; i < n; i++)
 		if (!same_key(first, receipts[i], why, sizeof(why))) {
 			json_decref(from);
-			return err_set(e, EXIT_RECEIPT_INVALID, "%s and %s do not belong to one baseline: "
-				       "%s", names[0], names[i], why);
+			return err_set(e, EXIT_RECEIPT_INVALID,
+				       "%s and %s do not belong to one baseline: "
+				       "%s",
+				       names[0], names[i], why);
 		}
 	b = json_pack("{s:s, s:s, s:O, s:O, s:O, s:[O], s:O, s:[], s:o}", "schema_version", "1.0.0",
 		      "kind", "baseline", "host", json_object_get(first, "host"), "model",
 		      json_object_get(first, "model"), "threads", json_object_get(first, "threads"),
-		      "engines", json_array_get(json_object_get(first, "engines"), 0), "assay_build",
-		      json_object_get(first, "assay_build"), "cases", "from", from);
+		      "engines", json_array_get(json_object_get(first, "engines"), 0),
+		      "assay_build", json_object_get(first, "assay_build"), "cases", "from", from);
 	assert(b);
 	for (int i = 0; i < n; i++) {
 		json_array_append(from, json_object_get(receipts[i], "content_sha256"));
@@ -256,7 +258,8 @@ int baseline_compare(const json_t *receipt, double limit_percent, struct perf_re
 
 		if (out->n == BASELINE_CASES_MAX)
 			break;
-		snprintf(p->name, sizeof(p->name), "%s", json_string_value(json_object_get(c, "name")));
+		snprintf(p->name, sizeof(p->name), "%s",
+			 json_string_value(json_object_get(c, "name")));
 		out->n++;
 		r = judge(series_of(c, 0), series_of(c, 1), limit_percent, p, e);
 		if (r < 0)

@@ -8,13 +8,13 @@
 #include <string.h>
 
 #define BIT(stage) ((uint64_t)1 << (stage))
-#define NORMS                                                                                       \
-	(BIT(STAGE_ATTN_NORM) | BIT(STAGE_Q_NORM) | BIT(STAGE_K_NORM) | BIT(STAGE_ATTN_SUB_NORM) |  \
+#define NORMS                                                                                      \
+	(BIT(STAGE_ATTN_NORM) | BIT(STAGE_Q_NORM) | BIT(STAGE_K_NORM) | BIT(STAGE_ATTN_SUB_NORM) | \
 	 BIT(STAGE_FFN_NORM) | BIT(STAGE_FFN_SUB_NORM) | BIT(STAGE_OUTPUT_NORM))
 #define ROPES (BIT(STAGE_Q_ROPE) | BIT(STAGE_K_ROPE))
 #define ATTENTION (BIT(STAGE_ATTN_SCORES) | BIT(STAGE_ATTN_SOFTMAX) | BIT(STAGE_ATTN_OUT_HEADS))
-#define PRODUCTS                                                                                    \
-	(BIT(STAGE_Q) | BIT(STAGE_K) | BIT(STAGE_V) | BIT(STAGE_ATTN_O) | BIT(STAGE_FFN_GATE) |     \
+#define PRODUCTS                                                                                   \
+	(BIT(STAGE_Q) | BIT(STAGE_K) | BIT(STAGE_V) | BIT(STAGE_ATTN_O) | BIT(STAGE_FFN_GATE) |    \
 	 BIT(STAGE_FFN_UP) | BIT(STAGE_FFN_DOWN))
 #define SUB_NORMS (BIT(STAGE_ATTN_SUB_NORM) | BIT(STAGE_FFN_SUB_NORM))
 #define LAYER_NORMS (NORMS & ~BIT(STAGE_OUTPUT_NORM))
@@ -25,7 +25,8 @@ static const char fix_act[] = "compare the activation of the feed-forward graph 
 static const char fix_rope[] = "compare RoPE type, base and scaling with the model's rope.* keys";
 static const char fix_eps[] = "compare attention.layer_norm_rms_epsilon with what the norm adds";
 static const char fix_mask[] = "look at the mask: position t sees the cells 0 to t";
-static const char fix_norm[] = "look at which norm the graph builds before this operation, and its weight";
+static const char fix_norm[] =
+	"look at which norm the graph builds before this operation, and its weight";
 
 const struct hypothesis hypotheses[] = {
 	{"silu", BIT(STAGE_FFN_ACT), "SiLU as the gate's activation", fix_act},
@@ -46,8 +47,10 @@ const struct hypothesis hypotheses[] = {
 	{"no_freq_factors", ROPES, "RoPE frequency factors ignored", fix_rope},
 	{"no_yarn", ROPES, "YaRN ignored", fix_rope},
 	{"no_rope", ROPES, "no rotation", fix_rope},
-	{"pos_shift=1", ROPES, "positions one too high", "look at where positions are counted from"},
-	{"pos_shift=-1", ROPES, "positions one too low", "look at where positions are counted from"},
+	{"pos_shift=1", ROPES, "positions one too high",
+	 "look at where positions are counted from"},
+	{"pos_shift=-1", ROPES, "positions one too low",
+	 "look at where positions are counted from"},
 	{"eps=1e-5", NORMS, "RMSNorm epsilon 1e-5", fix_eps},
 	{"eps=1e-6", NORMS, "RMSNorm epsilon 1e-6", fix_eps},
 	{"eps=1e-12", NORMS, "RMSNorm epsilon 1e-12", fix_eps},
@@ -63,15 +66,16 @@ const struct hypothesis hypotheses[] = {
 	{"mask_shift=1000000", ATTENTION, "no causal mask", fix_mask},
 	{"kv_f32", ATTENTION, "the KV cache in F32", "open both sides with the same --kv"},
 	{"kv_f16", ATTENTION, "the KV cache in F16", "open both sides with the same --kv"},
-	{"attn_scale=1", BIT(STAGE_ATTN_SOFTMAX) | BIT(STAGE_ATTN_OUT_HEADS), "scores without their scale",
-	 "scores are multiplied by 1/sqrt(head size)"},
+	{"attn_scale=1", BIT(STAGE_ATTN_SOFTMAX) | BIT(STAGE_ATTN_OUT_HEADS),
+	 "scores without their scale", "scores are multiplied by 1/sqrt(head size)"},
 	{"attn_scale=0.015625", BIT(STAGE_ATTN_SOFTMAX) | BIT(STAGE_ATTN_OUT_HEADS),
 	 "scores divided by the head size", "scores are multiplied by 1/sqrt(head size)"},
 	{"attn_scale=0.0625", BIT(STAGE_ATTN_SOFTMAX) | BIT(STAGE_ATTN_OUT_HEADS),
 	 "scores times 1/16", "scores are multiplied by 1/sqrt(head size)"},
 	{"head_order", ATTENTION, "query head h reads KV head h mod n instead of h / group",
 	 "look at how grouped KV heads are repeated"},
-	{"no_bias", PRODUCTS, "the bias left out", "look at whether the graph adds the .bias tensor"},
+	{"no_bias", PRODUCTS, "the bias left out",
+	 "look at whether the graph adds the .bias tensor"},
 	{"no_scale", PRODUCTS, "the .scale tensor left out",
 	 "look at whether the graph multiplies by the .scale tensor"},
 	{"weights_of_layer=", PRODUCTS | LAYER_NORMS, "the weights of another layer",
@@ -81,7 +85,7 @@ const struct hypothesis hypotheses[] = {
 	{.variant = NULL},
 };
 
-/* ---- patterns ------------------------------------------------------------------------------- */
+/* ---- patterns ----------------------------------------------------------------------------- */
 
 static double unit_of(const float *b, int64_t width)
 {
@@ -126,8 +130,8 @@ void pattern_find(struct pattern *p, const float *a, const float *b, int64_t n, 
 	free(column);
 }
 
-void opinion(const float *source, const float *replayer, const float *truth, int64_t n, int64_t rows,
-	     double bound, double *off_source, double *off_replayer)
+void opinion(const float *source, const float *replayer, const float *truth, int64_t n,
+	     int64_t rows, double bound, double *off_source, double *off_replayer)
 {
 	int64_t width = n / rows;
 	double s = 0, r = 0, t = 0, most = 0;
@@ -148,7 +152,7 @@ void opinion(const float *source, const float *replayer, const float *truth, int
 	*off_replayer = isfinite(r) ? sqrt(r / t) : INFINITY;
 }
 
-/* ---- judgement ------------------------------------------------------------------------------ */
+/* ---- judgement ---------------------------------------------------------------------------- */
 
 enum fault_side finding_fault(const struct finding *f)
 {
@@ -199,7 +203,7 @@ const struct finding *diagnosis_first(const struct diagnosis *d)
 	return first;
 }
 
-/* ---- words ---------------------------------------------------------------------------------- */
+/* ---- words -------------------------------------------------------------------------------- */
 
 static void say(char *out, size_t size, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
@@ -218,8 +222,10 @@ static void say_pattern(char *out, size_t size, const struct finding *f)
 	const struct pattern *p = &f->pattern;
 
 	if (p->rows_differ && p->rows_differ < p->rows)
-		say(out, size, p->rows_differ == 1 ? ", only in row %lld" : ", in %lld of %lld rows",
-		    (long long)(p->rows_differ == 1 ? p->first_row : p->rows_differ), (long long)p->rows);
+		say(out, size,
+		    p->rows_differ == 1 ? ", only in row %lld" : ", in %lld of %lld rows",
+		    (long long)(p->rows_differ == 1 ? p->first_row : p->rows_differ),
+		    (long long)p->rows);
 	if (p->columns_differ && p->columns_differ * 4 <= p->width)
 		say(out, size, p->columns_differ == 1 ? ", only in channel %lld" :
 			       ", in %lld of %lld channels, the first is %lld",
@@ -237,7 +243,8 @@ void finding_text(const struct diagnosis *d, const struct finding *f, char *out,
 	say(out, size, "%s%s in %s's run", name,
 	    f->n_prefill ? "" : " (while decoding only)", source);
 	if (f->n_operations > 1)
-		say(out, size, " (and %d more like it, up to layer %d)", f->n_operations - 1, f->last_layer);
+		say(out, size, " (and %d more like it, up to layer %d)", f->n_operations - 1,
+		    f->last_layer);
 	say(out, size, ": rel-RMS %.3g from what %s gives on the same inputs, %lld of %lld values",
 	    f->diff.rel_rms, d->local.own.replayer, (long long)f->diff.n_different,
 	    (long long)f->diff.n);
@@ -246,8 +253,9 @@ void finding_text(const struct diagnosis *d, const struct finding *f, char *out,
 		say(out, size, "; from float64: %s %.3g, %s %.3g", source, f->oracle_source,
 		    d->local.own.replayer, f->oracle_replayer);
 	if (*f->variant && (f->explains || f->variant_rel_rms < 0.5 * f->diff.rel_rms))
-		say(out, size, f->explains ? "; %s explains %d of %d (%.3g row ulp left)" :
-					     "; nearest is %s, which explains %d of %d (%.3g row ulp left)",
+		say(out, size,
+		    f->explains ? "; %s explains %d of %d (%.3g row ulp left)"
+				: "; nearest is %s, which explains %d of %d (%.3g row ulp left)",
 		    f->variant, f->n_explained, f->n_operations, f->variant_row_ulp);
 }
 
@@ -269,7 +277,8 @@ static void say_what(struct diagnosis *d, const struct finding *f, const char *c
 		    "nobody wrote. ");
 	else if (f->pattern.columns_differ * 4 <= f->pattern.width &&
 		 local_kind_of(f->stage) == LOCAL_PRODUCT)
-		say(d->paragraph, size, "Only %lld of %lld output channels are wrong (the first is %lld): "
+		say(d->paragraph, size,
+		    "Only %lld of %lld output channels are wrong (the first is %lld): "
 		    "single weights or block scales of this tensor. ",
 		    (long long)f->pattern.columns_differ, (long long)f->pattern.width,
 		    (long long)f->pattern.first_column);
@@ -279,7 +288,8 @@ static void say_what(struct diagnosis *d, const struct finding *f, const char *c
 		say(d->paragraph, size, "What to do: %s.", f->hypothesis->fix);
 	else
 		say(d->paragraph, size, "What to do: look at this operation%s.",
-		    f->pattern.rows_differ == 1 && f->pattern.rows > 1 ? " at that one position" : "");
+		    f->pattern.rows_differ == 1 && f->pattern.rows > 1 ? " at that one position"
+								       : "");
 }
 
 static void write_finding(struct diagnosis *d, const struct finding *f)
@@ -293,18 +303,23 @@ static void write_finding(struct diagnosis *d, const struct finding *f)
 	say(d->paragraph, size, "The first operation that goes wrong by itself is %s%s%s", name,
 	    f->n_prefill ? "" : ", while decoding",
 	    f->n_operations > 1 ? ", and the same in later layers or steps" : "");
-	say(d->paragraph, size, ": on the very inputs that %s had there, %s gives another result (rel-RMS "
-	    "%.3g); all before it agrees, what follows inherits. ", source,
-	    f->own ? "a replay" : d->local.own.replayer, f->diff.rel_rms);
+	say(d->paragraph, size,
+	    ": on the very inputs that %s had there, %s gives another result (rel-RMS "
+	    "%.3g); all before it agrees, what follows inherits. ",
+	    source, f->own ? "a replay" : d->local.own.replayer, f->diff.rel_rms);
 	if (culprit && f->own)
-		say(d->paragraph, size, "%s is at fault: its run is not what its own operations give. ",
-		    culprit);
+		say(d->paragraph, size,
+		    "%s is at fault: its run is not what its own operations give. ", culprit);
 	else if (culprit && strncmp(f->variant, "kv_", 3) == 0 && f->explains)
-		say(d->paragraph, size, "%s is at fault: it does not compute with the precision that was "
-		    "asked for. ", culprit);
+		say(d->paragraph, size,
+		    "%s is at fault: it does not compute with the precision that was "
+		    "asked for. ",
+		    culprit);
 	else if (culprit)
-		say(d->paragraph, size, "%s is at fault: it is %.3g from the float64 result, the other "
-		    "%.3g. ", culprit, fmax(f->oracle_source, f->oracle_replayer),
+		say(d->paragraph, size,
+		    "%s is at fault: it is %.3g from the float64 result, the other "
+		    "%.3g. ",
+		    culprit, fmax(f->oracle_source, f->oracle_replayer),
 		    fmin(f->oracle_source, f->oracle_replayer));
 	else
 		say(d->paragraph, size, "Which side is wrong is open%s. ",
@@ -319,9 +334,11 @@ void diagnosis_write(struct diagnosis *d)
 
 	d->paragraph[0] = '\0';
 	if (*d->weights_differ)
-		say(d->paragraph, size, "The two sides read different weights: %s. ", d->weights_differ);
+		say(d->paragraph, size, "The two sides read different weights: %s. ",
+		    d->weights_differ);
 	if (!d->local.ran) {
-		say(d->paragraph, size, "Operations could not be judged one by one: %s.", d->local.reason);
+		say(d->paragraph, size, "Operations could not be judged one by one: %s.",
+		    d->local.reason);
 		return;
 	}
 	if (d->local.reference.n_missing)
@@ -330,10 +347,14 @@ void diagnosis_write(struct diagnosis *d)
 	if (f)
 		write_finding(d, f);
 	else if (d->local.equivalent && d->local.reference.n_bits_equal == d->local.reference.n)
-		say(d->paragraph, size, "Nothing is wrong and no operation differs: %s.", d->local.reason);
+		say(d->paragraph, size, "Nothing is wrong and no operation differs: %s.",
+		    d->local.reason);
 	else if (d->local.equivalent)
-		say(d->paragraph, size, "No operation is wrong: %s. What differs at the end is rounding that "
-		    "later operations amplified; there is nothing to repair.", d->local.reason);
+		say(d->paragraph, size,
+		    "No operation is wrong: %s. What differs at the end is rounding that "
+		    "later operations amplified; there is nothing to repair.",
+		    d->local.reason);
 	else if (!d->local.reference.n_missing)
-		say(d->paragraph, size, "No operation is wrong by itself, yet: %s.", d->local.reason);
+		say(d->paragraph, size, "No operation is wrong by itself, yet: %s.",
+		    d->local.reason);
 }

@@ -31,8 +31,8 @@ void pattern_find(struct pattern *p, const float *a, const float *b, int64_t n, 
  * How far both are from the float64 result, relative RMS over the values where they differ by more
  * than the bound: what rounding does to the others says nothing about who is right.
  */
-void opinion(const float *source, const float *replayer, const float *truth, int64_t n, int64_t rows,
-	     double bound, double *off_source, double *off_replayer);
+void opinion(const float *source, const float *replayer, const float *truth, int64_t n,
+	     int64_t rows, double bound, double *off_source, double *off_replayer);
 
 enum fault_side { FAULT_OPEN, FAULT_SOURCE, FAULT_REPLAYER };
 
@@ -61,7 +61,8 @@ struct diagnosis {
 	struct finding findings[DIAGNOSIS_FINDINGS_MAX];
 	int n_findings;
 	bool spliced, splice_restores;
-	int splice_runs, splice_layer, n_layer;	/* layer whose output restores parity; −1 embeddings */
+	int splice_runs, splice_layer,
+		n_layer; /* layer whose output restores parity; −1 embeddings */
 	double splice_before, splice_after;	/* NMSE of the prompt's last logits */
 	char end_to_end[LOCAL_TEXT_MAX];
 	char verdict[32];

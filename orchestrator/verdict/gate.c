@@ -61,7 +61,7 @@ void gate_unchecked(struct gating *g, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* ---- reading -------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------ */
 
 const json_t *gate_at(const json_t *o, const char *path)
 {
@@ -104,7 +104,7 @@ const json_t *gate_side(const struct gating *g, const char *name)
 	return json_object_get(json_object_get(g->r, "engines"), name);
 }
 
-/* ---- schema --------------------------------------------------------------------------------- */
+/* ---- schema ------------------------------------------------------------------------------- */
 
 static void on_violation(void *ctx, const char *where, const char *message)
 {
@@ -113,8 +113,9 @@ static void on_violation(void *ctx, const char *where, const char *message)
 
 static void check_lengths(struct gating *g)
 {
-	static const char *const series[] = {"top1_agree", "bits_equal", "nmse", "kl", "max_abs_diff",
-					     "margin_ref", "kendall_tau_b", "top5_agree", "max_ulp"};
+	static const char *const series[] = {
+		"top1_agree", "bits_equal",    "nmse",       "kl",     "max_abs_diff",
+		"margin_ref", "kendall_tau_b", "top5_agree", "max_ulp"};
 	size_t n = json_array_size(json_object_get(g->r, "per_token_cosine_sim"));
 
 	if (json_array_size(json_object_get(g->r, "per_token_l2_dist")) != n)
@@ -124,8 +125,8 @@ static void check_lengths(struct gating *g)
 			json_object_get(json_object_get(g->r, "positions"), series[i]));
 
 		if (have != n)
-			gate_fail(g, "positions.%s has %zu values, per_token_cosine_sim %zu", series[i],
-				  have, n);
+			gate_fail(g, "positions.%s has %zu values, per_token_cosine_sim %zu",
+				  series[i], have, n);
 	}
 }
 
@@ -143,7 +144,7 @@ static void gate_schema(struct gating *g)
 		check_lengths(g);
 }
 
-/* ---- model ---------------------------------------------------------------------------------- */
+/* ---- model -------------------------------------------------------------------------------- */
 
 void gate_model(struct gating *g)
 {
@@ -159,11 +160,13 @@ void gate_model(struct gating *g)
 	while (l && *l && strcmp(*l, sha) != 0)
 		l++;
 	if (!l || !*l)
-		gate_unchecked(g, "the model is not at hand (--model FILE) and no lockfile entry has "
-				  "SHA-256 %.16s…", sha);
+		gate_unchecked(g,
+			       "the model is not at hand (--model FILE) and no lockfile entry has "
+			       "SHA-256 %.16s…",
+			       sha);
 }
 
-/* ---- tokens --------------------------------------------------------------------------------- */
+/* ---- tokens ------------------------------------------------------------------------------- */
 
 static void check_template(struct gating *g)
 {
@@ -178,7 +181,9 @@ static void check_template(struct gating *g)
 	if (!*gate_text(t, "name") && hashed)
 		gate_fail(g, "a prompt was formatted and no template is named");
 	if (hashed != (gate_int(t, "prompt_bytes") > 0) && strcmp(gate_text(t, "name"), "raw") != 0)
-		gate_fail(g, "template.prompt_bytes and template.prompt_sha256 do not belong together");
+		gate_fail(
+			g,
+			"template.prompt_bytes and template.prompt_sha256 do not belong together");
 }
 
 static void gate_tokens(struct gating *g)
@@ -190,24 +195,25 @@ static void gate_tokens(struct gating *g)
 
 	check_template(g);
 	if (gate_int(t, "n_ours") != gate_int(a, "n_tokens"))
-		gate_fail(g, "tokens.n_ours is %lld, the engine had %lld", (long long)gate_int(t, "n_ours"),
-			  (long long)gate_int(a, "n_tokens"));
+		gate_fail(g, "tokens.n_ours is %lld, the engine had %lld",
+			  (long long)gate_int(t, "n_ours"), (long long)gate_int(a, "n_tokens"));
 	if (!b)
 		return;
 	if (gate_int(t, "n_reference") != gate_int(b, "n_tokens"))
 		gate_fail(g, "tokens.n_reference is %lld, the engine had %lld",
-			  (long long)gate_int(t, "n_reference"), (long long)gate_int(b, "n_tokens"));
+			  (long long)gate_int(t, "n_reference"),
+			  (long long)gate_int(b, "n_tokens"));
 	if (match != (equal && gate_int(a, "n_tokens") == gate_int(b, "n_tokens") &&
 		      gate_int(a, "n_tokens") > 0))
-		gate_fail(g, "tokens.match is %s, the digests of the ids are %s", match ? "true" : "false",
-			  equal ? "equal" : "different");
+		gate_fail(g, "tokens.match is %s, the digests of the ids are %s",
+			  match ? "true" : "false", equal ? "equal" : "different");
 	if (match != json_is_null(json_object_get(t, "first_difference")))
 		gate_fail(g, "tokens.first_difference does not fit tokens.match");
 	if (!match && gate_int(b, "n_positions") + gate_int(a, "n_positions") > 0)
 		gate_fail(g, "the ids differ, yet logits were computed");
 }
 
-/* ---- determinism ---------------------------------------------------------------------------- */
+/* ---- determinism -------------------------------------------------------------------------- */
 
 static void gate_determinism(struct gating *g)
 {
@@ -230,14 +236,16 @@ static void gate_determinism(struct gating *g)
 		if (strcmp(run->tokens_sha256, gate_text(side, "tokens_sha256")) != 0)
 			gate_fail(g, "rerun of %s: other token ids", run->side);
 		if (strcmp(run->logits_sha256, gate_text(side, "logits_sha256")) != 0)
-			gate_fail(g, "rerun of %s: logits with SHA-256 %.16s…, the receipt says %.16s…",
-				  run->side, run->logits_sha256, gate_text(side, "logits_sha256"));
+			gate_fail(
+				g,
+				"rerun of %s: logits with SHA-256 %.16s…, the receipt says %.16s…",
+				run->side, run->logits_sha256, gate_text(side, "logits_sha256"));
 	}
 	if (g->ctx->n_reruns == 0)
 		gate_unchecked(g, "not run again (--rerun N)");
 }
 
-/* ---- reference ------------------------------------------------------------------------------ */
+/* ---- reference ---------------------------------------------------------------------------- */
 
 static bool own_engine(const char *name)
 {
@@ -254,7 +262,8 @@ static void check_hello(struct gating *g, const char *name, const json_t *side)
 		gate_fail(g, "engines.%s.hello.protocol is %lld", name,
 			  (long long)gate_int(side, "hello.protocol"));
 	if (own_engine(engine) && strcmp(gate_text(side, "hello.engine"), engine) != 0)
-		gate_fail(g, "engine %s was asked, %s answered", engine, gate_text(side, "hello.engine"));
+		gate_fail(g, "engine %s was asked, %s answered", engine,
+			  gate_text(side, "hello.engine"));
 	if (own_engine(engine) &&
 	    strcmp(gate_text(side, "hello.build"), gate_text(g->r, "assay.build")) != 0)
 		gate_fail(g, "engine %s is of build %s, the program of build %s", engine,
@@ -264,8 +273,9 @@ static void check_hello(struct gating *g, const char *name, const json_t *side)
 /* Both sides read one file: what they say about it is the same where both say it. */
 static void check_same_model(struct gating *g, const json_t *a, const json_t *b)
 {
-	static const char *const facts[] = {"arch", "n_layer", "n_embd", "n_ff", "n_head", "n_kv_head",
-					    "head_dim", "n_vocab", "bos", "eos", "weights"};
+	static const char *const facts[] = {"arch",   "n_layer",   "n_embd",   "n_ff",
+					    "n_head", "n_kv_head", "head_dim", "n_vocab",
+					    "bos",    "eos",       "weights"};
 
 	if (json_object_get(g->r, "reference_model"))
 		return;
@@ -274,8 +284,9 @@ static void check_same_model(struct gating *g, const json_t *a, const json_t *b)
 		const json_t *y = json_object_get(json_object_get(b, "opened"), facts[i]);
 
 		/* a C++ reference describes its weights in words, not "type:count" */
-		if (strcmp(facts[i], "weights") == 0 && !(strchr(gate_text(a, "opened.weights"), ':') &&
-							   strchr(gate_text(b, "opened.weights"), ':')))
+		if (strcmp(facts[i], "weights") == 0 &&
+		    !(strchr(gate_text(a, "opened.weights"), ':') &&
+		      strchr(gate_text(b, "opened.weights"), ':')))
 			continue;
 		if (x && y && !json_equal(x, y))
 			gate_fail(g, "the sides opened one model and differ in its %s", facts[i]);
@@ -304,14 +315,15 @@ static void gate_reference(struct gating *g)
 		return;
 	}
 	if (strcmp(gate_text(identity, "self_check"), "passed") != 0)
-		gate_fail(g, "reference %s: self-check \"%s\"", engine, gate_text(identity, "self_check"));
+		gate_fail(g, "reference %s: self-check \"%s\"", engine,
+			  gate_text(identity, "self_check"));
 	if (strlen(gate_text(identity, "build_key")) != 64)
 		gate_fail(g, "reference %s: no build key", engine);
 	if (strlen(gate_text(identity, "commit")) != 40)
 		gate_unchecked(g, "reference %s: somebody's own build, no commit", engine);
 }
 
-/* ---- performance ---------------------------------------------------------------------------- */
+/* ---- performance -------------------------------------------------------------------------- */
 
 /* More int8 products per second and core than any CPU has: two 512-bit units at 8 GHz. */
 static const double gmac_s_per_cpu = 1024;
@@ -319,7 +331,8 @@ static const double gmac_s_per_cpu = 1024;
 static double gmac_per_token(const json_t *side)
 {
 	double embd = gate_real(side, "opened.n_embd"), head = gate_real(side, "opened.head_dim");
-	double q = head * gate_real(side, "opened.n_head"), kv = head * gate_real(side, "opened.n_kv_head");
+	double q = head * gate_real(side, "opened.n_head"),
+	       kv = head * gate_real(side, "opened.n_kv_head");
 
 	return gate_real(side, "opened.n_layer") * 1e-9 *
 	       (2 * embd * q + 2 * embd * kv + 3 * embd * gate_real(side, "opened.n_ff"));
@@ -336,11 +349,11 @@ static void check_speed(struct gating *g, const char *name, const json_t *s)
 	if (!(us > 0) || !(rate > 0))
 		gate_fail(g, "engines.%s: %g positions in %g µs at %g tokens/s", name, n, us, rate);
 	else if (fabs(rate - n * 1e6 / us) > 1e-6 * rate)
-		gate_fail(g, "engines.%s.tokens_per_second is %.9g, counts and times give %.9g", name,
-			  rate, n * 1e6 / us);
+		gate_fail(g, "engines.%s.tokens_per_second is %.9g, counts and times give %.9g",
+			  name, rate, n * 1e6 / us);
 	if (gmac > 0 && rate * gmac > gmac_s_per_cpu * (cpus > 0 ? cpus : 1))
-		gate_fail(g, "engines.%s: %.0f GMAC/s is more than %g CPUs can do", name, rate * gmac,
-			  cpus);
+		gate_fail(g, "engines.%s: %.0f GMAC/s is more than %g CPUs can do", name,
+			  rate * gmac, cpus);
 	if (us != gate_real(s, "done.eval_us"))
 		gate_fail(g, "engines.%s.eval_us is %.0f, the worker said %.0f", name, us,
 			  gate_real(s, "done.eval_us"));
@@ -373,7 +386,7 @@ static void gate_performance(struct gating *g)
 		gate_fail(g, "finished before it started");
 }
 
-/* ---- all of them ---------------------------------------------------------------------------- */
+/* ---- all of them -------------------------------------------------------------------------- */
 
 void gate_run(const json_t *receipt, const struct gate_context *ctx, struct gate_report *out)
 {

@@ -38,7 +38,7 @@ struct gate_context {
 	bool sealed;			/* content_sha256 fits (report/canonical.h) */
 	const char *thresholds;		/* text of the program's own sets, or NULL */
 	const char *model_sha256;	/* of the file as it is now, or NULL: not at hand */
-	const char *const *locked;	/* SHA-256s of the models lockfile, NULL at the end; or NULL */
+	const char *const *locked; /* SHA-256s of the models lockfile, NULL at the end; or NULL */
 	const struct gate_rerun *reruns;	/* [n_reruns] */
 	int n_reruns;
 };

@@ -37,11 +37,15 @@ static void check_series(struct gating *g, const char *name, const json_t *serie
 	} else {
 		struct stats s = stats_of(x, n);
 		bool seconds = strcmp(gate_text(series, "unit"), "s") == 0;
-		struct interval r = seconds ? stats_paired_ratio(x, y, n) : stats_paired_ratio(y, x, n);
+		struct interval r =
+			seconds ? stats_paired_ratio(x, y, n) : stats_paired_ratio(y, x, n);
 
-		if (!near(s.median, gate_real(series, "median")) || !near(s.mad, gate_real(series, "mad")) ||
-		    !near(s.min, gate_real(series, "min")) || !near(s.max, gate_real(series, "max")))
-			gate_fail(g, "%s: median, spread or range do not follow from the samples", name);
+		if (!near(s.median, gate_real(series, "median")) ||
+		    !near(s.mad, gate_real(series, "mad")) ||
+		    !near(s.min, gate_real(series, "min")) ||
+		    !near(s.max, gate_real(series, "max")))
+			gate_fail(g, "%s: median, spread or range do not follow from the samples",
+				  name);
 		if (!near(r.mid, gate_real(series, "first_engine_ratio.mid")) ||
 		    !near(r.low, gate_real(series, "first_engine_ratio.low")) ||
 		    !near(r.high, gate_real(series, "first_engine_ratio.high")))
@@ -74,7 +78,8 @@ static void check_cases(struct gating *g)
 /* Twice the measured limit is past any noise of measuring it. */
 static void check_limits(struct gating *g)
 {
-	double read = gate_real(g->r, "machine.read_gb_s"), int8 = gate_real(g->r, "machine.int8_gmac_s");
+	double read = gate_real(g->r, "machine.read_gb_s"),
+	       int8 = gate_real(g->r, "machine.int8_gmac_s");
 	const json_t *c, *s;
 	size_t i, k;
 
@@ -87,12 +92,18 @@ static void check_limits(struct gating *g)
 
 			if (strncmp(name, "decode-", 7) == 0 && big && read > 0 &&
 			    rate * gate_real(g->r, "model.decode_gb") > 2 * read)
-				gate_fail(g, "%s: %.1f tokens/s would read %.1f GB/s, the machine gives %.1f",
-					  name, rate, rate * gate_real(g->r, "model.decode_gb"), read);
+				gate_fail(
+					g,
+					"%s: %.1f tokens/s would read %.1f GB/s, the machine gives %.1f",
+					name, rate, rate * gate_real(g->r, "model.decode_gb"),
+					read);
 			if (strncmp(name, "prefill-", 8) == 0 && int8 > 0 &&
 			    rate * gate_real(g->r, "model.prefill_gmac") > 2 * int8)
-				gate_fail(g, "%s: %.1f tokens/s would be %.0f GMAC/s, the machine gives %.0f",
-					  name, rate, rate * gate_real(g->r, "model.prefill_gmac"), int8);
+				gate_fail(
+					g,
+					"%s: %.1f tokens/s would be %.0f GMAC/s, the machine gives %.0f",
+					name, rate, rate * gate_real(g->r, "model.prefill_gmac"),
+					int8);
 		}
 }
 

@@ -21,7 +21,8 @@ static void check_kind(struct gating *g, const json_t *kinds, enum local_kind k,
 {
 	const char *name = local_kind_name(k);
 	const json_t *o = json_object_get(kinds, name);
-	double worst = gate_real(o, "worst_row_ulp"), bound = local_bound(k, quantised, (int)n_positions);
+	double worst = gate_real(o, "worst_row_ulp"),
+	       bound = local_bound(k, quantised, (int)n_positions);
 	int64_t operations = gate_int(o, "operations"), equal = gate_int(o, "bits_equal");
 
 	*n += operations;
@@ -33,12 +34,14 @@ static void check_kind(struct gating *g, const json_t *kinds, enum local_kind k,
 		return;
 	}
 	if (gate_real(o, "bound") != bound)
-		gate_fail(g, "local: %s has the bound %g, it is %g", name, gate_real(o, "bound"), bound);
+		gate_fail(g, "local: %s has the bound %g, it is %g", name, gate_real(o, "bound"),
+			  bound);
 	if (!(worst >= 0 && worst <= bound))
 		gate_fail(g, "local: %s is %g row ulp apart, its bound is %g", name, worst, bound);
 	if (equal > operations || (equal == operations) != (gate_int(o, "worst_ulp") == 0))
-		gate_fail(g, "local: %s: %lld of %lld equal, worst %lld ulp", name, (long long)equal,
-			  (long long)operations, (long long)gate_int(o, "worst_ulp"));
+		gate_fail(g, "local: %s: %lld of %lld equal, worst %lld ulp", name,
+			  (long long)equal, (long long)operations,
+			  (long long)gate_int(o, "worst_ulp"));
 	if (bits && equal != operations)
 		gate_fail(g, "local: %s of our own run is not what a replay gives", name);
 }
@@ -53,22 +56,25 @@ static void check_pass(struct gating *g, const char *path, bool quantised, bool 
 	json_t *v;
 
 	for (int k = 0; k < LOCAL_KINDS; k++)
-		check_kind(g, kinds, (enum local_kind)k, quantised, n_positions, bits, &n, &n_equal);
+		check_kind(g, kinds, (enum local_kind)k, quantised, n_positions, bits, &n,
+			   &n_equal);
 	json_object_foreach((json_t *)(uintptr_t)kinds, key, v)
 		if (!known_kind(key))
 			gate_fail(g, "%s.kinds: %s is no kind of operation", path, key);
 	if (n != gate_int(p, "n_operations") || n_equal != gate_int(p, "n_bits_equal"))
 		gate_fail(g, "%s: %lld operations, %lld equal; its kinds have %lld and %lld", path,
-			  (long long)gate_int(p, "n_operations"), (long long)gate_int(p, "n_bits_equal"),
-			  (long long)n, (long long)n_equal);
+			  (long long)gate_int(p, "n_operations"),
+			  (long long)gate_int(p, "n_bits_equal"), (long long)n, (long long)n_equal);
 	if (n < least)
 		gate_fail(g, "%s: %lld operations, the model has at least %lld", path, (long long)n,
 			  (long long)least);
-	if (gate_int(p, "n_missing") != 0 || *gate_text(p, "missing") || gate_int(p, "n_beyond") != 0)
+	if (gate_int(p, "n_missing") != 0 || *gate_text(p, "missing") ||
+	    gate_int(p, "n_beyond") != 0)
 		gate_fail(g, "%s: %lld operations missing, %lld beyond their bounds", path,
 			  (long long)gate_int(p, "n_missing"), (long long)gate_int(p, "n_beyond"));
 	if (n_positions < gate_int(gate_side(g, "ours"), "n_tokens"))
-		gate_fail(g, "%s: %lld positions, the prompt has %lld", path, (long long)n_positions,
+		gate_fail(g, "%s: %lld positions, the prompt has %lld", path,
+			  (long long)n_positions,
 			  (long long)gate_int(gate_side(g, "ours"), "n_tokens"));
 }
 
@@ -81,10 +87,13 @@ void gate_local(struct gating *g)
 		gate_fail(g, "EQUIVALENT without a table of local differences");
 		return;
 	}
-	if (!json_is_true(json_object_get(l, "ran")) || !json_is_true(json_object_get(l, "equivalent")) ||
+	if (!json_is_true(json_object_get(l, "ran")) ||
+	    !json_is_true(json_object_get(l, "equivalent")) ||
 	    !json_is_true(json_object_get(l, "weights_equal")) ||
 	    !json_is_true(json_object_get(l, "tokens_equal")))
-		gate_fail(g, "EQUIVALENT, but local does not say so of operations, weights and tokens");
+		gate_fail(
+			g,
+			"EQUIVALENT, but local does not say so of operations, weights and tokens");
 	if (!json_is_true(gate_at(g->r, "tokens.match")))
 		gate_fail(g, "EQUIVALENT, but the tokens differ");
 	if (json_is_true(json_object_get(l, "quantised")) != quantised)

@@ -25,8 +25,9 @@ static struct limits limits_from(const json_t *o)
 		const char *key;
 		double *to;
 	} numbers[] = {
-		{"min_cosine", &l.min_cosine}, {"max_nmse", &l.max_nmse}, {"max_abs_diff", &l.max_abs},
-		{"max_kl", &l.max_kl}, {"min_top1", &l.min_top1}, {"min_top5", &l.min_top5},
+		{"min_cosine", &l.min_cosine}, {"max_nmse", &l.max_nmse},
+		{"max_abs_diff", &l.max_abs},  {"max_kl", &l.max_kl},
+		{"min_top1", &l.min_top1},     {"min_top5", &l.min_top5},
 	};
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
@@ -73,14 +74,16 @@ static void check_position(struct gating *g, const struct metrics *m, size_t i)
 	if (m->nmse < 0 || m->kl < 0 || m->l2 < 0 || m->max_abs < 0 || m->margin_ref < 0)
 		gate_fail(g, "position %zu: a negative distance", i);
 	if (m->max_abs > m->l2 * (1 + 1e-9))
-		gate_fail(g, "position %zu: max|Δ| %.9g is more than L2 %.9g", i, m->max_abs, m->l2);
+		gate_fail(g, "position %zu: max|Δ| %.9g is more than L2 %.9g", i, m->max_abs,
+			  m->l2);
 	if ((m->nmse == 0) != (m->l2 == 0))
 		gate_fail(g, "position %zu: NMSE %g, L2 %g", i, m->nmse, m->l2);
 	if (fabs(m->kendall) > 1 + 1e-12 || m->top5_agree < 0 || m->top5_agree > 1)
 		gate_fail(g, "position %zu: tau %g, top-5 %g", i, m->kendall, m->top5_agree);
 	/* Σ(a−b)² = NMSE·Σb² and 1−cos ≥ 0 tie the three: cos² ≥ 1 − NMSE */
 	if (isfinite(m->nmse) && m->nmse < 1 && m->cosine * m->cosine < 1 - m->nmse - 1e-9)
-		gate_fail(g, "position %zu: cosine %.9g cannot be with NMSE %.9g", i, m->cosine, m->nmse);
+		gate_fail(g, "position %zu: cosine %.9g cannot be with NMSE %.9g", i, m->cosine,
+			  m->nmse);
 }
 
 static void same_real(struct gating *g, const char *path, double want)
@@ -97,8 +100,8 @@ static void same_int(struct gating *g, const char *path, int64_t want)
 	const json_t *v = gate_at(g->r, path);
 
 	if (want < 0 ? !json_is_null(v) : !json_is_integer(v) || json_integer_value(v) != want)
-		gate_fail(g, "%s is %lld, the series give %lld", path, (long long)json_integer_value(v),
-			  (long long)want);
+		gate_fail(g, "%s is %lld, the series give %lld", path,
+			  (long long)json_integer_value(v), (long long)want);
 }
 
 static void check_summary(struct gating *g, const struct comparison *c)
@@ -123,8 +126,9 @@ static void check_summary(struct gating *g, const struct comparison *c)
 	same_real(g, "summary.mean_kl", c->sum_kl / n);
 	same_real(g, "summary.max_l2", c->max_l2);
 	same_real(g, "max_absolute_diff", c->max_abs);
-	if ((gate_int(g->r, "summary.n_nonfinite_ours") + gate_int(g->r, "summary.n_nonfinite_ref") > 0) !=
-	    (bool)isnan(c->max_nmse))
+	if ((gate_int(g->r, "summary.n_nonfinite_ours") +
+		     gate_int(g->r, "summary.n_nonfinite_ref") >
+	     0) != (bool)isnan(c->max_nmse))
 		gate_fail(g, "summary.n_nonfinite does not fit the series");
 }
 
@@ -180,7 +184,8 @@ static void check_verdict(struct gating *g, const struct comparison *c)
 			gate_fail(g, "EQUIVALENT with exit code %lld, the series alone give %s",
 				  (long long)code, verdict_name(v));
 	} else if (strcmp(said, verdict_name(v)) != 0) {
-		gate_fail(g, "the verdict is %s, series and thresholds give %s", said, verdict_name(v));
+		gate_fail(g, "the verdict is %s, series and thresholds give %s", said,
+			  verdict_name(v));
 	} else if (code != verdict_exit_code(v) && !(v == VERDICT_DRIFT && code == EXIT_DIVERGED)) {
 		gate_fail(g, "exit_code is %lld, %s gives %d", (long long)code, said,
 			  verdict_exit_code(v));
@@ -203,11 +208,12 @@ static void check_length(struct gating *g, const struct comparison *c)
 	const json_t *a = gate_side(g, "ours"), *ids = json_object_get(a, "greedy");
 	int64_t n = (int64_t)json_array_size(ids), want = gate_int(g->r, "scenario.max_new_tokens");
 	int64_t last = n ? json_integer_value(json_array_get(ids, (size_t)n - 1)) : -1;
-	bool stopped = n > 0 && (last == gate_int(a, "opened.eos") || last == gate_int(a, "opened.eot"));
+	bool stopped =
+		n > 0 && (last == gate_int(a, "opened.eos") || last == gate_int(a, "opened.eot"));
 
 	if (n > want || (n < want && !stopped && c->flip_step < 0))
-		gate_fail(g, "scenario.max_new_tokens is %lld, %lld ids were decoded", (long long)want,
-			  (long long)n);
+		gate_fail(g, "scenario.max_new_tokens is %lld, %lld ids were decoded",
+			  (long long)want, (long long)n);
 	if (gate_int(a, "n_positions") != gate_int(a, "n_tokens") + (n > 1 ? n - 1 : 0))
 		gate_fail(g, "%lld prompt ids and %lld decoded ones, but %lld positions",
 			  (long long)gate_int(a, "n_tokens"), (long long)n,
@@ -216,8 +222,10 @@ static void check_length(struct gating *g, const struct comparison *c)
 
 static bool same_limits(const struct limits *a, const struct limits *b)
 {
-	const double x[] = {a->min_cosine, a->max_nmse, a->max_abs, a->max_kl, a->min_top1, a->min_top5};
-	const double y[] = {b->min_cosine, b->max_nmse, b->max_abs, b->max_kl, b->min_top1, b->min_top5};
+	const double x[] = {a->min_cosine, a->max_nmse, a->max_abs,
+			    a->max_kl,     a->min_top1, a->min_top5};
+	const double y[] = {b->min_cosine, b->max_nmse, b->max_abs,
+			    b->max_kl,     b->min_top1, b->min_top5};
 
 	for (size_t i = 0; i < sizeof(x) / sizeof(x[0]); i++)
 		if (!(x[i] == y[i] || (isnan(x[i]) && isnan(y[i]))))
@@ -276,8 +284,8 @@ void gate_metrics(struct gating *g)
 			m.top1_ours = a;	/* near_tie is checked by margin and error */
 			m.top1_ref = b;
 		}
-		compare_add(&c, (int)i, (int64_t)i >= prompt ? (int)((int64_t)i - prompt + 1) : 0, &m, a,
-			    b);
+		compare_add(&c, (int)i, (int64_t)i >= prompt ? (int)((int64_t)i - prompt + 1) : 0,
+			    &m, a, b);
 	}
 	check_summary(g, &c);
 	check_threshold(g, &t.limit);

@@ -33,8 +33,8 @@ bool local_quantised(const char *weights)
 	for (const char *p = weights; *p;) {
 		size_t n = strcspn(p, ":");
 
-		if (!(n == 3 && memcmp(p, "f32", 3) == 0) && !(n == 3 && memcmp(p, "f16", 3) == 0) &&
-		    !(n == 4 && memcmp(p, "bf16", 4) == 0))
+		if (!(n == 3 && memcmp(p, "f32", 3) == 0) &&
+		    !(n == 3 && memcmp(p, "f16", 3) == 0) && !(n == 4 && memcmp(p, "bf16", 4) == 0))
 			return true;
 		p += strcspn(p, " ");
 		p += strspn(p, " ");
@@ -75,7 +75,7 @@ void local_name(enum trace_stage stage, int layer, char *out, size_t size)
 		snprintf(out, size, "%s of layer %d", trace_stage_name(stage), layer);
 }
 
-/* ---- who reads what ------------------------------------------------------------------------- */
+/* ---- who reads what ----------------------------------------------------------------------- */
 
 static bool has_stage(uint64_t has, enum trace_stage s)
 {
@@ -135,7 +135,8 @@ int local_inputs(enum trace_stage stage, int layer, int n_layer, uint64_t has,
 		if (one[i].stage == stage) {
 			bool other = one[i].unless != STAGE_COUNT && has_stage(has, one[i].unless);
 
-			in[0] = (struct local_input){other ? one[i].unless : one[i].from, layer, false};
+			in[0] = (struct local_input){other ? one[i].unless : one[i].from, layer,
+						     false};
 			return 1;
 		}
 	switch (stage) {
@@ -164,7 +165,7 @@ int local_inputs(enum trace_stage stage, int layer, int n_layer, uint64_t has,
 	}
 }
 
-/* ---- the table ------------------------------------------------------------------------------ */
+/* ---- the table ---------------------------------------------------------------------------- */
 
 void local_pass_init(struct local_pass *p, const char *source, const char *replayer)
 {
@@ -257,14 +258,15 @@ void local_decide(struct local_result *r)
 			 "%s's own run is not what its operations give: %s", o->source, name);
 	} else if (p->first_beyond >= 0) {
 		name_row(p, p->first_beyond, name, sizeof(name));
-		snprintf(r->reason, sizeof(r->reason), "%d of %d operations differ locally, first %s",
-			 p->n_beyond, p->n, name);
+		snprintf(r->reason, sizeof(r->reason),
+			 "%d of %d operations differ locally, first %s", p->n_beyond, p->n, name);
 	} else {
 		r->equivalent = true;
-		snprintf(r->reason, sizeof(r->reason),
-			 "each of the %d operations of %s gives on its own inputs what %s gives: %d to "
-			 "the bit%s",
-			 p->n, p->source, p->replayer, p->n_bits_equal,
-			 p->n_bits_equal < p->n ? ", the rest inside their bounds" : "");
+		snprintf(
+			r->reason, sizeof(r->reason),
+			"each of the %d operations of %s gives on its own inputs what %s gives: %d to "
+			"the bit%s",
+			p->n, p->source, p->replayer, p->n_bits_equal,
+			p->n_bits_equal < p->n ? ", the rest inside their bounds" : "");
 	}
 }

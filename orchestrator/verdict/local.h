@@ -109,7 +109,7 @@ struct local_pass {
 };
 
 void local_pass_init(struct local_pass *p, const char *source, const char *replayer);
-void local_add(struct local_pass *p, const struct local_row *r);	/* fills bound's judgement */
+void local_add(struct local_pass *p, const struct local_row *r); /* fills bound's judgement */
 void local_missing(struct local_pass *p, const char *name, int seq);
 void local_pass_free(struct local_pass *p);
 

@@ -76,7 +76,8 @@ static void check_type(struct check *c, const json_t *types, const json_t *value
 
 	if (json_is_string(types)) {
 		if (!has_type(value, json_string_value(types)))
-			violate(c, "is %s, expected %s", type_name(value), json_string_value(types));
+			violate(c, "is %s, expected %s", type_name(value),
+				json_string_value(types));
 		return;
 	}
 	json_array_foreach(types, i, t) {
@@ -195,7 +196,8 @@ static void follow(struct check *c, const char *ref, const json_t *value)
 	const json_t *s = NULL;
 
 	if (strncmp(ref, prefix, sizeof(prefix) - 1) == 0)
-		s = json_object_get(json_object_get(c->root, "definitions"), ref + sizeof(prefix) - 1);
+		s = json_object_get(json_object_get(c->root, "definitions"),
+				    ref + sizeof(prefix) - 1);
 	if (s)
 		walk(c, s, value);
 	else
@@ -222,8 +224,9 @@ static bool one_of(const char *key, const char *const *names)
 static void check_keyword(struct check *c, const json_t *schema, const char *key, const json_t *k,
 			  const json_t *value)
 {
-	static const char *const passed_over[] = {"$schema", "$id", "title", "description",
-		"definitions", "then", "else", "required", "properties", "additionalProperties", NULL};
+	static const char *const passed_over[] = {
+		"$schema", "$id",      "title",      "description",          "definitions", "then",
+		"else",    "required", "properties", "additionalProperties", NULL};
 	static const char *const bounds[] = {"minimum", "maximum", "minItems", "maxItems",
 		"minLength", "maxLength", NULL};
 	const json_t *s;

@@ -117,7 +117,7 @@ void trace_diff_free(struct trace_diff *d)
 	*d = (struct trace_diff){0};
 }
 
-/* ---- the picture ---------------------------------------------------------------------------- */
+/* ---- the picture -------------------------------------------------------------------------- */
 
 static char mark_of(const struct trace_diff_row *r)
 {
@@ -156,14 +156,16 @@ char *trace_diff_picture(const struct trace_diff *d)
 
 	assert(grid && f);
 	for (int i = 0; i < d->n; i++) {
-		char *at = &grid[d->rows[i].layer + 1][d->rows[i].stage], mark = mark_of(&d->rows[i]);
+		char *at = &grid[d->rows[i].layer + 1][d->rows[i].stage],
+		     mark = mark_of(&d->rows[i]);
 
 		if (badness(mark) > badness(*at))
 			*at = mark;
 	}
 	for (int s = 0, column = 0; s < STAGE_COUNT; s++)
 		if (used[s])
-			fprintf(f, "      %*s%s\n", 2 * column++, "", trace_stage_name((enum trace_stage)s));
+			fprintf(f, "      %*s%s\n", 2 * column++, "",
+				trace_stage_name((enum trace_stage)s));
 	for (int l = -1; l < n_layer; l++) {
 		fprintf(f, "%4d  ", l);
 		for (int s = 0; s < STAGE_COUNT; s++)

@@ -47,7 +47,8 @@ int main(int argc, char **argv)
 {
 	static uint8_t data[INPUT_MAX];
 	const char *base = argc > 0 && strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0];
-	int name_bytes = (int)(strstr(base, "_corpus") ? strstr(base, "_corpus") - base : (long)strlen(base));
+	int name_bytes = (int)(strstr(base, "_corpus") ? strstr(base, "_corpus") - base
+						       : (long)strlen(base));
 	char dir[256], path[600];
 	long runs = 0, files = 0;
 
@@ -68,6 +69,7 @@ int main(int argc, char **argv)
 	}
 	if (d)
 		closedir(d);
-	printf("%s - %.*s: %ld inputs from %ld files\n", files ? "ok" : "not ok", name_bytes, base, runs, files);
+	printf("%s - %.*s: %ld inputs from %ld files\n", files ? "ok" : "not ok", name_bytes, base,
+	       runs, files);
 	return files ? 0 : 1;
 }

@@ -19,21 +19,27 @@ static struct tokenizer *make(bool level)
 	struct err e = ERR_NONE;
 	size_t at = 0;
 
-	at += (size_t)snprintf(json, sizeof(json), "{%s\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,"
-			       "\"vocab\":{", level ? "\"pre_tokenizer\":{\"type\":\"ByteLevel\"}," :
-			       "\"normalizer\":{\"type\":\"Prepend\",\"prepend\":\"\xE2\x96\x81\"},");
+	at += (size_t)snprintf(
+		json, sizeof(json),
+		"{%s\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,"
+		"\"vocab\":{",
+		level ? "\"pre_tokenizer\":{\"type\":\"ByteLevel\"},"
+		      : "\"normalizer\":{\"type\":\"Prepend\",\"prepend\":\"\xE2\x96\x81\"},");
 	for (int b = 0; b < 256; b++) {
 		if (level)
 			at += (size_t)snprintf(json + at, sizeof(json) - at, "\"\\u%04x\":%d,",
 					       unicode_from_byte((uint8_t)b), b);
 		else
-			at += (size_t)snprintf(json + at, sizeof(json) - at, "\"<0x%02X>\":%d,", b, b);
+			at += (size_t)snprintf(json + at, sizeof(json) - at, "\"<0x%02X>\":%d,", b,
+					       b);
 	}
-	snprintf(json + at, sizeof(json) - at, "\"ab\":256,\"abab\":257,\"%s\":258,\"%sa\":259%s},"
-		 "\"merges\":[\"a b\",\"ab ab\",\"%s a\"]},\"added_tokens\":[{\"id\":260,\"content\":\"<s>\","
-		 "\"special\":true},{\"id\":261,\"content\":\"<u>\",\"special\":false}]}",
-		 level ? "zz" : "\xE2\x96\x81", level ? "\xC4\xA0" : "\xE2\x96\x81",
-		 level ? "" : ",\"a\":262,\"b\":263", level ? "\xC4\xA0" : "\xE2\x96\x81");
+	snprintf(
+		json + at, sizeof(json) - at,
+		"\"ab\":256,\"abab\":257,\"%s\":258,\"%sa\":259%s},"
+		"\"merges\":[\"a b\",\"ab ab\",\"%s a\"]},\"added_tokens\":[{\"id\":260,\"content\":\"<s>\","
+		"\"special\":true},{\"id\":261,\"content\":\"<u>\",\"special\":false}]}",
+		level ? "zz" : "\xE2\x96\x81", level ? "\xC4\xA0" : "\xE2\x96\x81",
+		level ? "" : ",\"a\":262,\"b\":263", level ? "\xC4\xA0" : "\xE2\x96\x81");
 	if (tokenizer_from_json_bytes(&t, json, strlen(json), &e) < 0) {
 		fprintf(stderr, "%s\n", e.msg);
 		abort();
@@ -56,7 +62,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	which = data[0] & 1;
 	if (!both[which])
 		both[which] = make(which == 0);
-	if (tokenizer_encode(both[which], text, n_text, true, data[0] & 2, &ids, &n, &offsets, &e) < 0)
+	if (tokenizer_encode(both[which], text, n_text, true, data[0] & 2, &ids, &n, &offsets, &e) <
+	    0)
 		abort();
 	for (int i = 0; i < n; i++) {
 		assert(ids[i] >= 0 && ids[i] < tokenizer_info(both[which])->n_vocab);

@@ -10,25 +10,30 @@ static const struct {
 	{"compiler-killed", "g++: fatal error: Killed signal terminated program cc1plus\n"},
 	{"compiler-killed", "virtual memory exhausted: Cannot allocate memory\n"},
 	{"no-clang", "sh: 1: clang: not found\n"},
-	{"no-clang", "CMake Error at CMakeLists.txt:3 (project):\n  The CMAKE_C_COMPILER:\n\n    clang\n\n"
-		     "  is not a full path and was not found in the PATH.\n"},
+	{"no-clang",
+	 "CMake Error at CMakeLists.txt:3 (project):\n  The CMAKE_C_COMPILER:\n\n    clang\n\n"
+	 "  is not a full path and was not found in the PATH.\n"},
 	{"missing-const",
 	 "src/ggml-bitnet-mad.cpp:811:18: error: cannot initialize a variable of type 'int8_t *' (aka "
 	 "'signed char *') with an rvalue of type 'const int8_t *' (aka 'const signed char *')\n"},
-	{"missing-const", "/x/src/ggml-bitnet-mad.cpp:811:33: error: invalid conversion from "
-			  "‘const int8_t*’ {aka ‘const signed char*’} to ‘int8_t*’ [-fpermissive]\n"},
+	{"missing-const",
+	 "/x/src/ggml-bitnet-mad.cpp:811:33: error: invalid conversion from "
+	 "‘const int8_t*’ {aka ‘const signed char*’} to ‘int8_t*’ [-fpermissive]\n"},
 	{"missing-chrono", "common/log.cpp:28:17: error: 'chrono' is not a member of 'std'\n"},
 	{"missing-chrono", "common/log.cpp:28:22: error: ‘std::chrono’ has not been declared\n"},
-	{"missing-chrono", "common/log.cpp:28:17: error: no member named 'chrono' in namespace 'std'\n"},
+	{"missing-chrono",
+	 "common/log.cpp:28:17: error: no member named 'chrono' in namespace 'std'\n"},
 	{"missing-lut-header",
 	 "ggml/include/../../ggml.c:44:10: fatal error: 'bitnet-lut-kernels.h' file not found\n"},
-	{"missing-lut-header", "include/ggml-bitnet.h:9:10: fatal error: bitnet-lut-kernels.h: No such "
-			       "file or directory\n"},
+	{"missing-lut-header",
+	 "include/ggml-bitnet.h:9:10: fatal error: bitnet-lut-kernels.h: No such "
+	 "file or directory\n"},
 	{"missing-submodule",
 	 "CMake Error at CMakeLists.txt:60 (add_subdirectory):\n  The source directory\n\n"
 	 "    /x/3rdparty/llama.cpp\n\n  does not contain a CMakeLists.txt file.\n"},
-	{"no-cmake", "CMake Error at CMakeLists.txt:1 (cmake_minimum_required):\n  CMake 3.28 or higher is "
-		     "required.  You are running version 3.25.1\n"},
+	{"no-cmake",
+	 "CMake Error at CMakeLists.txt:1 (cmake_minimum_required):\n  CMake 3.28 or higher is "
+	 "required.  You are running version 3.25.1\n"},
 	{"no-builder", "CMake Error: CMake was unable to find a build program corresponding to "
 		       "\"Unix Makefiles\".  CMAKE_MAKE_PROGRAM is not set.\n"},
 	{"no-cxx-library", "src/a.cpp:1:10: fatal error: 'cstdint' file not found\n"},
@@ -46,7 +51,8 @@ static void check_signatures(void)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		build_log_digest(&d, cases[i].log, "");
-		CHECK_STR(d.signature ? d.signature->id : "none", cases[i].id, "recognised: %.60s", cases[i].id);
+		CHECK_STR(d.signature ? d.signature->id : "none", cases[i].id, "recognised: %.60s",
+			  cases[i].id);
 	}
 	for (const struct build_signature *s = build_signatures; s->id; s++) {
 		int n = 0;

@@ -24,7 +24,8 @@ int main(void)
 	canonical_set(o, "b", canonical_real(0.1));
 	canonical_set(o, "a", canonical_real(NAN));
 	canonical_set(o, "c", canonical_real(-INFINITY));
-	canonical_set(o, "d", canonical_lines("n=12\nname=x=y\nlong=12345678901234567890\nr=1.5\n"));
+	canonical_set(o, "d",
+		      canonical_lines("n=12\nname=x=y\nlong=12345678901234567890\nr=1.5\n"));
 	text = canonical_compact(o);
 	CHECK_STR(text,
 		  "{\"a\":\"NaN\",\"b\":0.10000000000000001,\"c\":\"-Infinity\",\"d\":{\"long\":"

@@ -30,7 +30,8 @@ static struct thresholds load(const char *set, const char *weights)
 	size_t bytes;
 	const unsigned char *text = embed_find("lockfiles/thresholds.json", &bytes);
 
-	CHECK(text && thresholds_load(&t, (const char *)text, bytes, "sets", set, weights, "", &e) == 0,
+	CHECK(text && thresholds_load(&t, (const char *)text, bytes, "sets", set, weights, "",
+				      &e) == 0,
 	      "set %s for %s %s", set, weights, e.msg);
 	return t;
 }
@@ -157,12 +158,14 @@ static void check_sets(void)
 	CHECK_STR(t.weights, "float", "F16 and F32 are float");
 	t = load("default", "f16:2 q8_0:5");
 	CHECK_STR(t.weights, "quantised", "one quantised tensor is enough");
-	CHECK(thresholds_load(&t, broken, sizeof(broken) - 1, "f.json", "a", "", "", &e) == -EXIT_USAGE,
+	CHECK(thresholds_load(&t, broken, sizeof(broken) - 1, "f.json", "a", "", "", &e) ==
+		      -EXIT_USAGE,
 	      "an unknown limit is refused");
 	CHECK_STR(e.msg,
 		  "f.json: thresholds \"a\": \"max_nsme\" is no limit, or not of its type",
 		  "and named");
-	CHECK(thresholds_load(&t, broken, sizeof(broken) - 1, "f.json", "b", "", "", &e) == -EXIT_USAGE,
+	CHECK(thresholds_load(&t, broken, sizeof(broken) - 1, "f.json", "b", "", "", &e) ==
+		      -EXIT_USAGE,
 	      "so is an unknown set");
 	CHECK_STR(e.msg, "f.json has no thresholds \"b\"; it has a", "with the known ones");
 	CHECK_STR(thresholds_choose("auto", "ggml-avx2", "ggml-avx2"), "bits", "one profile: bits");

@@ -32,16 +32,19 @@ static const char *make(const struct fixture_options *o, struct err *e)
 	return fixture_write(path, o, e) == 0 ? path : NULL;
 }
 
-/* ---- the same everywhere ----------------------------------------------------------------------- */
+/* ---- the same everywhere ------------------------------------------------------------------ */
 
 /* From `assay gen-fixtures --preset … --weights … --seed 1 && sha256sum`. A change of these is a
  * change of every result that was ever recorded on a generated model. */
-static const struct { const char *preset, *weights, *sha256; } pinned[] = {
-	{ "tiny-bitnet", "i2_s", "69b7f8d05930cbd77d71dd35b81c14655f6272885b7281c555dd30afea307569" },
-	{ "tiny-bitnet-silu", "tq1_0", "33e30f74d59b6d33a6b5868d422499a790aa4f549461b4a4f7b0a66d47c61fc1" },
-	{ "tiny-llama", "q4_k_m", "63b170540efec3fa5a2517f734234b704f0d6eb50a8833e7b25515eed4c99de8" },
-	{ "tiny-llama3", "bf16", "1739a9e405d269332f3eb7c94e953b1d261b889e0cf4190a8865b111afff7dde" },
-	{ "tiny-qwen3", "q8_0", "3938a64bae91d6891d7cd2ec2dc01bd26a99d4622b90d2188a240f997de6addc" },
+static const struct { const char *preset, *weights, *sha256;
+} pinned[] = {
+	{"tiny-bitnet", "i2_s", "69b7f8d05930cbd77d71dd35b81c14655f6272885b7281c555dd30afea307569"},
+	{"tiny-bitnet-silu", "tq1_0",
+	 "33e30f74d59b6d33a6b5868d422499a790aa4f549461b4a4f7b0a66d47c61fc1"},
+	{"tiny-llama", "q4_k_m",
+	 "63b170540efec3fa5a2517f734234b704f0d6eb50a8833e7b25515eed4c99de8"},
+	{"tiny-llama3", "bf16", "1739a9e405d269332f3eb7c94e953b1d261b889e0cf4190a8865b111afff7dde"},
+	{"tiny-qwen3", "q8_0", "3938a64bae91d6891d7cd2ec2dc01bd26a99d4622b90d2188a240f997de6addc"},
 };
 
 static void deterministic(void)
@@ -49,7 +52,8 @@ static void deterministic(void)
 	char hex[65], other[65];
 
 	for (size_t i = 0; i < sizeof(pinned) / sizeof(*pinned); i++) {
-		struct fixture_options o = { .preset = pinned[i].preset, .weights = pinned[i].weights, .seed = 1 };
+		struct fixture_options o = {
+			.preset = pinned[i].preset, .weights = pinned[i].weights, .seed = 1};
 		struct err e = ERR_NONE;
 		const char *path = make(&o, &e);
 
@@ -64,7 +68,7 @@ static void deterministic(void)
 	}
 }
 
-/* ---- every type -------------------------------------------------------------------------------- */
+/* ---- every type --------------------------------------------------------------------------- */
 
 /*
  * What may be lost, as a part of the largest value of a block: half a step of the codes, doubled
@@ -96,7 +100,8 @@ static void round_trip_reals(void)
 			worst = fabsf(x[k] - y[k]) > worst ? fabsf(x[k] - y[k]) : worst;
 		CHECK(worst <= losses[i].part, "%s loses %g, at most %g", t->name, (double)worst,
 		      (double)losses[i].part);
-		CHECK(worst > losses[i].part / 16 || losses[i].part == 0, "and that bound is not idle");
+		CHECK(worst > losses[i].part / 16 || losses[i].part == 0,
+		      "and that bound is not idle");
 	}
 }
 
@@ -123,7 +128,7 @@ static void round_trip_ternary(void)
 	}
 }
 
-/* ---- layouts, by hand -------------------------------------------------------------------------- */
+/* ---- layouts, by hand --------------------------------------------------------------------- */
 
 static void layouts(void)
 {
@@ -141,13 +146,15 @@ static void layouts(void)
 	b[0] = 2 | 1 << 2;
 	b[32] = 2 << 6;
 	weight_type_by_name("TQ2_0")->dequantize(b, NULL, y, 256);
-	CHECK(y[0] == 1 && y[32] == 0 && y[64] == -1 && y[224] == 1, "TQ2_0: byte p holds p, p+32, … from below");
+	CHECK(y[0] == 1 && y[32] == 0 && y[64] == -1 && y[224] == 1,
+	      "TQ2_0: byte p holds p, p+32, … from below");
 	memset(b, 0, sizeof(b));
 	b[209] = 0x3c;
 	b[192] = 3;				/* scale of 0…15 */
 	b[0] = 5, b[128] = 2;			/* code 5 + 2·16 − 32 */
 	weight_type_by_name("q6_k")->dequantize(b, NULL, y, 256);
-	CHECK(y[0] == 15 && y[1] == -96 && y[16] == 0, "Q6_K: four low bits, two high bits, minus 32");
+	CHECK(y[0] == 15 && y[1] == -96 && y[16] == 0,
+	      "Q6_K: four low bits, two high bits, minus 32");
 }
 
 /* The same seed gives the same numbers in each type that can hold them. */
@@ -176,57 +183,72 @@ static void equal_weights(void)
 		gguf_close(&g);
 		if (i == 0)
 			strcpy(first, hex);
-		CHECK(rc == 0 && strcmp(first, hex) == 0, "%s holds the same weights (%s)", types[i], e.msg);
+		CHECK(rc == 0 && strcmp(first, hex) == 0, "%s holds the same weights (%s)",
+		      types[i], e.msg);
 	}
 }
 
-/* ---- structure and refusals -------------------------------------------------------------------- */
+/* ---- structure and refusals --------------------------------------------------------------- */
 
 static void structure(void)
 {
-	struct fixture_options o = { .preset = "bitnet-2b4t", .n_layer = 1, .n_embd = 256, .n_head = 4,
-				     .n_kv_head = 2, .n_ff = 512 };
+	struct fixture_options o = {.preset = "bitnet-2b4t",
+				    .n_layer = 1,
+				    .n_embd = 256,
+				    .n_head = 4,
+				    .n_kv_head = 2,
+				    .n_ff = 512};
 	struct err e = ERR_NONE;
 	struct gguf g = {0};
 	const char *path = make(&o, &e);
 	const struct gguf_tensor *t;
 
 	CHECK(path && gguf_open(&g, path, &e) == 0, "the 2B preset, made small (%s)", e.msg);
-	CHECK(g.n_tensors == 13 && (t = gguf_tensor(&g, "token_embd.weight")) && t->ne[1] == 128256 &&
-	      t->type == TYPE_F16 && !gguf_tensor(&g, "output.weight"),
+	CHECK(g.n_tensors == 13 && (t = gguf_tensor(&g, "token_embd.weight")) &&
+		      t->ne[1] == 128256 && t->type == TYPE_F16 &&
+		      !gguf_tensor(&g, "output.weight"),
 	      "11 tensors per layer and two, 128256 F16 embeddings, tied");
 	gguf_close(&g);
 
-	struct fixture_options copy = { .preset = "tiny-llama" , .vocab_path = "tests/vectors/absent.gguf" };
+	struct fixture_options copy = {.preset = "tiny-llama",
+				       .vocab_path = "tests/vectors/absent.gguf"};
 
 	CHECK(!make(&copy, &e) && e.code == EXIT_MODEL_LOAD, "an absent vocabulary is code 10");
-	struct fixture_options first = { .preset = "tiny-qwen2" }, second = { .preset = "tiny-llama" };
+	struct fixture_options first = {.preset = "tiny-qwen2"}, second = {.preset = "tiny-llama"};
 	char other[256];
 
 	snprintf(other, sizeof(other), "%s/vocab.gguf", dir);
 	second.vocab_path = other;
 	CHECK(fixture_write(other, &first, &e) == 0 && (path = make(&second, &e)) &&
-	      gguf_open(&g, path, &e) == 0 && gguf_find(&g, "tokenizer.ggml.merges"), "a vocabulary is copied");
+		      gguf_open(&g, path, &e) == 0 && gguf_find(&g, "tokenizer.ggml.merges"),
+	      "a vocabulary is copied");
 	gguf_close(&g);
 	unlink(other);
 }
 
 static void refusals(void)
 {
-	static const struct { struct fixture_options o; const char *sentence; } cases[] = {
-		{ { .preset = "huge" }, "no preset is called 'huge'; there are tiny-bitnet, tiny-bitnet-silu, "
-		  "tiny-llama, tiny-llama3, tiny-llama-linear, tiny-llama-yarn, tiny-qwen2, tiny-qwen3, "
-		  "llama-1b, bitnet-2b4t" },
-		{ { .preset = "tiny-llama", .weights = "q9" }, "no weight type is called 'q9'; there are f32, f16, "
-		  "bf16, i2_s, tl1, tl2, tq1_0, tq2_0, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, "
-		  "q5_k, q6_k, q3_k_m, "
-		  "q4_k_m, q5_k_m" },
-		{ { .preset = "tiny-llama", .arch = "gpt5" }, "no architecture is called 'gpt5'; there are "
-		  "bitnet-b1.58, bitnet-25, bitnet, llama, qwen2, qwen3" },
-		{ { .preset = "tiny-llama", .weights = "q4_k", .n_ff = 288 }, "blk.0.ffn_down.weight cannot be q4_k: "
-		  "its rows have 288 elements, a multiple of 256 is needed" },
-		{ { .preset = "tiny-llama", .n_head = 3 }, "3 heads cannot share 2 key-value heads evenly" },
-		{ { .preset = "tiny-llama", .n_layer = 513 }, "sizes must be positive, with at most 512 layers" },
+	static const struct { struct fixture_options o; const char *sentence;
+	} cases[] = {
+		{{.preset = "huge"},
+		 "no preset is called 'huge'; there are tiny-bitnet, tiny-bitnet-silu, "
+		 "tiny-llama, tiny-llama3, tiny-llama-linear, tiny-llama-yarn, tiny-qwen2, tiny-qwen3, "
+		 "llama-1b, bitnet-2b4t"},
+		{{.preset = "tiny-llama", .weights = "q9"},
+		 "no weight type is called 'q9'; there are f32, f16, "
+		 "bf16, i2_s, tl1, tl2, tq1_0, tq2_0, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, "
+		 "q5_k, q6_k, q3_k_m, "
+		 "q4_k_m, q5_k_m"},
+		{{.preset = "tiny-llama", .arch = "gpt5"},
+		 "no architecture is called 'gpt5'; there are "
+		 "bitnet-b1.58, bitnet-25, bitnet, llama, qwen2, qwen3"},
+		{{.preset = "tiny-llama", .weights = "q4_k", .n_ff = 288},
+		 "blk.0.ffn_down.weight cannot be q4_k: "
+		 "its rows have 288 elements, a multiple of 256 is needed"},
+		{{.preset = "tiny-llama", .n_head = 3},
+		 "3 heads cannot share 2 key-value heads evenly"},
+		{{.preset = "tiny-llama", .n_layer = 513},
+		 "sizes must be positive, with at most 512 layers"},
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {

@@ -40,11 +40,16 @@ static bool same(struct floats a, struct floats b)
 static void check_variants(const char *name, const char *profile, bool any_split, size_t model)
 {
 	static const struct variant variants[] = {
-		{"2 threads", 2, 0, 0, 0, NULL},       {"5 threads", 5, 0, 0, 0, NULL},
-		{"one at a time", 2, 1, 0, 0, NULL},   {"batches of 7", 2, 7, 0, 0, NULL},
-		{"micro-batches of 16", 1, 0, 16, 0, NULL}, {"micro-batches of 3", 3, 20, 3, 0, NULL},
-		{"a larger context", 2, 0, 0, 700, NULL}, {"plain C", 2, 0, 0, 0, "c"},
-		{"AVX2", 2, 0, 0, 0, "avx2"},          {"AVX-512", 2, 0, 0, 0, "avx512"},
+		{"2 threads", 2, 0, 0, 0, NULL},
+		{"5 threads", 5, 0, 0, 0, NULL},
+		{"one at a time", 2, 1, 0, 0, NULL},
+		{"batches of 7", 2, 7, 0, 0, NULL},
+		{"micro-batches of 16", 1, 0, 16, 0, NULL},
+		{"micro-batches of 3", 3, 20, 3, 0, NULL},
+		{"a larger context", 2, 0, 0, 700, NULL},
+		{"plain C", 2, 0, 0, 0, "c"},
+		{"AVX2", 2, 0, 0, 0, "avx2"},
+		{"AVX-512", 2, 0, 0, 0, "avx512"},
 	};
 	struct floats want = run(profile, &(struct variant){"", 1, 0, 0, 0, NULL}, false);
 	char differs[256] = "";
@@ -58,15 +63,17 @@ static void check_variants(const char *name, const char *profile, bool any_split
 			continue;
 		n++;
 		if (!same(got, want))
-			snprintf(differs + strlen(differs), sizeof(differs) - strlen(differs), " %s;", v->what);
+			snprintf(differs + strlen(differs), sizeof(differs) - strlen(differs),
+				 " %s;", v->what);
 		free(got.x);
 	}
-	CHECK(want.n > 0 && n >= 2 && !differs[0], "%s, %s: %d ways, one result%s%s", name, profile, n,
-	      differs[0] ? "; other:" : "", differs);
+	CHECK(want.n > 0 && n >= 2 && !differs[0], "%s, %s: %d ways, one result%s%s", name, profile,
+	      n, differs[0] ? "; other:" : "", differs);
 	free(want.x);
 }
 
-static bool make(const char *preset, const char *weights, uint64_t seed, const struct fixture_options *shape)
+static bool make(const char *preset, const char *weights, uint64_t seed,
+		 const struct fixture_options *shape)
 {
 	struct err e = ERR_NONE;
 	struct fixture_options o = shape ? *shape : (struct fixture_options){0};
@@ -86,13 +93,21 @@ static void check_models(void)
 		struct fixture_options shape;
 	} all[] = {
 		{"tiny-bitnet", "i2_s", {.n_layer = 1}},
-		{"tiny-bitnet", "i2_s", {.n_embd = 384, .n_head = 6, .n_kv_head = 3, .n_ff = 640, .n_layer = 1}},
+		{"tiny-bitnet",
+		 "i2_s",
+		 {.n_embd = 384, .n_head = 6, .n_kv_head = 3, .n_ff = 640, .n_layer = 1}},
 		{"tiny-bitnet-silu", "tq2_0", {.n_layer = 1}},
-		{"tiny-bitnet-silu", "tq1_0", {.n_embd = 512, .n_head = 4, .n_kv_head = 1, .n_layer = 1}},
+		{"tiny-bitnet-silu",
+		 "tq1_0",
+		 {.n_embd = 512, .n_head = 4, .n_kv_head = 1, .n_layer = 1}},
 		{"tiny-llama", "f32", {.n_layer = 1}},
-		{"tiny-llama", "f16", {.n_embd = 192, .n_head = 3, .n_kv_head = 3, .n_ff = 352, .n_layer = 1}},
+		{"tiny-llama",
+		 "f16",
+		 {.n_embd = 192, .n_head = 3, .n_kv_head = 3, .n_ff = 352, .n_layer = 1}},
 		{"tiny-llama", "bf16", {.n_layer = 1}},
-		{"tiny-llama", "q8_0", {.n_embd = 320, .n_head = 5, .n_kv_head = 1, .n_ff = 416, .n_layer = 1}},
+		{"tiny-llama",
+		 "q8_0",
+		 {.n_embd = 320, .n_head = 5, .n_kv_head = 1, .n_ff = 416, .n_layer = 1}},
 		{"tiny-llama", "q4_0", {.n_layer = 1}},
 		{"tiny-llama", "q5_1", {.n_layer = 1}},
 		{"tiny-llama", "q4_k_m", {.n_layer = 1}},
@@ -110,13 +125,15 @@ static void check_models(void)
 		check_variants(name, "ggml-avx2", true, i);
 		/* bitnet.cpp's wider lanes leave a remainder that depends on the split, as recorded */
 		if (i % 3 == 0)
-			check_variants(name, "ggml-avx512", strcmp(all[i].weights, "i2_s") != 0, i / 3);
+			check_variants(name, "ggml-avx512", strcmp(all[i].weights, "i2_s") != 0,
+				       i / 3);
 		if (i % 4 == 1)
-			check_variants(name, "ggml-fp16", strcmp(all[i].weights, "i2_s") != 0, i / 4);
+			check_variants(name, "ggml-fp16", strcmp(all[i].weights, "i2_s") != 0,
+				       i / 4);
 	}
 }
 
-/* ---- one model, asked in different ways ---------------------------------------------------- */
+/* ---- one model, asked in different ways --------------------------------------------------- */
 
 struct answers {
 	float *rows;		/* [n, n_vocab] */
@@ -177,13 +194,16 @@ static void check_answers(void)
 			   (all.token[i] >= 0) == (i >= T - 1);
 	CHECK(ordered, "positions in order, each once, an id after the last and each decoded");
 	ask(&m, (struct engine_eval){.n_greedy = GREEDY, .logits = ENGINE_LOGITS_LAST}, &last, &e);
-	CHECK(last.n == GREEDY && memcmp(last.rows, all.rows + (T - 1) * m.model.hp.n_vocab,
-					 GREEDY * row) == 0, "last: the same rows of the last positions");
+	CHECK(last.n == GREEDY &&
+		      memcmp(last.rows, all.rows + (T - 1) * m.model.hp.n_vocab, GREEDY * row) == 0,
+	      "last: the same rows of the last positions");
 	ask(&m, (struct engine_eval){.n_greedy = GREEDY, .logits = ENGINE_LOGITS_NONE}, &none, &e);
 	CHECK(none.n == GREEDY && none.n_null == GREEDY &&
 	      memcmp(none.token, all.token + T - 1, GREEDY * sizeof(int32_t)) == 0,
 	      "none: the same ids without logits");
-	ask(&m, (struct engine_eval){.n_greedy = GREEDY, .trace_stages = ~(uint64_t)0, .on_trace = on_trace},
+	ask(&m,
+	    (struct engine_eval){
+		    .n_greedy = GREEDY, .trace_stages = ~(uint64_t)0, .on_trace = on_trace},
 	    &traced, &e);
 	CHECK(traced.n == all.n && memcmp(traced.rows, all.rows, (size_t)all.n * row) == 0 &&
 	      traced.n_records == ((T + 19) / 20 + GREEDY - 1) * (3 * 19 + 3),
@@ -199,8 +219,10 @@ static void check_answers(void)
 	      "nothing of an evaluation that was ended is left");
 	struct answers stopped = {0};
 	int32_t stop = all.token[T];
-	ask(&m, (struct engine_eval){.n_greedy = GREEDY, .stops = &stop, .n_stops = 1}, &stopped, &e);
-	CHECK(stopped.n <= T + 1 && stopped.token[stopped.n - 1] == stop, "a stop id ends decoding");
+	ask(&m, (struct engine_eval){.n_greedy = GREEDY, .stops = &stop, .n_stops = 1}, &stopped,
+	    &e);
+	CHECK(stopped.n <= T + 1 && stopped.token[stopped.n - 1] == stop,
+	      "a stop id ends decoding");
 	struct answers *every[] = {&all, &last, &none, &traced, &again, &cut, &stopped};
 	for (size_t i = 0; i < sizeof(every) / sizeof(every[0]); i++)
 		free(every[i]->rows);
@@ -212,21 +234,27 @@ static void check_refusals(void)
 	struct golden_model m;
 	struct answers a = {0};
 	struct err e = ERR_NONE;
-	golden_open_with(&m, path, "ggml-avx2", NULL, NULL, 1, &(struct session_options){.n_ctx = 40});
+	golden_open_with(&m, path, "ggml-avx2", NULL, NULL, 1,
+			 &(struct session_options){.n_ctx = 40});
 	CHECK(ask(&m, (struct engine_eval){.n_greedy = 3}, &a, &e) == -EXIT_INFERENCE && a.n == 0,
 	      "more than the context holds");
-	CHECK_STR(e.msg, "39 prompt tokens and 2 more to decode do not fit the context of 40 positions; "
-			 "open the model with a larger one", "and says so");
+	CHECK_STR(e.msg,
+		  "39 prompt tokens and 2 more to decode do not fit the context of 40 positions; "
+		  "open the model with a larger one",
+		  "and says so");
 	free(a.rows);
 	a = (struct answers){0};
 	e = ERR_NONE;
-	CHECK(ask(&m, (struct engine_eval){.n_greedy = 2}, &a, &e) == 0 && a.n == 40, "exactly full");
+	CHECK(ask(&m, (struct engine_eval){.n_greedy = 2}, &a, &e) == 0 && a.n == 40,
+	      "exactly full");
 	free(a.rows);
 	a = (struct answers){0};
 	int32_t kept = ids.id[30];
 	ids.id[30] = m.model.hp.n_vocab;
-	CHECK(ask(&m, (struct engine_eval){0}, &a, &e) == -EXIT_INFERENCE && a.n == 0, "a token outside");
-	CHECK_STR(e.msg, "token 480 at position 30 is outside the vocabulary of 480", "and says so");
+	CHECK(ask(&m, (struct engine_eval){0}, &a, &e) == -EXIT_INFERENCE && a.n == 0,
+	      "a token outside");
+	CHECK_STR(e.msg, "token 480 at position 30 is outside the vocabulary of 480",
+		  "and says so");
 	ids.id[30] = kept;
 	free(a.rows);
 	golden_close(&m);
@@ -239,7 +267,8 @@ static void check_kv_types(void)
 	struct floats f16 = run("ggml-avx2", &v, false), f32 = run("ggml-avx2", &v, true);
 	struct floats f32_single = run("ggml-avx2", &single, true);
 	struct difference d = golden_compare(f32, f16);
-	CHECK(d.equal < d.total && d.nmse < 1e-5, "an F32 cache gives other bits, near by (nmse %.1e)", d.nmse);
+	CHECK(d.equal < d.total && d.nmse < 1e-5,
+	      "an F32 cache gives other bits, near by (nmse %.1e)", d.nmse);
 	CHECK(same(f32, f32_single), "and the same ones for any split and instruction set");
 	free(f16.x);
 	free(f32.x);

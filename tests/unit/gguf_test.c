@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <unistd.h>
 
-/* ---- a file in memory, built by hand so that it can be wrong ----------------------------------- */
+/* ---- a file in memory, built by hand so that it can be wrong ------------------------------ */
 
 struct file { uint8_t b[8192]; size_t n; };
 
@@ -104,7 +104,7 @@ static void refused(const char *name, const struct file *f, const char *sentence
 	CHECK_STR(e.msg, sentence, "%s: the sentence", name);
 }
 
-/* ---- header and keys --------------------------------------------------------------------------- */
+/* ---- header and keys ---------------------------------------------------------------------- */
 
 static void broken_headers(void)
 {
@@ -116,7 +116,8 @@ static void broken_headers(void)
 	head(&f, 1, 0, 0);
 	refused("version 1", &f, "GGUF version 1 is not supported, versions 2 and 3 are");
 	head(&f, 0x03000000, 0, 0);
-	refused("big-endian", &f, "this is a big-endian GGUF file; only little-endian ones are read");
+	refused("big-endian", &f,
+		"this is a big-endian GGUF file; only little-endian ones are read");
 	head(&f, 3, 0, UINT64_MAX / 64 + 2);
 	refused("key count wraps", &f,
 		"the header promises 288230376151711745 keys, more than the file has bytes for");
@@ -145,7 +146,8 @@ static void broken_keys(void)
 	head(&f, 3, 0, 1);
 	u64(&f, UINT64_MAX - 3);
 	data(&f, 64);
-	refused("key length wraps", &f, "the file ends inside key 0: a length reaches beyond its 96 bytes, "
+	refused("key length wraps", &f,
+		"the file ends inside key 0: a length reaches beyond its 96 bytes, "
 		"or the file was cut");
 	head(&f, 3, 0, 1);
 	text(&f, "a");
@@ -208,11 +210,14 @@ static void broken_arrays(void)
 
 static void broken_known_keys(void)
 {
-	static const struct { uint32_t v; const char *sentence; } alignments[] = {
-		{ 0, "general.alignment is 0, a power of two from 8 to 65536 is needed" },
-		{ 24, "general.alignment is 24, a power of two from 8 to 65536 is needed" },
-		{ 1u << 31, "general.alignment is 2147483648, a power of two from 8 to 65536 is needed" },
-		{ UINT32_MAX, "general.alignment is 4294967295, a power of two from 8 to 65536 is needed" },
+	static const struct { uint32_t v; const char *sentence;
+	} alignments[] = {
+		{0, "general.alignment is 0, a power of two from 8 to 65536 is needed"},
+		{24, "general.alignment is 24, a power of two from 8 to 65536 is needed"},
+		{1u << 31,
+		 "general.alignment is 2147483648, a power of two from 8 to 65536 is needed"},
+		{UINT32_MAX,
+		 "general.alignment is 4294967295, a power of two from 8 to 65536 is needed"},
 	};
 	struct file f;
 
@@ -233,13 +238,14 @@ static void broken_known_keys(void)
 	head(&f, 3, 0, 2);
 	kv_string(&f, "general.architecture", "llama");
 	kv_string(&f, "llama.rope.freq_base", "10000");
-	refused("a text for a float", &f, "key 'llama.rope.freq_base' is string, a float is needed");
+	refused("a text for a float", &f,
+		"key 'llama.rope.freq_base' is string, a float is needed");
 	head(&f, 3, 0, 1);
 	kv_u32(&f, "split.count", 3);
 	refused("split", &f, "this is one part of a model split into 3 files; merge them first");
 }
 
-/* ---- tensors ----------------------------------------------------------------------------------- */
+/* ---- tensors ------------------------------------------------------------------------------ */
 
 static void broken_tensor_entries(void)
 {
@@ -262,7 +268,8 @@ static void broken_tensor_entries(void)
 	head(&f, 3, 1, 0);
 	tensor(&f, "w", 1ull << 32, 1ull << 32, TYPE_F32, 0);
 	data(&f, 256);
-	refused("dimension product wraps", &f, "tensor 'w': the product of its dimensions does not fit 63 bits");
+	refused("dimension product wraps", &f,
+		"tensor 'w': the product of its dimensions does not fit 63 bits");
 	head(&f, 3, 1, 0);
 	tensor(&f, "w", 1ull << 31, 1ull << 31, TYPE_F32, 0);
 	data(&f, 256);
@@ -274,7 +281,8 @@ static void broken_tensor_entries(void)
 	head(&f, 3, 1, 0);
 	tensor(&f, "w", 33, 1, TYPE_Q8_0, 0);
 	data(&f, 256);
-	refused("part of a block", &f, "tensor 'w' has rows of 33 elements, q8_0 needs a multiple of 32");
+	refused("part of a block", &f,
+		"tensor 'w' has rows of 33 elements, q8_0 needs a multiple of 32");
 	head(&f, 3, 1, 0);
 	tensor(&f, "", 32, 1, TYPE_F32, 0);
 	data(&f, 256);
@@ -284,7 +292,8 @@ static void broken_tensor_entries(void)
 	data(&f, 256);
 	refused("name not UTF-8", &f, "tensor 0 ('w?" "?" "?') has a name that is not UTF-8 text");
 	head(&f, 3, 1, 0);
-	tensor(&f, "wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww", 32, 1, TYPE_F32, 0);
+	tensor(&f, "wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww", 32, 1,
+	       TYPE_F32, 0);
 	data(&f, 256);
 	CHECK(parse(&f, &(struct err){0}) == -EXIT_MODEL_INVALID, "a name of 65 bytes is refused");
 }
@@ -306,7 +315,8 @@ static void broken_places(void)
 	head(&f, 3, 1, 0);
 	tensor(&f, "w", 32, 1, TYPE_F32, 160);
 	data(&f, 256);
-	refused("behind the end", &f, "tensor 'w' lies outside the file: it needs 128 bytes at 160 of the data, "
+	refused("behind the end", &f,
+		"tensor 'w' lies outside the file: it needs 128 bytes at 160 of the data, "
 		"the file has 256");
 	head(&f, 3, 1, 0);
 	tensor(&f, "w", 32, 1, TYPE_F32, UINT64_MAX - 31);
@@ -316,10 +326,11 @@ static void broken_places(void)
 	head(&f, 3, 1, 0);
 	tensor(&f, "w", 32, 1, TYPE_F32, 8);
 	data(&f, 256);
-	refused("offset not aligned", &f, "tensor 'w' starts at 8, which is not a multiple of the alignment 32");
+	refused("offset not aligned", &f,
+		"tensor 'w' starts at 8, which is not a multiple of the alignment 32");
 }
 
-/* ---- whole files ------------------------------------------------------------------------------- */
+/* ---- whole files -------------------------------------------------------------------------- */
 
 static void accessors(void)
 {
@@ -351,20 +362,24 @@ static void accessors(void)
 	tensor(&f, "w", 128, 2, TYPE_I2_S, 0);
 	data(&f, 96);
 	CHECK(gguf_parse(&g, f.b, f.n, &e) == 0, "a file of version 2 is read (%s)", e.msg);
-	CHECK(gguf_string(&g, "general.architecture", &s) && s.n == 5 && !memcmp(s.s, "llama", 5), "string");
+	CHECK(gguf_string(&g, "general.architecture", &s) && s.n == 5 && !memcmp(s.s, "llama", 5),
+	      "string");
 	CHECK(!gguf_u64(&g, "small", &u), "a negative number is no u64");
 	CHECK(!gguf_u64(&g, "half", &u) && gguf_f64(&g, "half", &d) && d == 0.5, "float");
 	CHECK(gguf_bool(&g, "yes", &b) && b, "bool");
 	CHECK(!gguf_find(&g, "absent") && !gguf_tensor(&g, "absent"), "absent names");
 	const struct gguf_kv *names = gguf_find(&g, "names"), *shorts = gguf_find(&g, "bytes");
 
-	CHECK(gguf_next_string(names, &at, &s) && s.n == 3 && gguf_next_string(names, &at, &s) && s.n == 0 &&
-	      !gguf_next_string(names, &at, &s), "strings one after the other");
+	CHECK(gguf_next_string(names, &at, &s) && s.n == 3 && gguf_next_string(names, &at, &s) &&
+		      s.n == 0 && !gguf_next_string(names, &at, &s),
+	      "strings one after the other");
 	CHECK(gguf_array_i64(shorts, 0) == 7 && gguf_array_i64(shorts, 1) == -2 &&
-	      gguf_array_i64(shorts, 2) == 0 && gguf_array_f64(shorts, 1) == -2.0, "array elements");
+		      gguf_array_i64(shorts, 2) == 0 && gguf_array_f64(shorts, 1) == -2.0,
+	      "array elements");
 	const struct gguf_tensor *w = gguf_tensor(&g, "w");
 
-	CHECK(w && w->bytes == 96 && w->ne[0] == 128 && w->ne[1] == 2 && w->ne[2] == 1, "I2_S and its tail");
+	CHECK(w && w->bytes == 96 && w->ne[0] == 128 && w->ne[1] == 2 && w->ne[2] == 1,
+	      "I2_S and its tail");
 	gguf_close(&g);
 	gguf_close(&g);
 	CHECK(gguf_find(&g, "names") == NULL, "a closed file finds nothing");
@@ -399,10 +414,13 @@ static void mini(const char *dir)
 	for (f.n = 201; f.n <= whole; f.n++)
 		bad += parse(&f, &e) != 0;
 	CHECK(bad == 0, "without its padding it is read");
-	CHECK(fixture_write_mini(path, 2, 0, &e) == 0 && slurp(path, f.b, sizeof(f.b)) == 224 && f.b[4] == 2,
+	CHECK(fixture_write_mini(path, 2, 0, &e) == 0 && slurp(path, f.b, sizeof(f.b)) == 224 &&
+		      f.b[4] == 2,
 	      "version 2 has 224 bytes too");
-	CHECK(fixture_write_mini(path, 3, 1, &e) == 0 && (f.n = slurp(path, f.b, sizeof(f.b))) == 224 &&
-	      f.b[24] == 32 && f.b[28] == 224, "the older layout has alignment and data offset in its header");
+	CHECK(fixture_write_mini(path, 3, 1, &e) == 0 &&
+		      (f.n = slurp(path, f.b, sizeof(f.b))) == 224 && f.b[24] == 32 &&
+		      f.b[28] == 224,
+	      "the older layout has alignment and data offset in its header");
 	CHECK(parse(&f, &e) == -EXIT_MODEL_INVALID, "which a true reader refuses");
 	CHECK(fixture_write_mini(path, 4, 0, &e) == -EXIT_USAGE, "there is no version 4");
 	unlink(path);
@@ -437,8 +455,10 @@ static void opening(const char *dir)
 
 	snprintf(path, sizeof(path), "%s/absent.gguf", dir);
 	CHECK(gguf_open(&g, path, &e) == -EXIT_MODEL_LOAD, "a missing file is code 10");
-	snprintf(want, sizeof(want), "model file %s does not exist; `assay fetch-models` fetches the models of "
-		 "the lockfile and prints their paths", path);
+	snprintf(want, sizeof(want),
+		 "model file %s does not exist; `assay fetch-models` fetches the models of "
+		 "the lockfile and prints their paths",
+		 path);
 	CHECK_STR(e.msg, want, "and the sentence says what helps");
 	CHECK(gguf_open(&g, dir, &e) == -EXIT_MODEL_LOAD, "a folder is code 10");
 	FILE *f = fopen(path, "wb");
@@ -471,12 +491,15 @@ static void writer(const char *dir)
 	gguf_put_tensor(&w, "b", TYPE_F32, 2, (int64_t[]){ 4, 2 });
 	gguf_write_data(&w, x, 5 * 4);	/* pieces need not fit the tensors */
 	gguf_write_data(&w, x + 5, 6 * 4);
-	CHECK(gguf_write_finish(&w, &e) == 0 && gguf_open(&g, path, &e) == 0, "and is read back (%s)", e.msg);
+	CHECK(gguf_write_finish(&w, &e) == 0 && gguf_open(&g, path, &e) == 0,
+	      "and is read back (%s)", e.msg);
 	CHECK(g.n_kv == 3 && g.n_tensors == 2 && gguf_u64(&g, "n", &u) && u == 7 &&
-	      gguf_string(&g, "general.architecture", &s) && g.size % 32 == 0, "counts are patched");
+		      gguf_string(&g, "general.architecture", &s) && g.size % 32 == 0,
+	      "counts are patched");
 	const struct gguf_tensor *b = gguf_tensor(&g, "b");
 
-	CHECK(b && b->offset == 32 && memcmp(b->data, x + 3, 32) == 0, "data lies where it was declared");
+	CHECK(b && b->offset == 32 && memcmp(b->data, x + 3, 32) == 0,
+	      "data lies where it was declared");
 	gguf_close(&g);
 	unlink(path);
 

@@ -39,7 +39,7 @@ struct golden {
 	char arch[64];
 };
 
-/* ---- reading a case ------------------------------------------------------------------------ */
+/* ---- reading a case ----------------------------------------------------------------------- */
 
 static void *read_file(const char *dir, const char *name, size_t *bytes)
 {
@@ -165,7 +165,7 @@ static const struct record *before(const struct golden *c, int i, const char *na
 	return NULL;
 }
 
-/* ---- counting ------------------------------------------------------------------------------ */
+/* ---- counting ----------------------------------------------------------------------------- */
 
 static double ulp_distance(float a, float b)
 {
@@ -221,7 +221,7 @@ static float *floats(int64_t n)
 	return memset(p, 0, bytes);
 }
 
-/* ---- the operations ------------------------------------------------------------------------ */
+/* ---- the operations ----------------------------------------------------------------------- */
 
 static void op_get_rows(struct golden *c, const struct record *r)
 {
@@ -248,8 +248,8 @@ static void op_norm(struct golden *c, int i)
 	c->k.rms_norm(&c->k, x->data, NULL, eps, y, r->ne[0], r->ne[1]);
 	count_rows(c, "RMS_NORM", y, r->data, r->ne[0], r->ne[1]);
 	if (w && strcmp(mul->op, "MUL") == 0) {
-		c->k.rms_norm(&c->k, x->data, (const float *)(const void *)w->data, eps, y, r->ne[0],
-			      r->ne[1]);
+		c->k.rms_norm(&c->k, x->data, (const float *)(const void *)w->data, eps, y,
+			      r->ne[0], r->ne[1]);
 		count_rows(c, "RMS_NORM+MUL", y, mul->data, r->ne[0], r->ne[1]);
 	}
 	free(y);
@@ -280,7 +280,8 @@ static void op_matmul(struct golden *c, int i)
 	char kind[48];
 
 	for (int64_t t = 0; t < r->ne[1]; t++)
-		c->k.quantize[w.type->act](&c->k, x->data + t * w.n_in, act + (size_t)t * bytes, w.n_in);
+		c->k.quantize[w.type->act](&c->k, x->data + t * w.n_in, act + (size_t)t * bytes,
+					   w.n_in);
 	snprintf(kind, sizeof(kind), "MUL_MAT %s", w.type->name);
 	c->k.matmul(&c->k, &w, 0, w.n_out, act, bytes, r->ne[1], y, r->ne[0], false);
 	count_rows(c, kind, y, r->data, r->ne[0], r->ne[1]);
@@ -371,7 +372,8 @@ static void attend_layer(struct golden *c, struct layer *l)
 		a.out = again + h * group * l->head_dim;
 		c->k.attend(&c->k, &a);
 		for (int64_t t = 0; t < l->n_tok; t++)
-			count_rows(c, "attention untraced", again + t * width + h * group * l->head_dim,
+			count_rows(c, "attention untraced",
+				   again + t * width + h * group * l->head_dim,
 				   l->out->data + t * width + h * group * l->head_dim,
 				   group * l->head_dim, 1);
 		free(again);
@@ -436,7 +438,8 @@ static void op_gate(struct golden *c, int i, int layer)
 	for (int64_t t = 0; t < r->ne[1]; t++)
 		c->k.glu(&c->k, kind, gate->data + t * r->ne[0], up->data + t * r->ne[0],
 			 y + t * r->ne[0], r->ne[0]);
-	count_rows(c, kind == ACTIVATION_SILU ? "SILU·up" : "RELU²·up", y, r->data, r->ne[0], r->ne[1]);
+	count_rows(c, kind == ACTIVATION_SILU ? "SILU·up" : "RELU²·up", y, r->data, r->ne[0],
+		   r->ne[1]);
 	free(y);
 }
 
@@ -479,8 +482,9 @@ static void run_case(const char *dir, const char *profile, const char *isa)
 		struct kind *k = &c.kinds[i];
 
 		CHECK(k->equal == k->total,
-		      "%-36s %-11s %-20s %7ld/%-7ld equal, worst %g ULP, NMSE %.1e", strrchr(dir, '/') + 1,
-		      isa, k->name, k->equal, k->total, k->worst_ulp, k->worst_nmse);
+		      "%-36s %-11s %-20s %7ld/%-7ld equal, worst %g ULP, NMSE %.1e",
+		      strrchr(dir, '/') + 1, isa, k->name, k->equal, k->total, k->worst_ulp,
+		      k->worst_nmse);
 	}
 	CHECK(c.n_kinds >= 9, "%s: %d kinds of operations", dir, c.n_kinds);
 	golden_close(&c);

@@ -33,7 +33,8 @@ static void check_logits(const char *dir, const char *profile, struct golden_mod
 	struct floats got = golden_logits(m, ids, batch);
 	struct difference d = golden_compare(got, want);
 	row(strstr(dir, "golden/") + 7, profile, batch == 1 ? "single" : "batch", d);
-	CHECK(d.total > 0 && d.equal == d.total, "%s: %s, %s", dir + strlen(root) + 1, file, profile);
+	CHECK(d.total > 0 && d.equal == d.total, "%s: %s, %s", dir + strlen(root) + 1, file,
+	      profile);
 	free(want.x);
 	free(got.x);
 }
@@ -92,8 +93,8 @@ static void check_fits(const char *dir, const char *model, const char *const *pr
 			struct floats want = golden_floats(dir, files[f]);
 			struct difference d = golden_compare(got, want);
 			row(files[f], profiles[p], "batch", d);
-			CHECK(d.total > 0 && (d.equal == d.total) == (p == f), "%s %s %s", profiles[p],
-			      p == f ? "fits" : "does not fit", files[f]);
+			CHECK(d.total > 0 && (d.equal == d.total) == (p == f), "%s %s %s",
+			      profiles[p], p == f ? "fits" : "does not fit", files[f]);
 			free(want.x);
 		}
 		free(got.x);
@@ -103,10 +104,11 @@ static void check_fits(const char *dir, const char *model, const char *const *pr
 
 static void check_profiles(void)
 {
-	static const char *const bitnet[] = {"ggml-avx2-clang", "ggml-avx2-gcc", "ggml-avx512-clang",
-					     "ggml-avx512-gcc"};
+	static const char *const bitnet[] = {"ggml-avx2-clang", "ggml-avx2-gcc",
+					     "ggml-avx512-clang", "ggml-avx512-gcc"};
 	static const char *const bitnet_files[] = {"avx2-clang.logits.f32", "avx2-gcc.logits.f32",
-						   "avx512-clang.logits.f32", "avx512-gcc.logits.f32"};
+						   "avx512-clang.logits.f32",
+						   "avx512-gcc.logits.f32"};
 	char dir[512], model[512], file[64];
 	snprintf(dir, sizeof(dir), "%s/profiles/bitnetcpp-b158-i2_s", root);
 	check_fits(dir, dir, bitnet, bitnet_files, 4);
@@ -122,19 +124,23 @@ static void check_profiles(void)
 		check_logits(dir, bitnet[i], &m, &ids, file, 1);
 		golden_close(&m);
 	}
-	static const struct { const char *model, *files[3], *profiles[3]; } llama[] = {
-		{"llama-f32", {"llama-f32.avx512-gcc.logits.f32", "../../llamacpp-llama-f32/logits.f32",
-			       "../../avx2/llamacpp-llama-f32/logits.f32"},
+	static const struct { const char *model, *files[3], *profiles[3];
+	} llama[] = {
+		{"llama-f32",
+		 {"llama-f32.avx512-gcc.logits.f32", "../../llamacpp-llama-f32/logits.f32",
+		  "../../avx2/llamacpp-llama-f32/logits.f32"},
 		 {"ggml-avx512", "ggml-fp16", "ggml-avx2"}},
-		{"llama-f16", {"llama-f16.avx512-gcc.logits.f32", "../../llamacpp-llama-f16/logits.f32",
-			       "../../avx2/llamacpp-llama-f16/logits.f32"},
+		{"llama-f16",
+		 {"llama-f16.avx512-gcc.logits.f32", "../../llamacpp-llama-f16/logits.f32",
+		  "../../avx2/llamacpp-llama-f16/logits.f32"},
 		 {"ggml-avx512", "ggml-fp16", "ggml-avx2"}},
-		{"llama-Q8_0", {"llama-Q8_0.avx512-gcc.logits.f32", "../../llamacpp-llama-Q8_0/logits.f32",
-				"../../avx2/llamacpp-llama-Q8_0/logits.f32"},
+		{"llama-Q8_0",
+		 {"llama-Q8_0.avx512-gcc.logits.f32", "../../llamacpp-llama-Q8_0/logits.f32",
+		  "../../avx2/llamacpp-llama-Q8_0/logits.f32"},
 		 {"ggml-avx512", "ggml-fp16", "ggml-avx2"}},
-		{"bitnet-tq2_0", {"bitnet-tq2_0.avx512-gcc.logits.f32",
-				  "bitnet-tq2_0.fp16-clang.logits.f32",
-				  "../../llamacpp-bitnet-tq2_0/logits.f32"},
+		{"bitnet-tq2_0",
+		 {"bitnet-tq2_0.avx512-gcc.logits.f32", "bitnet-tq2_0.fp16-clang.logits.f32",
+		  "../../llamacpp-bitnet-tq2_0/logits.f32"},
 		 {"ggml-avx512", "ggml-fp16-clang", "ggml-fp16"}},
 	};
 	for (size_t i = 0; i < sizeof(llama) / sizeof(llama[0]); i++) {

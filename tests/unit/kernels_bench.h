@@ -84,7 +84,8 @@ static inline void bench_attend(const struct kernels *k, int n_tok, int64_t past
 	const size_t k_bytes = CTX * KV_HEADS * DIM * 2, v_bytes = V_STRIDE * KV_HEADS * DIM * 2;
 	size_t q_bytes = (size_t)n_tok * HEADS * DIM * 4;
 	float *q = bench_alloc(q_bytes, 0), *out = bench_alloc(q_bytes, 0);
-	uint8_t *keys = bench_alloc(k_bytes * LAYERS, 0x31), *values = bench_alloc(v_bytes * LAYERS, 0x31);
+	uint8_t *keys = bench_alloc(k_bytes * LAYERS, 0x31),
+		*values = bench_alloc(v_bytes * LAYERS, 0x31);
 	struct attend a = {
 		.q = q, .out = out, .q_stride = HEADS * DIM, .out_stride = HEADS * DIM,
 		.n_heads = HEADS, .n_tok = n_tok, .head_dim = DIM, .n_vis = past + 1, .n_kv = CTX,
@@ -99,7 +100,8 @@ static inline void bench_attend(const struct kernels *k, int n_tok, int64_t past
 		double t = bench_now();
 
 		for (int i = 0; i < LAYERS * KV_HEADS; i++) {
-			a.kc = keys + k_bytes * (size_t)(i / KV_HEADS) + (size_t)(i % KV_HEADS * DIM * 2);
+			a.kc = keys + k_bytes * (size_t)(i / KV_HEADS) +
+			       (size_t)(i % KV_HEADS * DIM * 2);
 			a.vc = values + v_bytes * (size_t)(i / KV_HEADS) +
 			       (size_t)(i % KV_HEADS * DIM) * V_STRIDE * 2;
 			k->attend(k, &a);
@@ -145,7 +147,8 @@ static inline void bench_rows(const struct kernels *k)
 		}
 	}
 	printf("%-11s %-18s rows of %d: norm %.1f us, of %d rows %.1f, to i8 %.1f, to q8_k %.1f, "
-	       "silu %.1f\n", isa_name(k->isa), k->profile.name, N, best[0] * 1e6, ROWS, best[1] * 1e6,
+	       "silu %.1f\n",
+	       isa_name(k->isa), k->profile.name, N, best[0] * 1e6, ROWS, best[1] * 1e6,
 	       best[2] * 1e6, best[3] * 1e6, best[4] * 1e6);
 	free(x);
 	free(y);

@@ -43,7 +43,7 @@ static void fill_floats(float *x, int64_t n, enum values v)
 	}
 }
 
-/* ---- matrices ------------------------------------------------------------------------------ */
+/* ---- matrices ----------------------------------------------------------------------------- */
 
 /* Where a block keeps its F16 scales; −1 ends. */
 static const struct { uint32_t id; int at[3]; } half_fields[] = {
@@ -159,7 +159,8 @@ static void test_type(const struct kernels *ref, const struct kernels *k,
 
 	for (int64_t n = t->block_elems; n <= (t->block_elems == 1 ? 130 : 11 * t->block_elems);
 	     n += t->block_elems, shapes++)
-		bad += compare_matmul(ref, k, t, n, outs[random32() % 11], toks[random32() % 12], false);
+		bad += compare_matmul(ref, k, t, n, outs[random32() % 11], toks[random32() % 12],
+				      false);
 	for (int i = 0; i < 11; i++, shapes++)
 		bad += compare_matmul(ref, k, t, 512, outs[i], toks[i], false);
 	if (t->block_elems != 256 || k->profile.lanes == LANES_AVX2)
@@ -199,7 +200,7 @@ static void test_i2s_extremes(const struct kernels *ref, const struct kernels *k
 	free(x);
 }
 
-/* ---- rows ---------------------------------------------------------------------------------- */
+/* ---- rows --------------------------------------------------------------------------------- */
 
 static void test_rows(const struct kernels *ref, const struct kernels *k)
 {
@@ -208,7 +209,8 @@ static void test_rows(const struct kernels *ref, const struct kernels *k)
 	for (int64_t n = 1; n <= 131; n++) {
 		int64_t len = n == 131 ? 6912 : n, rows = n % 19 + 1;
 		size_t bytes = (size_t)(len * rows) * sizeof(float);
-		float *x = malloc(bytes), *w = malloc(bytes), *y0 = malloc(bytes), *y1 = malloc(bytes);
+		float *x = malloc(bytes), *w = malloc(bytes), *y0 = malloc(bytes),
+		      *y1 = malloc(bytes);
 		uint16_t *h0 = malloc(bytes / 2), *h1 = malloc(bytes / 2);
 
 		for (int v = 0; v < VALUES; v++) {
@@ -292,11 +294,11 @@ static void test_norm_order(const struct kernels *k)
 		k->rms_norm(k, x, NULL, 1e-5f, y1, n, 1);
 		bad += differing(y0, y1, n) != 0;
 	}
-	CHECK(bad == 0, "%-11s norm: %d rows, %ld differ from the ordered sum", isa_name(k->isa), ROWS,
-	      bad);
+	CHECK(bad == 0, "%-11s norm: %d rows, %ld differ from the ordered sum", isa_name(k->isa),
+	      ROWS, bad);
 }
 
-/* ---- attention ----------------------------------------------------------------------------- */
+/* ---- attention ---------------------------------------------------------------------------- */
 
 struct cache { void *k, *v; int64_t n_cells; int width; bool f32; };
 
@@ -332,10 +334,22 @@ static long compare_attend(const struct kernels *ref, const struct kernels *k, i
 	fill_cache(&c, n_used);
 	fill_floats(q, row * n_tok, ORDINARY);
 	struct attend a = {
-		.q = q, .q_stride = row, .out_stride = row, .n_heads = n_heads, .n_tok = n_tok,
-		.head_dim = head_dim, .n_vis = past + 1, .n_kv = n_kv, .kc = c.k, .vc = c.v,
-		.k_stride = head_dim, .v_stride = n_kv, .kv_f32 = f32,
-		.scale = 1.0f / sqrtf((float)head_dim), .trace_stride = n_tok * n_kv, .n_used = n_used,
+		.q = q,
+		.q_stride = row,
+		.out_stride = row,
+		.n_heads = n_heads,
+		.n_tok = n_tok,
+		.head_dim = head_dim,
+		.n_vis = past + 1,
+		.n_kv = n_kv,
+		.kc = c.k,
+		.vc = c.v,
+		.k_stride = head_dim,
+		.v_stride = n_kv,
+		.kv_f32 = f32,
+		.scale = 1.0f / sqrtf((float)head_dim),
+		.trace_stride = n_tok * n_kv,
+		.n_used = n_used,
 	};
 	a.scratch = aligned_alloc(64, (attend_scratch_bytes(&a) + 63) / 64 * 64);
 	for (int v = 0; v < 2; v++)
@@ -385,7 +399,7 @@ static void test_attention(const struct kernels *ref, const struct kernels *k)
 	      isa_name(k->isa), k->profile.name, k->profile.kv_pad, n, bad);
 }
 
-/* ---- all of it ----------------------------------------------------------------------------- */
+/* ---- all of it ---------------------------------------------------------------------------- */
 
 static void test_variant(const struct cpu_flags *cpu, const char *isa, const char *profile,
 			 bool bitnet)
@@ -394,8 +408,8 @@ static void test_variant(const struct cpu_flags *cpu, const char *isa, const cha
 	struct profile p;
 	struct err e = ERR_NONE;
 
-	if (profile_by_name(&p, profile, bitnet, &e) < 0 || kernels_init(&k, cpu, isa, &p, &e) < 0 ||
-	    kernels_init(&ref, cpu, "c", &p, &e) < 0) {
+	if (profile_by_name(&p, profile, bitnet, &e) < 0 ||
+	    kernels_init(&k, cpu, isa, &p, &e) < 0 || kernels_init(&ref, cpu, "c", &p, &e) < 0) {
 		CHECK(false, "%s %s: %s", isa, profile, e.msg);
 		return;
 	}
@@ -413,14 +427,18 @@ static void test_profiles(void)
 	struct profile p;
 	struct err e = ERR_NONE;
 
-	CHECK(profile_by_name(&p, "avx512", true, &e) == 0 && p.lanes == LANES_AVX512 && p.kv_pad == 32,
+	CHECK(profile_by_name(&p, "avx512", true, &e) == 0 && p.lanes == LANES_AVX512 &&
+		      p.kv_pad == 32,
 	      "avx512 of a bitnet.cpp model pads to 32");
 	CHECK_STR(p.name, "ggml-avx512-clang", "its compiler is clang");
 	CHECK(profile_by_name(&p, "ggml-fp16-gcc", false, &e) == 0 && p.bf16_dp && p.kv_pad == 256,
 	      "ggml-fp16-gcc pads to 256");
-	CHECK(profile_by_name(&p, "ggml-sse", false, &e) == -EXIT_USAGE, "an unknown one is refused");
-	CHECK_STR(e.msg, "unknown numerics profile \"ggml-sse\"; known are ggml-avx2, ggml-avx512, "
-			 "ggml-fp16, each also with -gcc or -clang, and fast", "and the known are named");
+	CHECK(profile_by_name(&p, "ggml-sse", false, &e) == -EXIT_USAGE,
+	      "an unknown one is refused");
+	CHECK_STR(e.msg,
+		  "unknown numerics profile \"ggml-sse\"; known are ggml-avx2, ggml-avx512, "
+		  "ggml-fp16, each also with -gcc or -clang, and fast",
+		  "and the known are named");
 	CHECK(kernels_kv_length(&p, 300, 4096) == 512 && kernels_kv_length(&p, 1, 100) == 100,
 	      "the KV length is padded, at most to the context");
 }
@@ -435,7 +453,7 @@ int main(int argc, char **argv)
 	struct profile any;
 	struct kernels k;
 	struct err e = ERR_NONE;
-	size_t step = getenv("ASSAY_TEST_BRIEF") ? 3 : 1;	/* under an emulator: two profiles */
+	size_t step = getenv("ASSAY_TEST_BRIEF") ? 3 : 1; /* under an emulator: two profiles */
 
 	if (argc > 1 && strcmp(argv[1], "--bench") == 0)
 		return kernels_bench(argc > 2 ? argv[2] : NULL, argc > 3 ? argv[3] : NULL);

@@ -44,9 +44,9 @@ static void test_names(void)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		int layer, stage = llama_stage(cases[i].name, cases[i].op, NULL, &layer);
 
-		CHECK(stage == cases[i].stage && layer == cases[i].layer, "\"%s\" %s is %s of layer %d",
-		      cases[i].name, cases[i].op,
-		      stage >= 0		    ? trace_stage_name((enum trace_stage)stage)
+		CHECK(stage == cases[i].stage && layer == cases[i].layer,
+		      "\"%s\" %s is %s of layer %d", cases[i].name, cases[i].op,
+		      stage >= 0                    ? trace_stage_name((enum trace_stage)stage)
 		      : stage == LLAMA_INTERMEDIATE ? "intermediate"
 						    : "unknown",
 		      layer);
@@ -66,20 +66,24 @@ static void test_products(void)
 {
 	int layer, stage = llama_stage("node_17", "MUL_MAT", "blk.3.attn_output.weight", &layer);
 
-	CHECK(stage == STAGE_ATTN_O && layer == 3, "a product without a name is known by its weight");
+	CHECK(stage == STAGE_ATTN_O && layer == 3,
+	      "a product without a name is known by its weight");
 	CHECK(llama_stage("node_17", "MUL_MAT", "blk.3.ssm_in.weight", &layer) == LLAMA_UNKNOWN,
 	      "a weight that no stage has");
 	CHECK(llama_stage("node_17", "MUL_MAT", NULL, &layer) == LLAMA_UNKNOWN, "no source");
-	CHECK(llama_stage("Qcur-1", "MUL_MAT", "blk.2.attn_q.weight", &layer) == STAGE_Q && layer == 1,
+	CHECK(llama_stage("Qcur-1", "MUL_MAT", "blk.2.attn_q.weight", &layer) == STAGE_Q &&
+		      layer == 1,
 	      "a name wins");
 }
 
 static void test_expected(void)
 {
-	CHECK(count_bits(llama_stages_expected("bitnet-b1.58", 0)) == 19, "bitnet-b1.58 has 19 per layer");
+	CHECK(count_bits(llama_stages_expected("bitnet-b1.58", 0)) == 19,
+	      "bitnet-b1.58 has 19 per layer");
 	CHECK(count_bits(llama_stages_expected("llama", 7)) == 17, "llama has 17 per layer");
 	CHECK(count_bits(llama_stages_expected("qwen3", 7)) == 19, "qwen3 has norms of q and k");
-	CHECK(count_bits(llama_stages_expected("llama", -1)) == 3, "three stages outside the layers");
+	CHECK(count_bits(llama_stages_expected("llama", -1)) == 3,
+	      "three stages outside the layers");
 }
 
 static int check_file(const char *path)
@@ -115,7 +119,8 @@ static int check_file(const char *path)
 		missing += count_bits(llama_stages_expected(bitnet ? "bitnet" : "llama", layer) &
 				      ~seen[layer + 1]);
 	CHECK(n > 0 && unknown == 0 && missing == 0,
-	      "%s: %d tensors, %d unknown (%s), %d stages missing", path, n, unknown, first_bad, missing);
+	      "%s: %d tensors, %d unknown (%s), %d stages missing", path, n, unknown, first_bad,
+	      missing);
 	return 1;
 }
 

@@ -12,7 +12,7 @@
 
 #include <sys/stat.h>
 
-/* ---- distances ------------------------------------------------------------------------------ */
+/* ---- distances ---------------------------------------------------------------------------- */
 
 static void test_diff(void)
 {
@@ -22,10 +22,12 @@ static void test_diff(void)
 
 	tensor_diff(&d, a, b, 6, 2);
 	CHECK(d.n == 6 && d.n_different == 2, "bits are compared: -0 is not 0");
-	CHECK(fabs(d.nmse - want) < 1e-15 && fabs(d.rel_rms - sqrt(want)) < 1e-15, "NMSE and its root");
+	CHECK(fabs(d.nmse - want) < 1e-15 && fabs(d.rel_rms - sqrt(want)) < 1e-15,
+	      "NMSE and its root");
 	CHECK(d.worst == 5 && d.worst_a == 5 && d.worst_b == 4, "the worst value is named");
 	CHECK(fabs(d.row_ulp - 1.0 / (4 * 0x1p-23)) < 1e-6, "row ulp counts in the row's greatest");
-	CHECK(d.max_ulp == tensor_ulp(5, 4) && tensor_ulp(5, 4) == 0x200000, "ulp: steps between floats");
+	CHECK(d.max_ulp == tensor_ulp(5, 4) && tensor_ulp(5, 4) == 0x200000,
+	      "ulp: steps between floats");
 	CHECK(fabs(d.cosine - 34 / sqrt(39.0 * 30)) < 1e-15, "cosine");
 	tensor_diff(&d, b, b, 6, 2);
 	CHECK(d.n_different == 0 && d.worst < 0 && d.nmse == 0 && d.cosine == 1, "equal is equal");
@@ -34,23 +36,26 @@ static void test_diff(void)
 	CHECK(isinf(d.row_ulp) && isinf(d.nmse), "NaN on one side is infinitely far");
 	a[0] = b[0];
 	tensor_diff(&d, a, b, 6, 1);
-	CHECK(isfinite(d.row_ulp) && d.n_nonfinite == 1, "the same NaN on both sides is no distance");
+	CHECK(isfinite(d.row_ulp) && d.n_nonfinite == 1,
+	      "the same NaN on both sides is no distance");
 	CHECK(tensor_ulp(1, nextafterf(1, 2)) == 1 && tensor_ulp(-0.0f, 0) == 0 &&
 	      tensor_ulp(1e-45f, -1e-45f) == 2, "ulp across zero");
 }
 
-/* ---- the table ------------------------------------------------------------------------------ */
+/* ---- the table ---------------------------------------------------------------------------- */
 
 static void test_inputs(void)
 {
-	const uint64_t soft = (uint64_t)1 << STAGE_ATTN_SOFTMAX, sub = (uint64_t)1 << STAGE_ATTN_SUB_NORM;
+	const uint64_t soft = (uint64_t)1 << STAGE_ATTN_SOFTMAX,
+		       sub = (uint64_t)1 << STAGE_ATTN_SUB_NORM;
 	struct local_input in[LOCAL_INPUTS_MAX];
 
 	CHECK(local_inputs(STAGE_EMBEDDINGS, -1, 3, 0, in) == 0, "embeddings read ids");
 	CHECK(local_inputs(STAGE_ATTN_NORM, 0, 3, 0, in) == 1 && in[0].stage == STAGE_EMBEDDINGS &&
 	      in[0].layer == -1, "the first layer reads the embeddings");
-	CHECK(local_inputs(STAGE_ATTN_RESIDUAL, 2, 3, 0, in) == 2 && in[1].stage == STAGE_LAYER_OUT &&
-	      in[1].layer == 1, "a residual reads what left the layer before");
+	CHECK(local_inputs(STAGE_ATTN_RESIDUAL, 2, 3, 0, in) == 2 &&
+		      in[1].stage == STAGE_LAYER_OUT && in[1].layer == 1,
+	      "a residual reads what left the layer before");
 	CHECK(local_inputs(STAGE_OUTPUT_NORM, -1, 3, 0, in) == 1 && in[0].layer == 2, "the head");
 	CHECK(local_inputs(STAGE_ATTN_O, 1, 3, sub, in) == 1 && in[0].stage == STAGE_ATTN_SUB_NORM,
 	      "a sub-norm is read where there is one");
@@ -68,7 +73,8 @@ static void test_inputs(void)
 
 static struct local_result made(double off, const char *missing, double own_off)
 {
-	struct local_result r = {.tried = true, .ran = true, .weights_equal = true, .tokens_equal = true};
+	struct local_result r = {
+		.tried = true, .ran = true, .weights_equal = true, .tokens_equal = true};
 	struct local_row row = {.stage = STAGE_FFN_ACT, .layer = 3, .bound = 16};
 
 	local_pass_init(&r.reference, "theirs", "ours");
@@ -98,8 +104,10 @@ static void test_decide(void)
 
 	check_made(made(0, NULL, 0), true, "1 to the bit");
 	check_made(made(15, NULL, 0), true, "0 to the bit, the rest inside their bounds");
-	check_made(made(17, NULL, 0), false, "first ffn_act of layer 3, 17 row ulp where 16 is its bound");
-	check_made(made(0, "ffn_sub_norm of layer 1", 0), false, "missing: ffn_sub_norm of layer 1");
+	check_made(made(17, NULL, 0), false,
+		   "first ffn_act of layer 3, 17 row ulp where 16 is its bound");
+	check_made(made(0, "ffn_sub_norm of layer 1", 0), false,
+		   "missing: ffn_sub_norm of layer 1");
 	check_made(made(0, NULL, 0.5), false, "own run is not what its operations give");
 	check_made(made(INFINITY, NULL, 0), false, "differ locally");
 	r = made(0, NULL, 0);
@@ -110,7 +118,7 @@ static void test_decide(void)
 	check_made(r, false, "different tokens");
 }
 
-/* ---- trace directories ---------------------------------------------------------------------- */
+/* ---- trace directories -------------------------------------------------------------------- */
 
 static int count_record(void *ctx, const struct trace_record *r, const float *values, struct err *e)
 {
@@ -149,9 +157,10 @@ static void test_refusals(const char *dir)
 	refused(dir, "{\"stage\":\"q\",\"layer\":0,\"num_elements\":5}\n", "shape");
 }
 
-/* ---- golden runs ---------------------------------------------------------------------------- */
+/* ---- golden runs -------------------------------------------------------------------------- */
 
-static void golden(const char *tmp, const char *name, const char *profile, const char *weights_of, bool good)
+static void golden(const char *tmp, const char *name, const char *profile, const char *weights_of,
+		   bool good)
 {
 	char dir[300], model[400];
 	struct local_result r = {.tried = false};
@@ -164,7 +173,8 @@ static void golden(const char *tmp, const char *name, const char *profile, const
 		SKIP(name, "no ../shared here");
 		return;
 	}
-	golden_ids_dir(golden_has(dir, "tokens.txt") ? NULL : "../shared/golden/bitnetcpp-b158-i2_s");
+	golden_ids_dir(golden_has(dir, "tokens.txt") ? NULL
+						     : "../shared/golden/bitnetcpp-b158-i2_s");
 	if (golden_read_ids(dir, &ids) < 0 || golden_trace_write(dir, tmp, ids.n) < 60) {
 		CHECK(false, "%s becomes a trace", name);
 		return;
@@ -177,8 +187,8 @@ static void golden(const char *tmp, const char *name, const char *profile, const
 	CHECK(rc == 0 && r.ran, "%s: replayed %s", name, rc ? e.msg : "");
 	if (good) {
 		CHECK(r.equivalent, "%s: EQUIVALENT: %s", name, r.reason);
-		CHECK(r.reference.n_bits_equal == r.reference.n, "%s: all %d operations to the bit", name,
-		      r.reference.n);
+		CHECK(r.reference.n_bits_equal == r.reference.n, "%s: all %d operations to the bit",
+		      name, r.reference.n);
 	} else {
 		const struct local_row *first = r.reference.first_beyond < 0 ? NULL :
 						&r.reference.rows[r.reference.first_beyond];
@@ -217,7 +227,8 @@ int main(void)
 	golden(tmp, "bitnetcpp-b158-i2_s", "ggml-avx512-clang", "bitnetcpp-b158-i2_s", true);
 	golden(tmp, "avx2/bitnetcpp-b158-i2_s", "ggml-avx2-clang", "bitnetcpp-b158-i2_s", true);
 	golden(tmp, "avx2/llamacpp-bitnet-tq2_0", "ggml-avx2", "llamacpp-bitnet-tq2_0", true);
-	golden(tmp, "bitnetcpp-b158-i2_s-silu-fault", "ggml-avx512-clang", "bitnetcpp-b158-i2_s", false);
+	golden(tmp, "bitnetcpp-b158-i2_s-silu-fault", "ggml-avx512-clang", "bitnetcpp-b158-i2_s",
+	       false);
 	for (int i = 0; i < 3; i++) {
 		snprintf(path, sizeof(path), "%s/%s", tmp,
 			 (const char *const[]){"trace.jsonl", "values.f32", "bad.jsonl"}[i]);

@@ -27,7 +27,8 @@ static void compare(struct count *c, uint32_t bits)
 {
 	uint32_t h = bits * 2654435761u;
 	float x = from_bits(bits), any = from_bits(h ^ h >> 15);
-	float moderate = from_bits((h & 0x80ffffff) | 0x3f000000), whole = (float)((int)(h % 41) - 20);
+	float moderate = from_bits((h & 0x80ffffff) | 0x3f000000),
+	      whole = (float)((int)(h % 41) - 20);
 
 	c->n++;
 	c->sin += differs(m_sinf(x), sinf(x));
@@ -64,8 +65,8 @@ static void test_rope_steps(void)
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		CHECK(m_powf(known[i].base, -2.0f / (float)known[i].dims) == known[i].step,
-		      "base %g, %d dimensions: the step is %a", (double)known[i].base, known[i].dims,
-		      (double)known[i].step);
+		      "base %g, %d dimensions: the step is %a", (double)known[i].base,
+		      known[i].dims, (double)known[i].step);
 	struct rope_params p = {.base = 500000, .freq_scale = 1, .attn_factor = 1, .n_dims = 128};
 	float theta = 1000, step = m_powf(500000, -2.0f / 128.0f);
 	int wrong = 0;
@@ -83,7 +84,8 @@ int main(void)
 	if (strcmp(gnu_get_libc_version(), "2.36") == 0 && cpu.fma)
 		test_samples();
 	else
-		SKIP("sin, cos, exp, log, pow against libm", "libm here is not glibc 2.36 with FMA");
+		SKIP("sin, cos, exp, log, pow against libm",
+		     "libm here is not glibc 2.36 with FMA");
 	test_rope_steps();
 	return TEST_END();
 }

@@ -13,7 +13,8 @@ static char path[] = "/tmp/model_test.XXXXXX";
 static void make(const char *preset, const char *weights)
 {
 	struct err e = ERR_NONE;
-	if (fixture_write(path, &(struct fixture_options){.preset = preset, .weights = weights}, &e) != 0)
+	if (fixture_write(path, &(struct fixture_options){.preset = preset, .weights = weights},
+			  &e) != 0)
 		CHECK(0, "%s: %s", preset, e.msg);
 }
 
@@ -47,7 +48,8 @@ static void check_refused(const char *override, int code, const char *sentence)
 	int rc = model_open(&m, path, &o, &e);
 	if (rc == 0)
 		model_close(&m);
-	const char *text = strncmp(e.msg, path, strlen(path)) == 0 ? e.msg + strlen(path) + 2 : e.msg;
+	const char *text =
+		strncmp(e.msg, path, strlen(path)) == 0 ? e.msg + strlen(path) + 2 : e.msg;
 	CHECK(rc == -code, "refused with %d", code);
 	CHECK_STR(text, sentence, "%s", sentence);
 }
@@ -72,16 +74,19 @@ static void check_files(void)
 		      "head size is 64 for keys and 32 for values; one even size is supported");
 	check_refused("llama.rope.scaling.type=str:longrope", EXIT_MODEL_LOAD,
 		      "llama.rope.scaling.type is \"longrope\"; known are none, linear and yarn");
-	check_refused("llama.rope.dimension_count=int:66", EXIT_MODEL_LOAD,
-		      "llama.rope.dimension_count is 66; expected an even number up to the head size 64");
+	check_refused(
+		"llama.rope.dimension_count=int:66", EXIT_MODEL_LOAD,
+		"llama.rope.dimension_count is 66; expected an even number up to the head size 64");
 	check_refused("llama.hidden_activation=str:gelu", EXIT_MODEL_LOAD,
 		      "llama.hidden_activation is \"gelu\"; known activations are silu and relu2");
-	check_refused("llama.block_count", EXIT_USAGE,
-		      "override \"llama.block_count\" is not of the form KEY=TYPE:VALUE with TYPE int, "
-		      "float, bool or str");
-	check_refused("llama.block_count=int:3x", EXIT_USAGE,
-		      "override \"llama.block_count=int:3x\" is not of the form KEY=TYPE:VALUE with TYPE "
-		      "int, float, bool or str");
+	check_refused(
+		"llama.block_count", EXIT_USAGE,
+		"override \"llama.block_count\" is not of the form KEY=TYPE:VALUE with TYPE int, "
+		"float, bool or str");
+	check_refused(
+		"llama.block_count=int:3x", EXIT_USAGE,
+		"override \"llama.block_count=int:3x\" is not of the form KEY=TYPE:VALUE with TYPE "
+		"int, float, bool or str");
 	CHECK(patch("blk.1.ffn_up.weight", "blk.1.ffn_uq.weight") == 1, "a tensor renamed");
 	check_refused(NULL, EXIT_MODEL_LOAD,
 		      "tensor blk.1.ffn_up.weight is missing; architecture llama needs it");
@@ -112,11 +117,14 @@ static void check_hparams(void)
 	struct model m;
 	make("tiny-bitnet", "i2_s");
 	if (open_with(&m, NULL)) {
-		CHECK(m.hp.activation == ACTIVATION_RELU2 && m.hp.neox && m.tied && m.bitnet_family &&
-		      m.layers[2].ffn_sub_norm && m.layers[2].q.w.tail && !m.layers[0].q.bias,
+		CHECK(m.hp.activation == ACTIVATION_RELU2 && m.hp.neox && m.tied &&
+			      m.bitnet_family && m.layers[2].ffn_sub_norm && m.layers[2].q.w.tail &&
+			      !m.layers[0].q.bias,
 		      "bitnet-b1.58: squared ReLU, split halves, sub-norms, tied");
-		CHECK(m.hp.head_dim == 64 && m.hp.n_head == 4 && m.hp.n_kv_head == 2 && m.hp.n_vocab == 480 &&
-		      m.hp.attn_scale == 0.125f && m.hp.rope.base == 5e5f, "its numbers");
+		CHECK(m.hp.head_dim == 64 && m.hp.n_head == 4 && m.hp.n_kv_head == 2 &&
+			      m.hp.n_vocab == 480 && m.hp.attn_scale == 0.125f &&
+			      m.hp.rope.base == 5e5f,
+		      "its numbers");
 		CHECK_STR(m.weights, "f32:13 f16:1 i2_s:21", "its weights");
 		model_close(&m);
 	}
@@ -127,8 +135,9 @@ static void check_hparams(void)
 	}
 	make("tiny-llama", "f16");
 	if (open_with(&m, NULL)) {
-		CHECK(m.hp.activation == ACTIVATION_SILU && !m.hp.neox && !m.tied && !m.bitnet_family &&
-		      !m.layers[0].ffn_sub_norm && m.hp.rope_scaling == ROPE_NONE,
+		CHECK(m.hp.activation == ACTIVATION_SILU && !m.hp.neox && !m.tied &&
+			      !m.bitnet_family && !m.layers[0].ffn_sub_norm &&
+			      m.hp.rope_scaling == ROPE_NONE,
 		      "llama: SiLU, neighbouring pairs, its own output");
 		model_close(&m);
 	}
@@ -161,7 +170,8 @@ static void check_hparams(void)
 	make("tiny-qwen3", "f16");
 	if (open_with(&m, NULL)) {
 		CHECK(m.layers[1].q_norm && m.layers[1].k_norm && m.hp.head_dim == 128 &&
-		      m.hp.n_head * m.hp.head_dim != m.hp.n_embd, "qwen3: q and k norms, its own head size");
+			      m.hp.n_head * m.hp.head_dim != m.hp.n_embd,
+		      "qwen3: q and k norms, its own head size");
 		model_close(&m);
 	}
 }
@@ -171,7 +181,8 @@ static void check_sampling(void)
 	const float x[6] = {1, 3, NAN, 3, -INFINITY, 2};
 	const float nans[3] = {NAN, NAN, 1};
 	struct err e = ERR_NONE;
-	CHECK(sample_greedy(x, 6) == 1 && sample_greedy(nans, 3) == 2, "greedy: the first maximum, never NaN");
+	CHECK(sample_greedy(x, 6) == 1 && sample_greedy(nans, 3) == 2,
+	      "greedy: the first maximum, never NaN");
 	int count[6] = {0}, same = 1;
 	struct sampler a, b;
 	sampler_init(&a, 6, 1, 0, 1, 42, &e);
@@ -184,8 +195,10 @@ static void check_sampling(void)
 	/* e^1 : e^3 : e^3 : e^2 */
 	const double z = exp(1) + 2 * exp(3) + exp(2);
 	CHECK(same, "the same seed draws the same ids");
-	CHECK(fabs(count[1] / 30000.0 - exp(3) / z) < 0.01 && fabs(count[0] / 30000.0 - exp(1) / z) < 0.01 &&
-	      count[2] == 0 && count[4] == 0, "frequencies are the softmax's");
+	CHECK(fabs(count[1] / 30000.0 - exp(3) / z) < 0.01 &&
+		      fabs(count[0] / 30000.0 - exp(1) / z) < 0.01 && count[2] == 0 &&
+		      count[4] == 0,
+	      "frequencies are the softmax's");
 	sampler_free(&a);
 	sampler_free(&b);
 	sampler_init(&a, 6, 1, 2, 1, 1, &e);

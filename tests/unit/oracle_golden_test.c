@@ -66,8 +66,10 @@ static bool compare(struct collected *c, const char *name)
 		return false;
 	c->want = golden_floats(dir, "logits.f32");
 	c->n_vocab = engine_oracle.info(g)->n_vocab;
-	struct engine_eval q = { .tokens = ids.id, .n_tokens = ids.n, .top_p = 1, .on_logits = on_logits, .ctx = c };
-	bool whole = c->want.n == ids.n * c->n_vocab && engine_oracle.evaluate(g, &q, &e) == 0 && c->n == ids.n;
+	struct engine_eval q = {
+		.tokens = ids.id, .n_tokens = ids.n, .top_p = 1, .on_logits = on_logits, .ctx = c};
+	bool whole = c->want.n == ids.n * c->n_vocab && engine_oracle.evaluate(g, &q, &e) == 0 &&
+		     c->n == ids.n;
 
 	engine_oracle.close(g);
 	free(c->want.x);
@@ -85,8 +87,9 @@ int main(void)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		bool ran = compare(&c, cases[i].name);
 
-		CHECK(ran && c.worst <= cases[i].nmse, "%s: worst NMSE %.1e, top-1 equal at %d of %d", cases[i].name,
-		      c.worst, c.same, c.n);
+		CHECK(ran && c.worst <= cases[i].nmse,
+		      "%s: worst NMSE %.1e, top-1 equal at %d of %d", cases[i].name, c.worst,
+		      c.same, c.n);
 		CHECK(c.worst > 0, "%s: it was really compared", cases[i].name);
 	}
 	CHECK(compare(&c, "bitnetcpp-b158-i2_s-silu-fault") && c.worst > 0.05,

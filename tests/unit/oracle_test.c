@@ -17,7 +17,7 @@ enum { LAYERS_MAX = 4, PROMPT = 7, CALLS = 2, VALUES_MAX = 1 << 20 };
 
 static char dir[] = "/tmp/assay-oracle-XXXXXX";
 
-/* ---- a native run, recorded ------------------------------------------------------------------- */
+/* ---- a native run, recorded --------------------------------------------------------------- */
 
 struct tensor { float *x; int64_t n; };
 
@@ -71,8 +71,15 @@ static struct recording *run_native(const char *path, const char *override, stru
 	for (int i = 0; i < PROMPT; i++)
 		rec->ids[i] = (i * 97 + 5) % n_vocab;
 	struct engine_eval q = {
-		.tokens = rec->ids, .n_tokens = PROMPT, .n_greedy = 2, .top_p = 1, .trace_stages = UINT64_MAX,
-		.trace_values = true, .on_logits = record_token, .on_trace = record, .ctx = rec,
+		.tokens = rec->ids,
+		.n_tokens = PROMPT,
+		.n_greedy = 2,
+		.top_p = 1,
+		.trace_stages = UINT64_MAX,
+		.trace_values = true,
+		.on_logits = record_token,
+		.on_trace = record,
+		.ctx = rec,
 	};
 	int rc = engine_native.evaluate(g, &q, e);
 
@@ -83,7 +90,7 @@ static struct recording *run_native(const char *path, const char *override, stru
 	return NULL;
 }
 
-/* ---- one operation ---------------------------------------------------------------------------- */
+/* ---- one operation ------------------------------------------------------------------------ */
 
 struct check {
 	struct engine *oracle;
@@ -97,24 +104,29 @@ struct check {
 };
 
 static const enum trace_stage inputs_of[STAGE_COUNT][3] = {
-	[STAGE_ATTN_NORM] = { STAGE_LAYER_OUT },
-	[STAGE_Q] = { STAGE_ATTN_NORM }, [STAGE_K] = { STAGE_ATTN_NORM }, [STAGE_V] = { STAGE_ATTN_NORM },
-	[STAGE_Q_NORM] = { STAGE_Q }, [STAGE_K_NORM] = { STAGE_K },
-	[STAGE_Q_ROPE] = { STAGE_Q_NORM }, [STAGE_K_ROPE] = { STAGE_K_NORM },
-	[STAGE_ATTN_SCORES] = { STAGE_Q_ROPE, STAGE_K_ROPE },
-	[STAGE_ATTN_SOFTMAX] = { STAGE_ATTN_SCORES },
-	[STAGE_ATTN_OUT_HEADS] = { STAGE_ATTN_SOFTMAX, STAGE_V },
-	[STAGE_ATTN_SUB_NORM] = { STAGE_ATTN_OUT_HEADS },
-	[STAGE_ATTN_O] = { STAGE_ATTN_SUB_NORM },
-	[STAGE_ATTN_RESIDUAL] = { STAGE_ATTN_O, STAGE_LAYER_OUT },
-	[STAGE_FFN_NORM] = { STAGE_ATTN_RESIDUAL },
-	[STAGE_FFN_GATE] = { STAGE_FFN_NORM }, [STAGE_FFN_UP] = { STAGE_FFN_NORM },
-	[STAGE_FFN_ACT] = { STAGE_FFN_GATE, STAGE_FFN_UP },
-	[STAGE_FFN_SUB_NORM] = { STAGE_FFN_ACT },
-	[STAGE_FFN_DOWN] = { STAGE_FFN_SUB_NORM },
-	[STAGE_LAYER_OUT] = { STAGE_FFN_DOWN, STAGE_ATTN_RESIDUAL },
-	[STAGE_OUTPUT_NORM] = { STAGE_LAYER_OUT },
-	[STAGE_LOGITS] = { STAGE_OUTPUT_NORM },
+	[STAGE_ATTN_NORM] = {STAGE_LAYER_OUT},
+	[STAGE_Q] = {STAGE_ATTN_NORM},
+	[STAGE_K] = {STAGE_ATTN_NORM},
+	[STAGE_V] = {STAGE_ATTN_NORM},
+	[STAGE_Q_NORM] = {STAGE_Q},
+	[STAGE_K_NORM] = {STAGE_K},
+	[STAGE_Q_ROPE] = {STAGE_Q_NORM},
+	[STAGE_K_ROPE] = {STAGE_K_NORM},
+	[STAGE_ATTN_SCORES] = {STAGE_Q_ROPE, STAGE_K_ROPE},
+	[STAGE_ATTN_SOFTMAX] = {STAGE_ATTN_SCORES},
+	[STAGE_ATTN_OUT_HEADS] = {STAGE_ATTN_SOFTMAX, STAGE_V},
+	[STAGE_ATTN_SUB_NORM] = {STAGE_ATTN_OUT_HEADS},
+	[STAGE_ATTN_O] = {STAGE_ATTN_SUB_NORM},
+	[STAGE_ATTN_RESIDUAL] = {STAGE_ATTN_O, STAGE_LAYER_OUT},
+	[STAGE_FFN_NORM] = {STAGE_ATTN_RESIDUAL},
+	[STAGE_FFN_GATE] = {STAGE_FFN_NORM},
+	[STAGE_FFN_UP] = {STAGE_FFN_NORM},
+	[STAGE_FFN_ACT] = {STAGE_FFN_GATE, STAGE_FFN_UP},
+	[STAGE_FFN_SUB_NORM] = {STAGE_FFN_ACT},
+	[STAGE_FFN_DOWN] = {STAGE_FFN_SUB_NORM},
+	[STAGE_LAYER_OUT] = {STAGE_FFN_DOWN, STAGE_ATTN_RESIDUAL},
+	[STAGE_OUTPUT_NORM] = {STAGE_LAYER_OUT},
+	[STAGE_LOGITS] = {STAGE_OUTPUT_NORM},
 };
 
 /* What a stage was computed from; stages that the architecture lacks fall back to their source. */
@@ -142,7 +154,8 @@ static const struct tensor *source(const struct check *c, enum trace_stage *s, i
 /* Rows of both calls one after the other. */
 static struct tensor from_zero(struct check *c, int slot, enum trace_stage s)
 {
-	const struct tensor *a = &c->rec->at[0][s][c->layer + 1], *b = &c->rec->at[1][s][c->layer + 1];
+	const struct tensor *a = &c->rec->at[0][s][c->layer + 1],
+			    *b = &c->rec->at[1][s][c->layer + 1];
 	int64_t n = c->call ? a->n + b->n : a->n;
 
 	free(c->joined[slot]);
@@ -165,8 +178,14 @@ static int keep_answer(void *ctx, const struct trace_record *r, const float *val
 static struct engine_replay request(struct check *c, const char *variant)
 {
 	struct engine_replay q = {
-		.layer = c->layer, .stage = c->stage, .pos0 = c->call ? PROMPT : 0, .n_tokens = c->call ? 1 : PROMPT,
-		.tokens = c->rec->ids + (c->call ? PROMPT : 0), .variant = variant, .on_trace = keep_answer, .ctx = c,
+		.layer = c->layer,
+		.stage = c->stage,
+		.pos0 = c->call ? PROMPT : 0,
+		.n_tokens = c->call ? 1 : PROMPT,
+		.tokens = c->rec->ids + (c->call ? PROMPT : 0),
+		.variant = variant,
+		.on_trace = keep_answer,
+		.ctx = c,
 	};
 
 	for (int i = 0; i < 2 && inputs_of[c->stage][i]; i++) {
@@ -201,10 +220,15 @@ static void bounds_of(struct check *c, const struct engine_replay *q)
 	case STAGE_LOGITS: bound_linear(&c->model.output, x, n, y, c->bound); return;
 	case STAGE_Q_ROPE: bound_rope(h, x, q->pos0, n, h->n_head, c->bound); return;
 	case STAGE_K_ROPE: bound_rope(h, x, q->pos0, n, h->n_kv_head, c->bound); return;
-	case STAGE_ATTN_SCORES: bound_scores(h, x, q->input[1], q->pos0, n, cells, c->bound); return;
+	case STAGE_ATTN_SCORES:
+		bound_scores(h, x, q->input[1], q->pos0, n, cells, c->bound);
+		return;
 	case STAGE_ATTN_SOFTMAX: bound_softmax(h, x, y, n, cells, c->bound); return;
 	case STAGE_ATTN_OUT_HEADS: bound_heads(h, x, q->input[1], n, cells, c->bound); return;
-	case STAGE_ATTN_RESIDUAL: case STAGE_LAYER_OUT: bound_add(x, q->input[1], c->n_answer, c->bound); return;
+	case STAGE_ATTN_RESIDUAL:
+	case STAGE_LAYER_OUT:
+		bound_add(x, q->input[1], c->n_answer, c->bound);
+		return;
 	default: bound_relative(y, c->n_answer, 12, c->bound); return;	/* norms and activations */
 	}
 }
@@ -226,7 +250,8 @@ static double farthest(struct check *c, const float *native, int64_t n)
 		double d = fabs((double)native[i] - (double)c->answer[i]);
 
 		if (!(d <= c->bound[i]))
-			most = fmax(most, c->bound[i] > 0 && isfinite(d) ? d / c->bound[i] : INFINITY);
+			most = fmax(most,
+				    c->bound[i] > 0 && isfinite(d) ? d / c->bound[i] : INFINITY);
 		else if (d > 0)
 			most = fmax(most, d / c->bound[i]);
 	}
@@ -239,7 +264,8 @@ static bool check_open(struct check *c, const char *path, struct err *e)
 
 	*c = (struct check){ .answer = malloc(VALUES_MAX * sizeof(float)),
 			     .bound = malloc(VALUES_MAX * sizeof(double)) };
-	return model_open(&c->model, path, NULL, e) == 0 && engine_oracle.open(&c->oracle, &o, e) == 0;
+	return model_open(&c->model, path, NULL, e) == 0 &&
+	       engine_oracle.open(&c->oracle, &o, e) == 0;
 }
 
 static void check_close(struct check *c)
@@ -253,8 +279,8 @@ static void check_close(struct check *c)
 }
 
 /* Bits of the stages that are beyond their bound anywhere; *seen: of those there are at all. */
-static uint64_t beyond(struct check *c, const struct recording *rec, double most[STAGE_COUNT], uint64_t *seen,
-		       uint64_t *layers)
+static uint64_t beyond(struct check *c, const struct recording *rec, double most[STAGE_COUNT],
+		       uint64_t *seen, uint64_t *layers)
 {
 	uint64_t bits = 0;
 
@@ -279,7 +305,7 @@ static uint64_t beyond(struct check *c, const struct recording *rec, double most
 	return bits;
 }
 
-/* ---- agreement -------------------------------------------------------------------------------- */
+/* ---- agreement ---------------------------------------------------------------------------- */
 
 static const char *fixture(const char *preset, const char *weights, struct err *e)
 {
@@ -304,12 +330,13 @@ static void agreement(const char *preset, const char *weights, int n_stages)
 		return;
 	}
 	bits = beyond(&c, rec, most, &seen, &layers);
-	CHECK(__builtin_popcountll(seen) == n_stages, "%s %s: %d kinds of operations checked", preset, weights,
-	      n_stages);
+	CHECK(__builtin_popcountll(seen) == n_stages, "%s %s: %d kinds of operations checked",
+	      preset, weights, n_stages);
 	CHECK(bits == 0, "%s %s: every operation within its bound", preset, weights);
 	for (int s = 0; s < STAGE_COUNT; s++)
 		if (bits >> s & 1)
-			printf("# %s at %g of its bound\n", trace_stage_name((enum trace_stage)s), most[s]);
+			printf("# %s at %g of its bound\n", trace_stage_name((enum trace_stage)s),
+			       most[s]);
 	double farthest_of_all = 0;
 
 	for (int s = 0; s < STAGE_COUNT; s++)
@@ -320,7 +347,7 @@ static void agreement(const char *preset, const char *weights, int n_stages)
 	recording_free(rec);
 }
 
-/* ---- planted faults: a wrong weight or number in native's file --------------------------------- */
+/* ---- planted faults: a wrong weight or number in native's file ---------------------------- */
 
 static void negate(uint8_t *p, size_t n, uint32_t type)
 {
@@ -368,29 +395,30 @@ static const struct fault {
 	int64_t row;
 	uint64_t breaks;
 } faults[] = {
-	{ "tiny-llama", "f16", "token_embd.weight", NULL, 5, S(EMBEDDINGS) },
-	{ "tiny-llama", "f16", "output.weight", NULL, 3, S(LOGITS) },
-	{ "tiny-bitnet", "i2_s", "blk.1.attn_norm.weight", NULL, 0, S(ATTN_NORM) },
-	{ "tiny-bitnet", "i2_s", "blk.1.attn_q.weight", NULL, 7, S(Q) },
-	{ "tiny-bitnet", "i2_s", "blk.1.attn_k.weight", NULL, 7, S(K) },
-	{ "tiny-bitnet", "i2_s", "blk.1.attn_v.weight", NULL, 7, S(V) },
-	{ "tiny-bitnet", "i2_s", "blk.1.attn_sub_norm.weight", NULL, 0, S(ATTN_SUB_NORM) },
-	{ "tiny-bitnet", "i2_s", "blk.1.attn_output.weight", NULL, 7, S(ATTN_O) },
-	{ "tiny-bitnet", "i2_s", "blk.1.ffn_norm.weight", NULL, 0, S(FFN_NORM) },
-	{ "tiny-bitnet", "i2_s", "blk.1.ffn_gate.weight", NULL, 7, S(FFN_GATE) },
-	{ "tiny-bitnet", "i2_s", "blk.1.ffn_up.weight", NULL, 7, S(FFN_UP) },
-	{ "tiny-bitnet", "i2_s", "blk.1.ffn_sub_norm.weight", NULL, 0, S(FFN_SUB_NORM) },
-	{ "tiny-bitnet", "i2_s", "blk.1.ffn_down.weight", NULL, 7, S(FFN_DOWN) },
-	{ "tiny-bitnet", "i2_s", "output_norm.weight", NULL, 0, S(OUTPUT_NORM) },
-	{ "tiny-qwen2", "f16", "blk.1.attn_q.bias", NULL, 0, S(Q) },
-	{ "tiny-qwen3", "f16", "blk.1.attn_q_norm.weight", NULL, 0, S(Q_NORM) },
-	{ "tiny-qwen3", "f16", "blk.1.attn_k_norm.weight", NULL, 0, S(K_NORM) },
-	{ "tiny-llama3", "f16", "rope_freqs.weight", NULL, 0, S(Q_ROPE) | S(K_ROPE) },
-	{ "tiny-llama", "f16", NULL, "llama.rope.freq_base=float:20000", 0, S(Q_ROPE) | S(K_ROPE) },
-	{ "tiny-llama-yarn", "f16", NULL, "llama.rope.scaling.type=str:linear", 0, S(Q_ROPE) | S(K_ROPE) },
-	{ "tiny-bitnet", "i2_s", NULL, "bitnet-b1.58.hidden_activation=str:silu", 0, S(FFN_ACT) },
-	{ "tiny-llama", "f16", NULL, "llama.attention.layer_norm_rms_epsilon=float:0.01", 0,
-	  S(ATTN_NORM) | S(FFN_NORM) | S(OUTPUT_NORM) },
+	{"tiny-llama", "f16", "token_embd.weight", NULL, 5, S(EMBEDDINGS)},
+	{"tiny-llama", "f16", "output.weight", NULL, 3, S(LOGITS)},
+	{"tiny-bitnet", "i2_s", "blk.1.attn_norm.weight", NULL, 0, S(ATTN_NORM)},
+	{"tiny-bitnet", "i2_s", "blk.1.attn_q.weight", NULL, 7, S(Q)},
+	{"tiny-bitnet", "i2_s", "blk.1.attn_k.weight", NULL, 7, S(K)},
+	{"tiny-bitnet", "i2_s", "blk.1.attn_v.weight", NULL, 7, S(V)},
+	{"tiny-bitnet", "i2_s", "blk.1.attn_sub_norm.weight", NULL, 0, S(ATTN_SUB_NORM)},
+	{"tiny-bitnet", "i2_s", "blk.1.attn_output.weight", NULL, 7, S(ATTN_O)},
+	{"tiny-bitnet", "i2_s", "blk.1.ffn_norm.weight", NULL, 0, S(FFN_NORM)},
+	{"tiny-bitnet", "i2_s", "blk.1.ffn_gate.weight", NULL, 7, S(FFN_GATE)},
+	{"tiny-bitnet", "i2_s", "blk.1.ffn_up.weight", NULL, 7, S(FFN_UP)},
+	{"tiny-bitnet", "i2_s", "blk.1.ffn_sub_norm.weight", NULL, 0, S(FFN_SUB_NORM)},
+	{"tiny-bitnet", "i2_s", "blk.1.ffn_down.weight", NULL, 7, S(FFN_DOWN)},
+	{"tiny-bitnet", "i2_s", "output_norm.weight", NULL, 0, S(OUTPUT_NORM)},
+	{"tiny-qwen2", "f16", "blk.1.attn_q.bias", NULL, 0, S(Q)},
+	{"tiny-qwen3", "f16", "blk.1.attn_q_norm.weight", NULL, 0, S(Q_NORM)},
+	{"tiny-qwen3", "f16", "blk.1.attn_k_norm.weight", NULL, 0, S(K_NORM)},
+	{"tiny-llama3", "f16", "rope_freqs.weight", NULL, 0, S(Q_ROPE) | S(K_ROPE)},
+	{"tiny-llama", "f16", NULL, "llama.rope.freq_base=float:20000", 0, S(Q_ROPE) | S(K_ROPE)},
+	{"tiny-llama-yarn", "f16", NULL, "llama.rope.scaling.type=str:linear", 0,
+	 S(Q_ROPE) | S(K_ROPE)},
+	{"tiny-bitnet", "i2_s", NULL, "bitnet-b1.58.hidden_activation=str:silu", 0, S(FFN_ACT)},
+	{"tiny-llama", "f16", NULL, "llama.attention.layer_norm_rms_epsilon=float:0.01", 0,
+	 S(ATTN_NORM) | S(FFN_NORM) | S(OUTPUT_NORM)},
 };
 
 static void planted_faults(void)
@@ -415,7 +443,8 @@ static void planted_faults(void)
 		CHECK(bits == f->breaks, "%s %s breaks exactly its check", f->preset, what);
 		for (int s = 0; s < STAGE_COUNT; s++)
 			if ((bits ^ f->breaks) >> s & 1)
-				printf("# %s at %g of its bound\n", trace_stage_name((enum trace_stage)s), most[s]);
+				printf("# %s at %g of its bound\n",
+				       trace_stage_name((enum trace_stage)s), most[s]);
 		if (f->tensor && strncmp(f->tensor, "blk.1.", 6) == 0)
 			CHECK(layers == 1ull << 2, "and only in layer 1");
 		check_close(&c);
@@ -423,14 +452,22 @@ static void planted_faults(void)
 	}
 }
 
-/* ---- planted faults: native's operation computed wrongly --------------------------------------- */
+/* ---- planted faults: native's operation computed wrongly ---------------------------------- */
 
-static const struct { enum trace_stage stage; const char *variant; } variants[] = {
-	{ STAGE_ATTN_NORM, "no_norm_weight" }, { STAGE_Q, "scale=1.05" }, { STAGE_Q_ROPE, "rope_neox" },
-	{ STAGE_K_ROPE, "pos_shift=1" }, { STAGE_ATTN_SCORES, "head_order" },
-	{ STAGE_ATTN_SOFTMAX, "attn_scale=1" }, { STAGE_ATTN_SOFTMAX, "mask_off_by_one" },
-	{ STAGE_ATTN_OUT_HEADS, "head_order" }, { STAGE_ATTN_RESIDUAL, "scale=1.00001" },
-	{ STAGE_FFN_ACT, "relu2" }, { STAGE_FFN_ACT, "swap_gate_up" }, { STAGE_LAYER_OUT, "scale=1.00001" },
+static const struct { enum trace_stage stage; const char *variant;
+} variants[] = {
+	{STAGE_ATTN_NORM, "no_norm_weight"},
+	{STAGE_Q, "scale=1.05"},
+	{STAGE_Q_ROPE, "rope_neox"},
+	{STAGE_K_ROPE, "pos_shift=1"},
+	{STAGE_ATTN_SCORES, "head_order"},
+	{STAGE_ATTN_SOFTMAX, "attn_scale=1"},
+	{STAGE_ATTN_SOFTMAX, "mask_off_by_one"},
+	{STAGE_ATTN_OUT_HEADS, "head_order"},
+	{STAGE_ATTN_RESIDUAL, "scale=1.00001"},
+	{STAGE_FFN_ACT, "relu2"},
+	{STAGE_FFN_ACT, "swap_gate_up"},
+	{STAGE_LAYER_OUT, "scale=1.00001"},
 };
 
 static void planted_variants(void)
@@ -459,14 +496,16 @@ static void planted_variants(void)
 		memcpy(wrong, c.answer, (size_t)n * sizeof(float));
 		double far = rc == 0 ? farthest(&c, wrong, n) : INFINITY;
 
-		CHECK(far <= 1, "native's %s alone is within its bound (%s)", trace_stage_name(c.stage), e.msg);
+		CHECK(far <= 1, "native's %s alone is within its bound (%s)",
+		      trace_stage_name(c.stage), e.msg);
 		struct engine_replay q = request(&c, variants[i].variant);
 
 		rc = engine_native.replay(native, &q, &e);
 		n = c.n_answer;
 		memcpy(wrong, c.answer, (size_t)n * sizeof(float));
 		far = rc == 0 ? farthest(&c, wrong, n) : 0;
-		CHECK(far > 1, "%s with %s is beyond it (%s)", trace_stage_name(c.stage), variants[i].variant, e.msg);
+		CHECK(far > 1, "%s with %s is beyond it (%s)", trace_stage_name(c.stage),
+		      variants[i].variant, e.msg);
 	}
 	engine_native.close(native);
 	check_close(&c);
@@ -493,15 +532,21 @@ static void names_the_mistake(void)
 	struct engine_replay q = request(&c, "silu");
 	double most = 0;
 
-	CHECK(engine_oracle.replay(c.oracle, &q, &e) == 0, "the oracle computes a variant (%s)", e.msg);
+	CHECK(engine_oracle.replay(c.oracle, &q, &e) == 0, "the oracle computes a variant (%s)",
+	      e.msg);
 	for (int64_t i = 0; i < t->n; i++)
-		most = fmax(most, fabs((double)t->x[i] - (double)c.answer[i]) / (fabs((double)c.answer[i]) + 1e-30));
+		most = fmax(most, fabs((double)t->x[i] - (double)c.answer[i]) /
+					  (fabs((double)c.answer[i]) + 1e-30));
 	CHECK(most < 12 * bound_u, "and SiLU explains the wrong run");
 	q = request(&c, "rope_neox");
-	CHECK(engine_oracle.replay(c.oracle, &q, &e) == -EXIT_USAGE, "a variant of another operation is refused");
-	CHECK_STR(e.msg, "ffn_act has no variant 'rope_neox'; known are silu, relu2, swap_gate_up, rope_norm, "
-		  "rope_neox, rope_base=X, rope_scale=X, no_freq_factors, no_yarn, eps=X, no_norm_weight, no_bias, "
-		  "attn_scale=X", "with the sentence");
+	CHECK(engine_oracle.replay(c.oracle, &q, &e) == -EXIT_USAGE,
+	      "a variant of another operation is refused");
+	CHECK_STR(
+		e.msg,
+		"ffn_act has no variant 'rope_neox'; known are silu, relu2, swap_gate_up, rope_norm, "
+		"rope_neox, rope_base=X, rope_scale=X, no_freq_factors, no_yarn, eps=X, no_norm_weight, no_bias, "
+		"attn_scale=X",
+		"with the sentence");
 	check_close(&c);
 	recording_free(rec);
 }
@@ -509,8 +554,8 @@ static void names_the_mistake(void)
 int main(void)
 {
 	static const char *const types[] = {
-		"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k_m", "q5_k",
-		"q6_k", "tq1_0", "tq2_0", "i2_s",
+		"f32",  "f16",  "bf16",   "q8_0", "q4_0", "q4_1",  "q5_0",  "q5_1",
+		"q2_k", "q3_k", "q4_k_m", "q5_k", "q6_k", "tq1_0", "tq2_0", "i2_s",
 	};
 	char path[256];
 

@@ -107,8 +107,8 @@ static bool from_zero(const struct input_rule *u, enum trace_stage in)
 }
 
 /* Runs one rule's replay on recorded inputs; 0, an engine's error, or 1 when the model lacks it. */
-static int replay_rule(struct engine *g, const struct input_rule *u, int layer, int seq, int n_layer,
-		       const char *variant, struct err *e)
+static int replay_rule(struct engine *g, const struct input_rule *u, int layer, int seq,
+		       int n_layer, const char *variant, struct err *e)
 {
 	const struct kept *want = find(u->stage, layer, seq);
 	if (!want)
@@ -166,15 +166,18 @@ static void check_every_operation(struct engine *g, const char *name)
 					equal++;
 				else if (!bad[0])
 					snprintf(bad, sizeof(bad), "%s of layer %d, step %d: %.80s",
-						 trace_stage_name(rules[i].stage), layer, seq, e.msg);
+						 trace_stage_name(rules[i].stage), layer, seq,
+						 e.msg);
 			}
 		}
 	}
-	CHECK(ran >= 19 * n_layer * 2 && equal == ran, "%s: %d of %d operations replay to the bit%s%s",
-	      name, equal, ran, bad[0] ? "; first other: " : "", bad);
+	CHECK(ran >= 19 * n_layer * 2 && equal == ran,
+	      "%s: %d of %d operations replay to the bit%s%s", name, equal, ran,
+	      bad[0] ? "; first other: " : "", bad);
 }
 
-static void check_variant(struct engine *g, enum trace_stage stage, const char *variant, bool changes)
+static void check_variant(struct engine *g, enum trace_stage stage, const char *variant,
+			  bool changes)
 {
 	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
 		struct err e = ERR_NONE;
@@ -259,8 +262,14 @@ static struct logits evaluate(struct engine *g, const float *splice, int layer)
 {
 	struct logits l = {.n_vocab = engine_native.info(g)->n_vocab};
 	struct err e = ERR_NONE;
-	struct engine_eval q = {.tokens = ids, .n_tokens = T, .top_p = 1, .batch = 7, .splice = splice,
-				.splice_layer = layer, .on_logits = keep_logits, .ctx = &l};
+	struct engine_eval q = {.tokens = ids,
+				.n_tokens = T,
+				.top_p = 1,
+				.batch = 7,
+				.splice = splice,
+				.splice_layer = layer,
+				.on_logits = keep_logits,
+				.ctx = &l};
 	if (engine_native.evaluate(g, &q, &e) != 0)
 		CHECK(0, "evaluates: %s", e.msg);
 	return l;
@@ -289,7 +298,8 @@ static void check_splice(void)
 		const struct kept *k = layer < 0 ? find(STAGE_EMBEDDINGS, -1, 0)
 						 : find(STAGE_LAYER_OUT, layer, 0);
 		struct logits own = evaluate(good, k->x, layer), other = evaluate(bad, k->x, layer);
-		CHECK(same_logits(own, want), "own activations after layer %d change nothing", layer);
+		CHECK(same_logits(own, want), "own activations after layer %d change nothing",
+		      layer);
 		CHECK(same_logits(other, want) == (layer == 2),
 		      "the right activations after layer %d %s a wrong model", layer,
 		      layer == 2 ? "mend" : "do not mend");
@@ -311,19 +321,32 @@ static void check_hypotheses(void)
 		CHECK(0, "opens and records: %s", e.msg);
 		return;
 	}
-	static const struct { enum trace_stage stage; const char *variant; bool changes; } all[] = {
-		{STAGE_FFN_ACT, "silu", true}, {STAGE_FFN_ACT, "relu2", false},
-		{STAGE_FFN_ACT, "swap_gate_up", true}, {STAGE_FFN_GATE, "swap_gate_up", true},
-		{STAGE_Q_ROPE, "rope_norm", true}, {STAGE_Q_ROPE, "rope_neox", false},
-		{STAGE_K_ROPE, "rope_base=10000", true}, {STAGE_K_ROPE, "rope_base=500000", false},
-		{STAGE_K_ROPE, "rope_scale=0.5", true}, {STAGE_Q_ROPE, "no_rope", true},
-		{STAGE_Q_ROPE, "pos_shift=1", true}, {STAGE_ATTN_NORM, "eps=1e-2", true},
-		{STAGE_ATTN_NORM, "eps=1e-5", false}, {STAGE_FFN_SUB_NORM, "no_sub_norm", true},
-		{STAGE_FFN_NORM, "no_norm_weight", true}, {STAGE_ATTN_SOFTMAX, "mask_off_by_one", true},
-		{STAGE_ATTN_SOFTMAX, "mask_shift=1", true}, {STAGE_ATTN_SCORES, "kv_f32", true},
-		{STAGE_ATTN_SCORES, "kv_f16", false}, {STAGE_ATTN_SOFTMAX, "attn_scale=1", true},
-		{STAGE_ATTN_SCORES, "head_order", true}, {STAGE_ATTN_O, "weights_of_layer=0", true},
-		{STAGE_ATTN_O, "weights_of_layer=1", false}, {STAGE_FFN_DOWN, "scale=2", true},
+	static const struct { enum trace_stage stage; const char *variant; bool changes;
+	} all[] = {
+		{STAGE_FFN_ACT, "silu", true},
+		{STAGE_FFN_ACT, "relu2", false},
+		{STAGE_FFN_ACT, "swap_gate_up", true},
+		{STAGE_FFN_GATE, "swap_gate_up", true},
+		{STAGE_Q_ROPE, "rope_norm", true},
+		{STAGE_Q_ROPE, "rope_neox", false},
+		{STAGE_K_ROPE, "rope_base=10000", true},
+		{STAGE_K_ROPE, "rope_base=500000", false},
+		{STAGE_K_ROPE, "rope_scale=0.5", true},
+		{STAGE_Q_ROPE, "no_rope", true},
+		{STAGE_Q_ROPE, "pos_shift=1", true},
+		{STAGE_ATTN_NORM, "eps=1e-2", true},
+		{STAGE_ATTN_NORM, "eps=1e-5", false},
+		{STAGE_FFN_SUB_NORM, "no_sub_norm", true},
+		{STAGE_FFN_NORM, "no_norm_weight", true},
+		{STAGE_ATTN_SOFTMAX, "mask_off_by_one", true},
+		{STAGE_ATTN_SOFTMAX, "mask_shift=1", true},
+		{STAGE_ATTN_SCORES, "kv_f32", true},
+		{STAGE_ATTN_SCORES, "kv_f16", false},
+		{STAGE_ATTN_SOFTMAX, "attn_scale=1", true},
+		{STAGE_ATTN_SCORES, "head_order", true},
+		{STAGE_ATTN_O, "weights_of_layer=0", true},
+		{STAGE_ATTN_O, "weights_of_layer=1", false},
+		{STAGE_FFN_DOWN, "scale=2", true},
 		{STAGE_LOGITS, "scale=1", false},
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)

@@ -45,7 +45,8 @@ static void check_silu(void)
 
 	CHECK(run(&r, "../silu_reference", &x) == 0, "a reference with SiLU is checked");
 	CHECK(!r.passed, "it fails");
-	CHECK(strncmp(r.why, "ffn_act of bitnet-b1.58 is SiLU where the model needs squared ReLU (", 68) == 0,
+	CHECK(strncmp(r.why, "ffn_act of bitnet-b1.58 is SiLU where the model needs squared ReLU (",
+		      68) == 0,
 	      "the stage and the activation are named: %s", r.why);
 	CHECK_STR(r.capabilities, "llama:f16", "what it does right is still found");
 	json_decref(r.report);
@@ -56,9 +57,11 @@ static void check_unknown(void)
 	struct lock_entry x = {.name = "t", .capabilities = {"llama"}, .n_capabilities = 1};
 	struct self_check_result r = {0};
 
-	CHECK(run(&r, "../silu_reference", &x) == -EXIT_USAGE, "a capability without weights is refused");
+	CHECK(run(&r, "../silu_reference", &x) == -EXIT_USAGE,
+	      "a capability without weights is refused");
 	x = (struct lock_entry){.name = "t", .capabilities = {"llama:f16"}, .n_capabilities = 1};
-	CHECK(run(&r, "no-such-worker", &x) == 0 && !r.passed, "a worker that does not start fails");
+	CHECK(run(&r, "no-such-worker", &x) == 0 && !r.passed,
+	      "a worker that does not start fails");
 	CHECK(strstr(r.why, "it computes nothing") || strstr(r.why, "llama with f16 weights"),
 	      "and the sentence says at what: %s", r.why);
 	json_decref(r.report);

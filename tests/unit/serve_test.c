@@ -167,7 +167,7 @@ static const struct engine_ops bare = {
 };
 static const struct worker_traits traits;
 
-/* ---- the other side ------------------------------------------------------------------------- */
+/* ---- the other side ----------------------------------------------------------------------- */
 
 static struct channel ch;
 static struct wire_frame f;
@@ -256,7 +256,7 @@ static void expect_text(const char *key, const char *want)
 	CHECK_STR(text, want, "%s=%s", key, want);
 }
 
-/* ---- tests ---------------------------------------------------------------------------------- */
+/* ---- tests -------------------------------------------------------------------------------- */
 
 static void test_hello_and_open(void)
 {
@@ -266,16 +266,19 @@ static void test_hello_and_open(void)
 	CHECK(f.type == WIRE_HELLO && wire_get_int(&f, "protocol", 0) == WIRE_PROTOCOL, "HELLO");
 	expect_text("engine", "toy");
 	expect_text("features", toy.features);
-	CHECK(wire_get(&f, "build", 0, (char[64]){0}, 64) && wire_get(&f, "isa", 0, (char[256]){0}, 256),
+	CHECK(wire_get(&f, "build", 0, (char[64]){0}, 64) &&
+		      wire_get(&f, "isa", 0, (char[256]){0}, 256),
 	      "HELLO names build and instruction sets");
 	ask(WIRE_EVALUATE, "tokens=1", ids, sizeof(ids));
 	expect_fail(EXIT_USAGE, "no model is open: OPEN comes first", "EVALUATE before OPEN");
 	ask(WIRE_OPEN, "model=missing.gguf", NULL, 0);
 	expect_fail(EXIT_MODEL_LOAD, "cannot open missing.gguf", "a missing model");
 	ask((enum wire_type)77, "", NULL, 0);
-	expect_fail(EXIT_USAGE, "engine toy does not answer unknown (type 77)", "an unknown request");
+	expect_fail(EXIT_USAGE, "engine toy does not answer unknown (type 77)",
+		    "an unknown request");
 	ask(WIRE_TEMPLATE, "name=raw", "x", 1);
-	expect_fail(EXIT_USAGE, "engine toy does not answer TEMPLATE (type 8)", "no templates here");
+	expect_fail(EXIT_USAGE, "engine toy does not answer TEMPLATE (type 8)",
+		    "no templates here");
 	ask(WIRE_OPEN, "model=toy.gguf kv=f64", NULL, 0);
 	expect_fail(EXIT_USAGE, "kv=f64 is neither f16 nor f32", "a wrong option");
 	ask(WIRE_OPEN, "model=toy.gguf threads=3 kv=f32 override=a.b=str:c profile=p", NULL, 0);
@@ -304,7 +307,8 @@ static void test_tokens(void)
 	ask(WIRE_TOKENIZE, "parse_special=1", "ab", 2);
 	expect_fail(EXIT_INFERENCE, "no special tokens here", "an engine's failure");
 	ask(WIRE_DETOKENIZE, "", ids, sizeof(ids));
-	CHECK(f.type == WIRE_PIECES && f.body_bytes == 14 && memcmp(f.body, "\3\0\0\0<2>\3\0\0\0<7>", 14) == 0,
+	CHECK(f.type == WIRE_PIECES && f.body_bytes == 14 &&
+		      memcmp(f.body, "\3\0\0\0<2>\3\0\0\0<7>", 14) == 0,
 	      "PIECES");
 	ask(WIRE_DETOKENIZE, "", wrong, sizeof(wrong));
 	expect_fail(EXIT_USAGE, "no id 8", "a piece outside the vocabulary");
@@ -405,7 +409,8 @@ static void test_splice_and_trace(void)
 	}
 	zero[BIG - 1] = 2;
 	blake3_hex(zero, (size_t)BIG * 4, want);
-	CHECK(f.type == WIRE_DONE && got == BIG && parts == 3 && last == 2, "a trace in three parts");
+	CHECK(f.type == WIRE_DONE && got == BIG && parts == 3 && last == 2,
+	      "a trace in three parts");
 	CHECK_STR(hash, want, "its hash is that of the values");
 	ask(WIRE_EVALUATE, "tokens=1 trace=all values=0", body, 4);
 	next();
@@ -424,7 +429,8 @@ static void test_replay_and_weights(void)
 
 	start(&toy);
 	ask(WIRE_OPEN, "model=toy.gguf", NULL, 0);
-	ask(WIRE_REPLAY, "layer=0 stage=ffn_act n_tokens=1 inputs=ffn_gate:3,ffn_up:1", in, sizeof(in));
+	ask(WIRE_REPLAY, "layer=0 stage=ffn_act n_tokens=1 inputs=ffn_gate:3,ffn_up:1", in,
+	    sizeof(in));
 	x = (const float *)(const void *)f.body;
 	CHECK(f.type == WIRE_TRACE && x[0] == 3 && x[1] == 4, "replay with two inputs");
 	expect_text("name", "blk.0.ffn_act");
@@ -434,7 +440,8 @@ static void test_replay_and_weights(void)
 	x = (const float *)(const void *)f.body;
 	CHECK(f.type == WIRE_TRACE && x[0] == -1 && x[1] == 6, "replay from ids");
 	next();
-	ask(WIRE_REPLAY, "layer=0 stage=ffn_act n_tokens=1 inputs=ffn_gate:3,ffn_up:2", in, sizeof(in));
+	ask(WIRE_REPLAY, "layer=0 stage=ffn_act n_tokens=1 inputs=ffn_gate:3,ffn_up:2", in,
+	    sizeof(in));
 	expect_fail(EXIT_USAGE, "input ffn_up: 2 values asked, 1 are there", "inputs too long");
 	ask(WIRE_REPLAY, "layer=1 stage=ffn_act n_tokens=1", in, sizeof(in));
 	expect_fail(EXIT_USAGE, "layer=1 pos0=0 n_tokens=1 is out of range", "no such layer");
@@ -460,7 +467,8 @@ static void test_bare_and_broken(void)
 	if (write(ch.fd, "\1\0\0\4\0\0\1\0", 8) != 8)
 		abort();
 	next();
-	CHECK(f.type == WIRE_TYPE_END && stop() == EXIT_WORKER, "an oversize frame ends the session");
+	CHECK(f.type == WIRE_TYPE_END && stop() == EXIT_WORKER,
+	      "an oversize frame ends the session");
 	start(&toy);
 	if (write(ch.fd, "\11\0\0\0", 4) != 4)
 		abort();

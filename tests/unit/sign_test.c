@@ -70,7 +70,8 @@ static void test_tampering(void)
 	}
 	CHECK(accepted == 0, "%zu changed bytes, %d accepted", n, accepted);
 	put("r.json", "{\"model\":{\"sha256\":\"00\"},\"verdict\":\"IDENTICAL\",\"n\":4}");
-	CHECK(sign_verify(path("env"), path("k.pub"), path("r.json"), &s, &e) == -EXIT_RECEIPT_INVALID,
+	CHECK(sign_verify(path("env"), path("k.pub"), path("r.json"), &s, &e) ==
+		      -EXIT_RECEIPT_INVALID,
 	      "another receipt is refused");
 	CHECK(strstr(e.msg, "is not the receipt that was signed") != NULL, "and said so");
 }
@@ -81,7 +82,8 @@ static void test_keys(void)
 	struct err e = ERR_NONE;
 
 	sign_keygen(path("k2"), NULL, &e);
-	CHECK(sign_verify(path("env"), path("k2.pub"), NULL, &s, &e) < 0 && strstr(e.msg, "signed by"),
+	CHECK(sign_verify(path("env"), path("k2.pub"), NULL, &s, &e) < 0 &&
+		      strstr(e.msg, "signed by"),
 	      "another key is named");
 	chmod(path("k"), 0644);
 	CHECK(sign_receipt(path("r.json"), model, path("k"), path("env3"), NULL, &e) < 0 &&
@@ -95,8 +97,9 @@ int main(void)
 	test_round_trip();
 	test_tampering();
 	test_keys();
-	for (const char *const *p = (const char *const[]){"k", "k.pub", "k2", "k2.pub", "r.json", "env",
-							  "env2", NULL}; *p; p++)
+	for (const char *const *p = (const char *const[]){"k", "k.pub", "k2", "k2.pub", "r.json",
+							  "env", "env2", NULL};
+	     *p; p++)
 		unlink(path(*p));
 	rmdir(dir);
 	return TEST_END();

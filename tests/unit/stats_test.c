@@ -21,7 +21,8 @@ static void test_paired(void)
 
 	CHECK(i.mid == 5 && i.low == 2 && i.high == 8, "nine pairs: second and eighth");
 	i = stats_paired_ratio(a, b, 5);
-	CHECK(i.low == 1 && i.high == 5, "five pairs: the range, 95 %% is not to be had from fewer than six");
+	CHECK(i.low == 1 && i.high == 5,
+	      "five pairs: the range, 95 %% is not to be had from fewer than six");
 	i = stats_paired_ratio(a, b, 6);
 	CHECK(i.low == 1 && i.high == 6, "six pairs: 2/64 outside the range");
 }
@@ -39,7 +40,8 @@ static void test_bootstrap(void)
 	j = stats_quantile_ratio(a, 40, b, 40, 0.5);
 	CHECK(i.low <= i.mid && i.mid <= i.high, "the interval holds the ratio");
 	CHECK(i.low > 1.9 && i.high < 2.1, "and is narrow: [%g, %g]", i.low, i.high);
-	CHECK(stats_quantile(a, 40, 0) == 100 && stats_quantile(a, 40, 1) == 104, "quantiles 0 and 1");
+	CHECK(stats_quantile(a, 40, 0) == 100 && stats_quantile(a, 40, 1) == 104,
+	      "quantiles 0 and 1");
 	CHECK(i.low == j.low && i.high == j.high, "the same samples give the same interval");
 }
 

@@ -43,7 +43,8 @@ static void test_named(void)
 		int code = template_render(&r, x->name, NULL, x->system, "Hi", &e);
 		int stops = 0;
 
-		CHECK_STR(r.text, x->text, "%s%s", x->name, x->system ? " with a system prompt" : "");
+		CHECK_STR(r.text, x->text, "%s%s", x->name,
+			  x->system ? " with a system prompt" : "");
 		while (stops < 3 && x->stops[stops])
 			stops++;
 		CHECK(code == 0 && r.bytes == strlen(x->text) && r.add_bos == x->add_bos &&
@@ -76,9 +77,8 @@ static int render_talk(const char *source, const json_t *talk, char **out, struc
 	json_t *m;
 	size_t i, n;
 
-	json_array_foreach(talk, i, m)
-		messages[in.n_messages++] = (struct jinja_message){
-			json_string_value(json_array_get(m, 0)), json_string_value(json_array_get(m, 1))};
+	json_array_foreach(talk, i, m) messages[in.n_messages++] = (struct jinja_message){
+		json_string_value(json_array_get(m, 0)), json_string_value(json_array_get(m, 1))};
 	return jinja_render(source, strlen(source), &in, out, &n, e);
 }
 
@@ -94,9 +94,11 @@ static void compare(const char *name, const char *source, const json_t *talks, c
 		int r = render_talk(source, json_array_get(talks, i), &got, &e);
 
 		if (json_is_null(want))
-			CHECK(r == -EXIT_TEMPLATE && !got && e.msg[0], "%.60s: fails (talk %zu)", name, i);
+			CHECK(r == -EXIT_TEMPLATE && !got && e.msg[0], "%.60s: fails (talk %zu)",
+			      name, i);
 		else
-			CHECK_STR(got ? got : e.msg, json_string_value(want), "%.60s: talk %zu", name, i);
+			CHECK_STR(got ? got : e.msg, json_string_value(want), "%.60s: talk %zu",
+				  name, i);
 		free(got);
 	}
 }
@@ -180,7 +182,8 @@ static void test_errors(void)
 	fails("{{ ? }}", "line 1: unexpected character '?'");
 	fails("{{ strftime_now('%d') }}", "line 1: \"strftime_now\" is undefined");
 	fails("{% for a in range(60000) %}{% if 1+1+1+1+1+1+1+1+1+1 == 2+2+2+2+2+2+2+2+2+2 %}{% endif %}"
-	      "{% endfor %}", "line 1: more than 1048576 steps");
+	      "{% endfor %}",
+	      "line 1: more than 1048576 steps");
 	fails("{{ range(99999) }}", "a list has more than 65536 items");
 	fails("{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
 	      "line 1: evaluation is nested more than 1000 deep");
@@ -193,21 +196,27 @@ static void test_errors(void)
 
 static void test_auto(void)
 {
-	struct template_model m = {"llama", "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}"
-				   "\n{{ m.content }}<|im_end|>{% endfor %}", "<s>", "</s>"};
+	struct template_model m = {"llama",
+				   "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m.role }}"
+				   "\n{{ m.content }}<|im_end|>{% endfor %}",
+				   "<s>", "</s>"};
 	struct template_result r = {0};
 	struct err e = ERR_NONE;
 
 	CHECK(template_render(&r, "auto", &m, "S", "Hi", &e) == 0 && !r.add_bos && r.parse_special,
 	      "auto renders the file's template, which brings BOS");
-	CHECK_STR(r.text, "<s><|im_start|>system\nS<|im_end|><|im_start|>user\nHi<|im_end|>", "its text");
+	CHECK_STR(r.text, "<s><|im_start|>system\nS<|im_end|><|im_start|>user\nHi<|im_end|>",
+		  "its text");
 	CHECK_STR(r.why, "auto: the file's own tokenizer.chat_template", "and says so");
-	CHECK(r.n_stops == 2 && strcmp(r.stops[0], "<|im_end|>") == 0 && strcmp(r.stops[1], "</s>") == 0,
+	CHECK(r.n_stops == 2 && strcmp(r.stops[0], "<|im_end|>") == 0 &&
+		      strcmp(r.stops[1], "</s>") == 0,
 	      "stops from the template and EOS");
 	template_free(&r);
 	m.chat_template = "x\n{{ messages.a.b }}";
-	CHECK(template_render(&r, "auto", &m, NULL, "Hi", &e) == -EXIT_TEMPLATE, "a failing one is exit 4");
-	CHECK_STR(e.msg, "tokenizer.chat_template: line 2: \"a\" is undefined", "with line and reason");
+	CHECK(template_render(&r, "auto", &m, NULL, "Hi", &e) == -EXIT_TEMPLATE,
+	      "a failing one is exit 4");
+	CHECK_STR(e.msg, "tokenizer.chat_template: line 2: \"a\" is undefined",
+		  "with line and reason");
 	m = (struct template_model){.arch = "bitnet-b1.58"};
 	CHECK(template_render(&r, "auto", &m, NULL, "Hi", &e) == 0, "auto without a template");
 	CHECK_STR(r.name, "bitnet-chat", "goes by the architecture");
@@ -215,9 +224,12 @@ static void test_auto(void)
 		  "\"bitnet-b1.58\"", "and says so");
 	template_free(&r);
 	m.arch = "gptneox";
-	CHECK(template_render(&r, "auto", &m, NULL, "Hi", &e) == 0 && strcmp(r.name, "raw") == 0, "else raw");
-	CHECK_STR(r.why, "auto: the file has no tokenizer.chat_template and no template is known for "
-		  "architecture \"gptneox\"", "and says so");
+	CHECK(template_render(&r, "auto", &m, NULL, "Hi", &e) == 0 && strcmp(r.name, "raw") == 0,
+	      "else raw");
+	CHECK_STR(r.why,
+		  "auto: the file has no tokenizer.chat_template and no template is known for "
+		  "architecture \"gptneox\"",
+		  "and says so");
 	template_free(&r);
 }
 

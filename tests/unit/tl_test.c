@@ -44,32 +44,41 @@ static uint8_t *random_tensor(const struct tl_config *c, float scale)
 
 static void sizes(void)
 {
-	const struct weight_type *tl1 = weight_type_by_name("tl1"), *tl2 = weight_type_by_name("TL2");
+	const struct weight_type *tl1 = weight_type_by_name("tl1"),
+				 *tl2 = weight_type_by_name("TL2");
 
 	CHECK(tl1 && tl1->id == 38 && tl2 && tl2->id == 39, "types 38 and 39");
-	CHECK(weight_type_bytes(tl1, 1536, 4096) == 1536 * 4096 / 4 + 32, "TL1: two bits a weight, and a tail");
-	CHECK(weight_type_bytes(tl2, 4096, 1536) == 1327104 + 32, "TL2: 5/3 bits but for 256 columns");
+	CHECK(weight_type_bytes(tl1, 1536, 4096) == 1536 * 4096 / 4 + 32,
+	      "TL1: two bits a weight, and a tail");
+	CHECK(weight_type_bytes(tl2, 4096, 1536) == 1327104 + 32,
+	      "TL2: 5/3 bits but for 256 columns");
 	CHECK(weight_type_bytes(tl2, 288, 1) == 96 + 32,	/* 6 + 64 bytes, padded */
 	      "TL2: divisions as the reference rounds them, then a multiple of 32");
 	CHECK(weight_type_bytes(tl2, 224, 64) == 0, "TL2: fewer than 256 columns have no size");
-	CHECK(weight_type_bytes(tl2, INT64_MAX / 32 * 32, 4096) == 0, "TL2: nor have sizes beyond 63 bits");
+	CHECK(weight_type_bytes(tl2, INT64_MAX / 32 * 32, 4096) == 0,
+	      "TL2: nor have sizes beyond 63 bits");
 }
 
 static void known_shapes(void)
 {
 	struct err e = ERR_NONE;
 
-	CHECK(tl_check(weight_type_by_id(TYPE_TL2), "w", 4096, 1536, &e) == 0, "a preset's shape is known");
+	CHECK(tl_check(weight_type_by_id(TYPE_TL2), "w", 4096, 1536, &e) == 0,
+	      "a preset's shape is known");
 	CHECK(tl_check(weight_type_by_id(TYPE_TL2), "blk.0.attn_q.weight", 2560, 2560, &e) < 0 &&
 	      e.code == EXIT_MODEL_LOAD, "another is not");
-	CHECK_STR(e.msg, "tensor blk.0.attn_q.weight is tl2 of 2560 rows and 2560 columns, a shape without a known "
-		  "tiling; known are those of bitnet.cpp's presets bitnet_b1_58-large, bitnet_b1_58-3B and "
-		  "Llama3-8B-1.58-100B-tokens", "and is told");
+	CHECK_STR(
+		e.msg,
+		"tensor blk.0.attn_q.weight is tl2 of 2560 rows and 2560 columns, a shape without a known "
+		"tiling; known are those of bitnet.cpp's presets bitnet_b1_58-large, bitnet_b1_58-3B and "
+		"Llama3-8B-1.58-100B-tokens",
+		"and is told");
 	int uneven = 0, n = 0;
 
 	for (const struct tl_config *c = tl_configs; c->preset; c++, n++)
 		if (c->rows % c->bm || c->bm % c->bmm || (c->type == TYPE_TL1 && c->n_in % c->bk) ||
-		    (c->type == TYPE_TL2 && (c->n_in % c->bk % 32 || c->n_in % c->bk > 256 || c->bk % 24)))
+		    (c->type == TYPE_TL2 &&
+		     (c->n_in % c->bk % 32 || c->n_in % c->bk > 256 || c->bk % 24)))
 			uneven++;
 	CHECK(n == 20 && uneven == 0, "tiles cut all 20 shapes evenly");
 }
@@ -86,8 +95,10 @@ static void places(void)
 	codes[3] = -1, codes[4032] = 1, codes[4035] = -1;
 	tl_put_row(t, d, c->n_in, c->rows, 9, codes);	/* row 9: in the third eight of its strip */
 	CHECK(d[17] == 9, "TL2: group 1 in the lower nibble, 9 for its first column");
-	CHECK(d[three / 6 + 18] == 0 && d[three / 6 + 19] == 1 << 5, "TL2: its sign is bit 13 of word 9");
-	CHECK(d[three / 6 + three / 24 + 17] == (7 << 4 | 3), "TL2: columns 4032 on are pairs, 3a + b + 4");
+	CHECK(d[three / 6 + 18] == 0 && d[three / 6 + 19] == 1 << 5,
+	      "TL2: its sign is bit 13 of word 9");
+	CHECK(d[three / 6 + three / 24 + 17] == (7 << 4 | 3),
+	      "TL2: columns 4032 on are pairs, 3a + b + 4");
 	free(d);
 
 	t = weight_type_by_id(TYPE_TL1);
@@ -95,7 +106,8 @@ static void places(void)
 	memset(codes, 0, sizeof(codes));
 	codes[0] = 1, codes[7] = -1, codes[65] = 1;
 	tl_put_row(t, d, 1536, 1536, 17, codes);	/* bm 128, bk 64, bmm 64: by 4 */
-	CHECK(d[17] == (7 << 4 | 4) && d[64 + 17] == (4 << 4 | 3), "TL1: 16 rows of a strip side by side");
+	CHECK(d[17] == (7 << 4 | 4) && d[64 + 17] == (4 << 4 | 3),
+	      "TL1: 16 rows of a strip side by side");
 	CHECK(d[128 * 64 / 4 + 17] == (5 << 4 | 4), "TL1: 64 columns of 128 rows are a tile");
 	free(d);
 }
@@ -123,8 +135,8 @@ static void round_trips(void)
 			tl_row(t, d, c->n_in, c->rows, r, b);
 			bad += memcmp(a, b, (size_t)c->n_in) != 0;
 		}
-		CHECK(bad == 0, "%s %lld × %lld: every code comes back", t->name, (long long)c->rows,
-		      (long long)c->n_in);
+		CHECK(bad == 0, "%s %lld × %lld: every code comes back", t->name,
+		      (long long)c->rows, (long long)c->n_in);
 		free(d), free(a), free(b);
 	}
 }
@@ -140,7 +152,8 @@ static void product(const struct kernels *k, const struct tl_config *c, int64_t 
 	float *y = malloc((size_t)(c->rows * n_tok) * sizeof(*y));
 	int8_t *codes = malloc(n);
 	long bad = 0, wrong = 0;
-	struct weight w = {.type = t, .data = d, .packed = packed, .n_in = c->n_in, .n_out = c->rows};
+	struct weight w = {
+		.type = t, .data = d, .packed = packed, .n_in = c->n_in, .n_out = c->rows};
 
 	w.tail = d + weight_type_bytes(t, c->n_in, c->rows) - 32;
 	for (size_t i = 0; i < n * (size_t)n_tok; i++)
@@ -167,8 +180,8 @@ static void product(const struct kernels *k, const struct tl_config *c, int64_t 
 			bad += y[i * c->rows + r] != (float)sum / s * 0.0371f;
 		}
 	}
-	CHECK(bad == 0 && wrong == 0, "%s %s %lld × %lld, %lld tokens: product and values", isa_name(k->isa),
-	      t->name, (long long)c->rows, (long long)c->n_in, (long long)n_tok);
+	CHECK(bad == 0 && wrong == 0, "%s %s %lld × %lld, %lld tokens: product and values",
+	      isa_name(k->isa), t->name, (long long)c->rows, (long long)c->n_in, (long long)n_tok);
 	free(d), free(packed), free(act), free(x), free(row), free(y), free(codes);
 }
 
@@ -179,7 +192,8 @@ static void products(const char *isa)
 	struct profile p;
 	struct kernels k;
 
-	if (profile_by_name(&p, "ggml-avx2", true, &e) < 0 || kernels_init(&k, &cpu, isa, &p, &e) < 0) {
+	if (profile_by_name(&p, "ggml-avx2", true, &e) < 0 ||
+	    kernels_init(&k, &cpu, isa, &p, &e) < 0) {
 		printf("skip - products with %s # %s\n", isa, e.msg);
 		return;
 	}

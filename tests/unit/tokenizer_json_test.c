@@ -18,14 +18,14 @@ static const char qwen2[] =
 
 static json_t *byte_level(const char *regex)
 {
-	json_t *level = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
-				  "trim_offsets", 1, "use_regex", regex == NULL);
+	json_t *level = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space",
+				  0, "trim_offsets", 1, "use_regex", regex == NULL);
 
 	if (!regex)
 		return level;
-	return json_pack("{s:s, s:[{s:s, s:{s:s}, s:s, s:b}, o]}", "type", "Sequence", "pretokenizers",
-			 "type", "Split", "pattern", "Regex", regex, "behavior", "Isolated", "invert", 0,
-			 level);
+	return json_pack("{s:s, s:[{s:s, s:{s:s}, s:s, s:b}, o]}", "type", "Sequence",
+			 "pretokenizers", "type", "Split", "pattern", "Regex", regex, "behavior",
+			 "Isolated", "invert", 0, level);
 }
 
 static json_t *post_processor(const char *bos)
@@ -50,9 +50,10 @@ static void add_tokens(const struct gguf *g, json_t *vocab, json_t *added)
 
 		json_object_setn_new(vocab, s.s, s.n, json_integer(id));
 		if (type == 3 || type == 4)
-			json_array_append_new(added, json_pack("{s:i, s:s%, s:b, s:b, s:b}", "id", id,
-							       "content", s.s, s.n, "special", type == 3,
-							       "lstrip", 0, "rstrip", 0));
+			json_array_append_new(added,
+					      json_pack("{s:i, s:s%, s:b, s:b, s:b}", "id", id,
+							"content", s.s, s.n, "special", type == 3,
+							"lstrip", 0, "rstrip", 0));
 	}
 }
 
@@ -66,8 +67,8 @@ static json_t *merges_of(const struct gguf *g, bool pairs)
 	while (gguf_next_string(kv, &at, &s)) {
 		const char *gap = memchr(s.s + 1, ' ', s.n - 1);
 
-		json_array_append_new(out, pairs ? json_pack("[s%, s%]", s.s, (size_t)(gap - s.s), gap + 1,
-							     (size_t)(s.s + s.n - gap - 1))
+		json_array_append_new(out, pairs ? json_pack("[s%, s%]", s.s, (size_t)(gap - s.s),
+							     gap + 1, (size_t)(s.s + s.n - gap - 1))
 						 : json_stringn(s.s, s.n));
 	}
 	return out;
@@ -122,15 +123,16 @@ static char *convert(const struct gguf *g, const char *regex, const char *bos, b
 
 	add_tokens(g, vocab, added);
 	json_t *merges = spm ? merges_by_score(g, vocab) : merges_of(g, bos != NULL);
-	root = json_pack("{s:s, s:o, s:o, s:o, s:o, s:{s:s, s:b, s:b, s:s?, s:o, s:o}}", "version", "1.0",
-			 "added_tokens", added, "pre_tokenizer", spm ? json_null() : byte_level(regex),
-			 "post_processor", post_processor(bos), "normalizer",
-			 spm ? json_pack("{s:s, s:[{s:s, s:s}, {s:s, s:{s:s}, s:s}]}", "type", "Sequence",
-					 "normalizers", "type", "Prepend", "prepend", "\xE2\x96\x81", "type",
-					 "Replace", "pattern", "String", " ", "content", "\xE2\x96\x81")
-			     : json_null(),
-			 "model", "type", "BPE", "byte_fallback", spm, "ignore_merges", regex == llama3,
-			 "unk_token", spm ? "<unk>" : NULL, "vocab", vocab, "merges", merges);
+	root = json_pack(
+		"{s:s, s:o, s:o, s:o, s:o, s:{s:s, s:b, s:b, s:s?, s:o, s:o}}", "version", "1.0",
+		"added_tokens", added, "pre_tokenizer", spm ? json_null() : byte_level(regex),
+		"post_processor", post_processor(bos), "normalizer",
+		spm ? json_pack("{s:s, s:[{s:s, s:s}, {s:s, s:{s:s}, s:s}]}", "type", "Sequence",
+				"normalizers", "type", "Prepend", "prepend", "\xE2\x96\x81", "type",
+				"Replace", "pattern", "String", " ", "content", "\xE2\x96\x81")
+		    : json_null(),
+		"model", "type", "BPE", "byte_fallback", spm, "ignore_merges", regex == llama3,
+		"unk_token", spm ? "<unk>" : NULL, "vocab", vocab, "merges", merges);
 	text = json_dumps(root, JSON_COMPACT);
 	json_decref(root);
 	return text;
@@ -195,10 +197,11 @@ static void test_same_ids(const char *name, const char *regex, const char *bos, 
 	if (tokenizer_from_gguf(&a, &g, NULL, 0, &e) == 0 &&
 	    tokenizer_from_json_bytes(&b, json, strlen(json), &e) == 0)
 		wrong = compare_texts(a, b, &texts);
-	CHECK(wrong == 0 && texts == 49, "%s: tokenizer.json and GGUF give the same ids (%d texts) %s",
-	      name, texts, e.msg);
+	CHECK(wrong == 0 && texts == 49,
+	      "%s: tokenizer.json and GGUF give the same ids (%d texts) %s", name, texts, e.msg);
 	CHECK(a && b && tokenizer_info(a)->add_bos == tokenizer_info(b)->add_bos &&
-	      (!bos || tokenizer_info(a)->bos == tokenizer_info(b)->bos), "%s: and the BOS rule", name);
+		      (!bos || tokenizer_info(a)->bos == tokenizer_info(b)->bos),
+	      "%s: and the BOS rule", name);
 	free(json);
 	gguf_close(&g);
 	tokenizer_free(a);
@@ -225,7 +228,8 @@ static void test_unigram(void)
 	      memcmp(ids, want, sizeof(want)) == 0, "Unigram takes the most likely cut %s", e.msg);
 	free(ids);
 	ids = NULL;
-	CHECK(tokenizer_encode(t, "ax", 2, true, true, &ids, &n, NULL, &e) == 0 && n == 3 && ids[2] == 0,
+	CHECK(tokenizer_encode(t, "ax", 2, true, true, &ids, &n, NULL, &e) == 0 && n == 3 &&
+		      ids[2] == 0,
 	      "and <unk> for an unknown character");
 	free(ids);
 	tokenizer_free(t);
@@ -261,11 +265,13 @@ static void test_refusals(void)
 	       "tokenizer.json: merge 0 is no pair");
 	refuse("{\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}",
 	       "the vocabulary has 0 tokens, expected 1 to 4194304");
-	refuse("{" MODEL ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\","
+	refuse("{" MODEL
+	       ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\","
 	       "\"pattern\":{\"Regex\":\"x+\"}}," LEVEL "]}}",
 	       "tokenizer.json: unknown pre-tokenizer pattern \"x+\"; use the model's GGUF");
-	refuse("{" MODEL ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Bert\"},"
-	       LEVEL "]}}",
+	refuse("{" MODEL
+	       ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Bert\"}," LEVEL
+	       "]}}",
 	       "tokenizer.json: pre-tokenizer \"Bert\" is not supported; use the model's GGUF");
 }
 

@@ -100,8 +100,8 @@ static void test_vectors(const char *name, int expect_texts)
 		texts++;
 		p = next ? next + sizeof(mark) - 1 : NULL;
 	}
-	CHECK(t && wrong == 0 && texts == expect_texts, "%s: %d texts of the official vectors", name,
-	      texts);
+	CHECK(t && wrong == 0 && texts == expect_texts, "%s: %d texts of the official vectors",
+	      name, texts);
 	tokenizer_free(t);
 	free(in);
 	free(out);
@@ -155,7 +155,8 @@ static void test_reference(void)
 	struct tokenizer *t = NULL;
 	int texts = 0, wrong = 0, blocks = 0;
 
-	for (char *line = all; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
+	for (char *line = all; line && *line;
+	     line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
 		char *first = strchr(line, '\t');
 
 		if (*line == '#')
@@ -176,8 +177,8 @@ static void test_reference(void)
 		wrong += !same_ids(t, text, n, true, strchr(first + 1, '\t') + 1);
 		texts++;
 	}
-	CHECK(t && wrong == 0 && texts == 49 && blocks == 16, "%s: %d texts as llama.cpp, %d blocks",
-	      what, texts, blocks);
+	CHECK(t && wrong == 0 && texts == 49 && blocks == 16,
+	      "%s: %d texts as llama.cpp, %d blocks", what, texts, blocks);
 	tokenizer_free(t);
 	free(all);
 }
@@ -227,7 +228,8 @@ static int pieces_are_slices(struct tokenizer *t, const char *text, size_t n, co
 		size_t end = i + 1 < n_ids ? offsets[i + 1] : n;
 		int m = tokenizer_piece(t, ids[i], true, piece, sizeof(piece), &e);
 
-		if (m < 0 || offsets[i] + (size_t)m != end || memcmp(piece, text + offsets[i], (size_t)m))
+		if (m < 0 || offsets[i] + (size_t)m != end ||
+		    memcmp(piece, text + offsets[i], (size_t)m))
 			return 0;
 	}
 	return 1;
@@ -334,15 +336,17 @@ static struct tokenizer *open_changed(const char *name, const char *from, const 
 static void test_missing_pre(void)
 {
 	struct err e = ERR_NONE;
-	struct tokenizer *t = open_changed("llama-bpe", "tokenizer.ggml.pre", "tokenizer.ggml.prX", NULL,
-					   &e);
+	struct tokenizer *t =
+		open_changed("llama-bpe", "tokenizer.ggml.pre", "tokenizer.ggml.prX", NULL, &e);
 
 	CHECK(t && tokenizer_info(t)->pre_missing, "a missing pre-tokenizer is seen");
 	CHECK_STR(t ? tokenizer_info(t)->pre : NULL, "default", "and default is used");
-	CHECK_STR(t ? tokenizer_info(t)->note : NULL,
-		  "the file names no pre-tokenizer: \"default\" is used, as llama.cpp does, and splits "
-		  "words wrongly for most models; this is Llama 3's vocabulary, correct is "
-		  "--override-kv tokenizer.ggml.pre=str:llama-bpe, for both sides", "and told");
+	CHECK_STR(
+		t ? tokenizer_info(t)->note : NULL,
+		"the file names no pre-tokenizer: \"default\" is used, as llama.cpp does, and splits "
+		"words wrongly for most models; this is Llama 3's vocabulary, correct is "
+		"--override-kv tokenizer.ggml.pre=str:llama-bpe, for both sides",
+		"and told");
 	tokenizer_free(t);
 	t = open_changed("llama-bpe", "tokenizer.ggml.pre", "tokenizer.ggml.prX",
 			 "tokenizer.ggml.pre=str:llama-bpe", &e);
@@ -365,8 +369,9 @@ static void refuse(const char *from, const char *to, const char *override, const
 static void test_refusals(void)
 {
 	static const char same[] = "tokenizer.ggml.model";
-	static const char klingon[] = "unknown pre-tokenizer \"klingon\" (tokenizer.ggml.pre); known: "
-				      "default, llama-bpe, llama3, ";
+	static const char klingon[] =
+		"unknown pre-tokenizer \"klingon\" (tokenizer.ggml.pre); known: "
+		"default, llama-bpe, llama3, ";
 	struct err e = ERR_NONE;
 	struct tokenizer *t;
 	char small[4];
@@ -381,22 +386,28 @@ static void test_refusals(void)
 	       "(tokenizer.ggml.tokens); use --tokenizer FILE");
 	refuse("tokenizer.ggml.merges", "tokenizer.ggml.mergeX", NULL, "the file has no merges "
 	       "(tokenizer.ggml.merges) for its BPE vocabulary");
-	refuse(same, "tokenizer.ggml.modeX", NULL, "the file has no tokenizer (tokenizer.ggml.model); use "
+	refuse(same, "tokenizer.ggml.modeX", NULL,
+	       "the file has no tokenizer (tokenizer.ggml.model); use "
 	       "--tokenizer FILE");
 	refuse(same, same, "tokenizer.ggml.pre", "override \"tokenizer.ggml.pre\": expected "
 	       "KEY=TYPE:VALUE with TYPE int, float, bool or str");
 	t = open_changed("gpt-2", same, same, "tokenizer.ggml.pre=str:klingon", &e);
-	CHECK(!t && strncmp(e.msg, klingon, sizeof(klingon) - 1) == 0, "an unknown pre-tokenizer is refused by name");
+	CHECK(!t && strncmp(e.msg, klingon, sizeof(klingon) - 1) == 0,
+	      "an unknown pre-tokenizer is refused by name");
 	t = open_changed("gpt-2", same, same, "tokenizer.ggml.add_bos_token=bool:true", &e);
 	CHECK(t && tokenizer_info(t)->add_bos && same_ids(t, "a", 1, true, "50256 64"),
 	      "add_bos_token is overridden");
-	CHECK(tokenizer_decode(t, &bad, 1, true, &text, &n, &e) == -EXIT_USAGE, "an id outside is refused");
+	CHECK(tokenizer_decode(t, &bad, 1, true, &text, &n, &e) == -EXIT_USAGE,
+	      "an id outside is refused");
 	CHECK_STR(e.msg, "token id 50257 is outside the vocabulary of 50257", "with its range");
 	CHECK(tokenizer_piece(t, 50256, true, small, sizeof(small), &e) == -EXIT_INTERNAL,
 	      "a piece without room is refused");
-	CHECK_STR(e.msg, "the piece of token 50256 has 13 bytes, there is room for 4", "with its size");
-	CHECK(strlen(tokenizer_info(t)->hash) == 64 && tokenizer_find(t, "<|endoftext|>") == 50256 &&
-	      tokenizer_find(t, "no such token") == -1, "hash and lookup");
+	CHECK_STR(e.msg, "the piece of token 50256 has 13 bytes, there is room for 4",
+		  "with its size");
+	CHECK(strlen(tokenizer_info(t)->hash) == 64 &&
+		      tokenizer_find(t, "<|endoftext|>") == 50256 &&
+		      tokenizer_find(t, "no such token") == -1,
+	      "hash and lookup");
 	tokenizer_free(t);
 }
 
@@ -412,7 +423,8 @@ static void test_invalid_utf8(void)
 	size_t bytes;
 
 	CHECK(tokenizer_encode(bpe, "a\xFF\x80z", 4, false, false, &ids, &n, NULL, &e) == 0 &&
-	      tokenizer_decode(bpe, ids, n, false, &text, &bytes, &e) == 0, "bad bytes are tokenized");
+		      tokenizer_decode(bpe, ids, n, false, &text, &bytes, &e) == 0,
+	      "bad bytes are tokenized");
 	CHECK_STR(text, "a\xEF\xBF\xBD\xEF\xBF\xBDz", "byte-level BPE: each is U+FFFD");
 	free(ids);
 	free(text);
@@ -439,7 +451,8 @@ int main(void)
 	for (int i = 0; i < 6; i++)
 		test_vectors(names[i], 46);
 	if (!f) {
-		SKIP("ids of llama.cpp, round trips, long texts, refusals", "no ../shared/vocab here");
+		SKIP("ids of llama.cpp, round trips, long texts, refusals",
+		     "no ../shared/vocab here");
 		return TEST_END();
 	}
 	fclose(f);

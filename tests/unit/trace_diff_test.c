@@ -14,9 +14,10 @@ static struct trace_diff_tensor side[2][N];
 /* embeddings, then ffn_act and layer_out of two layers, then logits. */
 static void make(void)
 {
-	static const struct { enum trace_stage stage; int layer; } at[N] = {
-		{STAGE_EMBEDDINGS, -1}, {STAGE_FFN_ACT, 0}, {STAGE_LAYER_OUT, 0}, {STAGE_FFN_ACT, 1},
-		{STAGE_LAYER_OUT, 1}, {STAGE_LOGITS, -1},
+	static const struct { enum trace_stage stage; int layer;
+	} at[N] = {
+		{STAGE_EMBEDDINGS, -1}, {STAGE_FFN_ACT, 0},   {STAGE_LAYER_OUT, 0},
+		{STAGE_FFN_ACT, 1},     {STAGE_LAYER_OUT, 1}, {STAGE_LOGITS, -1},
 	};
 
 	for (int s = 0; s < 2; s++)
@@ -43,7 +44,8 @@ int main(void)
 
 	make();
 	trace_diff_run(&d, side[0], N, side[1], N, 0);
-	CHECK(d.n == N && d.n_equal == N && d.first_different < 0 && d.first_beyond < 0, "equal traces");
+	CHECK(d.n == N && d.n_equal == N && d.first_different < 0 && d.first_beyond < 0,
+	      "equal traces");
 	trace_diff_free(&d);
 
 	change(2, 0.5f);
@@ -54,7 +56,8 @@ int main(void)
 	      "the first in execution order");
 	double b2 = 9 + 16 + 25 + 6.5 * 6.5;	/* Σb² of 3, 4, 5, 6.5 */
 	CHECK(fabs(d.rows[2].diff.nmse - 0.25 / b2) < 1e-12, "NMSE as Σ(a−b)²/Σb²");
-	CHECK(d.rows[2].diff.worst == 3 && d.rows[2].diff.worst_a == 6 && d.rows[2].diff.worst_b == 6.5f,
+	CHECK(d.rows[2].diff.worst == 3 && d.rows[2].diff.worst_a == 6 &&
+		      d.rows[2].diff.worst_b == 6.5f,
 	      "worst value and both sides'");
 	picture = trace_diff_picture(&d);
 	CHECK(strstr(picture, "\n  -1  =     = \n   0    = 1   \n   1    = .   \n"), "the picture");
@@ -65,7 +68,8 @@ int main(void)
 
 	trace_diff_run(&d, side[0], N - 1, side[1] + 1, N - 1, 1);
 	CHECK(d.n == N && d.n_unmatched == 2 && d.rows[0].state == TRACE_ONLY_A &&
-	      d.rows[N - 1].state == TRACE_ONLY_B && d.first_beyond == 0, "no counterpart on either side");
+		      d.rows[N - 1].state == TRACE_ONLY_B && d.first_beyond == 0,
+	      "no counterpart on either side");
 	trace_diff_free(&d);
 
 	for (int i = 0; i < N; i++)
@@ -78,7 +82,8 @@ int main(void)
 	records[1][1].shape[0] = 4;
 	records[1][1].shape[1] = 1;
 	trace_diff_run(&d, side[0], N, side[1], N, 1);
-	CHECK(d.rows[1].state == TRACE_SHAPES && d.first_beyond == 1, "other shapes are a difference");
+	CHECK(d.rows[1].state == TRACE_SHAPES && d.first_beyond == 1,
+	      "other shapes are a difference");
 	trace_diff_free(&d);
 	return TEST_END();
 }

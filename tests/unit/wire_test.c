@@ -83,9 +83,10 @@ static void expect_refused(const void *bytes, size_t n, const char *sentence, co
 
 static void test_refused(void)
 {
-	expect_refused("\1\0\0\4\0\0\1\0", 8,
-		       "a frame of type HELLO announces 67108865 bytes, at most 67108864 are allowed",
-		       "oversize");
+	expect_refused(
+		"\1\0\0\4\0\0\1\0", 8,
+		"a frame of type HELLO announces 67108865 bytes, at most 67108864 are allowed",
+		"oversize");
 	expect_refused("\1\0\0\0\2\0\1\0", 8,
 		       "a frame of type HELLO announces a header of 2 bytes in a payload of 1",
 		       "header beyond payload");
@@ -93,16 +94,18 @@ static void test_refused(void)
 		       "what arrived is not a frame: it begins 53 74 61 72 74 69 6e 67", "text");
 	expect_refused("\0\0\0\0\0\0\0\0", 8,
 		       "what arrived is not a frame: it begins 00 00 00 00 00 00 00 00", "type 0");
-	expect_refused("\3\0\0\0\3\0\1\0a=b", 11, "a frame of type HELLO has a header line without an end",
-		       "unfinished line");
+	expect_refused("\3\0\0\0\3\0\1\0a=b", 11,
+		       "a frame of type HELLO has a header line without an end", "unfinished line");
 	expect_refused("\3\0\0\0\3\0\1\0ab\n", 11,
-		       "a frame of type HELLO has a header line that is not key=value", "no equals");
-	expect_refused("\3\0\0\0\3\0\1\0=b\n", 11, "a frame of type HELLO has a header line without a key",
-		       "no key");
+		       "a frame of type HELLO has a header line that is not key=value",
+		       "no equals");
+	expect_refused("\3\0\0\0\3\0\1\0=b\n", 11,
+		       "a frame of type HELLO has a header line without a key", "no key");
 	expect_refused("\4\0\0\0\4\0\1\0a=\0\n", 12,
 		       "a frame of type HELLO has a header value that is not UTF-8 text", "NUL");
 	expect_refused("\5\0\0\0\5\0\1\0a=\xc0\x80\n", 13,
-		       "a frame of type HELLO has a header value that is not UTF-8 text", "overlong");
+		       "a frame of type HELLO has a header value that is not UTF-8 text",
+		       "overlong");
 }
 
 static void test_unknown_type(void)
@@ -165,7 +168,8 @@ static void test_numbers(void)
 	CHECK(wire_get_int(&f, "big", -1) == -1 && wire_get_int(&f, "tail", -1) == -1 &&
 		      wire_get_int(&f, "empty", -1) == -1,
 	      "what is not a number counts as absent");
-	CHECK(wire_get_real(&f, "real", 0) == 0.1 && wire_get_real(&f, "tail", 2.5) == 2.5, "reals");
+	CHECK(wire_get_real(&f, "real", 0) == 0.1 && wire_get_real(&f, "tail", 2.5) == 2.5,
+	      "reals");
 	CHECK(wire_get_int(&f, "kernel.f16_dot-avx2", 0) == 7, "counter keys");
 	wire_decoder_free(&d);
 	wire_builder_free(&b);

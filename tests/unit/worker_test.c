@@ -85,8 +85,8 @@ static bool failed_with(int code, const char *part)
 	snprintf(text, sizeof(text), "%.*s", (int)f.body_bytes, (const char *)f.body);
 	if (f.type == WIRE_FAIL && wire_get_int(&f, "code", -1) == code && strstr(text, part))
 		return true;
-	printf("# %s code %lld: %s\n", wire_type_name(f.type), (long long)wire_get_int(&f, "code", -1),
-	       text);
+	printf("# %s code %lld: %s\n", wire_type_name(f.type),
+	       (long long)wire_get_int(&f, "code", -1), text);
 	return false;
 }
 
@@ -103,11 +103,11 @@ static void test_session(const char *engine)
 	wire_get(&f, "engine", 0, text, sizeof(text));
 	CHECK_STR(text, engine, "%s: says its name", engine);
 	ask(WIRE_OPEN, "model", "/nonexistent/model.gguf", NULL, 0);
-	CHECK(failed_with(EXIT_MODEL_LOAD, "fetch-models"), "%s: a missing model is code 10 with a hint",
-	      engine);
+	CHECK(failed_with(EXIT_MODEL_LOAD, "fetch-models"),
+	      "%s: a missing model is code 10 with a hint", engine);
 	ask(WIRE_OPEN, "model", worker, NULL, 0);
-	CHECK(failed_with(EXIT_MODEL_LOAD, "fetch-models"), "%s: a file that is no model is code 10 too",
-	      engine);
+	CHECK(failed_with(EXIT_MODEL_LOAD, "fetch-models"),
+	      "%s: a file that is no model is code 10 too", engine);
 	ask((enum wire_type)99, NULL, NULL, NULL, 0);
 	CHECK(failed_with(EXIT_USAGE, "99"), "%s: an unknown request is code 64", engine);
 	ask(WIRE_OPEN, "model", model, NULL, 0);
@@ -145,12 +145,14 @@ static void test_broken_frames(void)
 	if (write(ch.fd, "\0\0\0\x10\0\0\1\0", 8) != 8)
 		abort();
 	next();
-	CHECK(f.type == WIRE_TYPE_END && finish() == EXIT_WORKER, "an oversize frame ends it with 6");
+	CHECK(f.type == WIRE_TYPE_END && finish() == EXIT_WORKER,
+	      "an oversize frame ends it with 6");
 	start("native");
 	if (write(ch.fd, "GET / HTTP/1.1\r\n", 16) != 16)
 		abort();
 	next();
-	CHECK(f.type == WIRE_TYPE_END && finish() == EXIT_WORKER, "what is no frame ends it with 6");
+	CHECK(f.type == WIRE_TYPE_END && finish() == EXIT_WORKER,
+	      "what is no frame ends it with 6");
 }
 
 static bool gone(pid_t pid)
@@ -192,7 +194,8 @@ static void test_orphan(void)
 	next();
 	kill(parent, SIGKILL);
 	waitpid(parent, NULL, 0);
-	CHECK(f.type == WIRE_HELLO && gone(pid), "dies with its parent though the descriptor is open");
+	CHECK(f.type == WIRE_HELLO && gone(pid),
+	      "dies with its parent though the descriptor is open");
 	close(sv[0]);
 	close(sv[1]);
 	channel_free(&ch);

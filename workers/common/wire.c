@@ -78,7 +78,7 @@ static int reserve(uint8_t **buf, size_t *cap, size_t need)
 	return 0;
 }
 
-/* ---- decoding ------------------------------------------------------------------------------ */
+/* ---- decoding ----------------------------------------------------------------------------- */
 
 static int broken(struct wire_decoder *d, struct err *e)
 {
@@ -253,7 +253,7 @@ void wire_decoder_free(struct wire_decoder *d)
 	memset(d, 0, sizeof(*d));
 }
 
-/* ---- building ------------------------------------------------------------------------------ */
+/* ---- building ----------------------------------------------------------------------------- */
 
 static bool builder_room(struct wire_builder *b, size_t n)
 {
@@ -349,7 +349,7 @@ void wire_builder_free(struct wire_builder *b)
 	memset(b, 0, sizeof(*b));
 }
 
-/* ---- header access ------------------------------------------------------------------------- */
+/* ---- header access ------------------------------------------------------------------------ */
 
 bool wire_each(const struct wire_frame *f, size_t *at, const char **key, size_t *key_bytes,
 	       const char **value, size_t *value_bytes)

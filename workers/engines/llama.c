@@ -12,7 +12,7 @@
 #define ASSAY_REFERENCE "llama"
 #endif
 
-/* ---- the reference's own words -------------------------------------------------------------- */
+/* ---- the reference's own words ------------------------------------------------------------ */
 
 static void line_done(struct engine *g)
 {
@@ -57,7 +57,7 @@ static bool on_progress(float progress, void *user_data)
 	return g->on_note(g->note_ctx, line) >= 0;
 }
 
-/* ---- open ----------------------------------------------------------------------------------- */
+/* ---- open --------------------------------------------------------------------------------- */
 
 static bool parse_override(struct llama_model_kv_override *o, const char *text)
 {
@@ -118,8 +118,8 @@ static void built_isa(char *out, size_t size)
 		       (isalnum((unsigned char)from[-1]) || from[-1] == '_'))
 			from--;
 		at += 4;
-		if ((strncmp(from, "AVX", 3) && strncmp(from, "FMA", 3) && strncmp(from, "F16C", 4) &&
-		     strncmp(from, "NEON", 4)) ||
+		if ((strncmp(from, "AVX", 3) && strncmp(from, "FMA", 3) &&
+		     strncmp(from, "F16C", 4) && strncmp(from, "NEON", 4)) ||
 		    n + (size_t)(at - from) >= size)
 			continue;
 		if (n)
@@ -160,8 +160,9 @@ static void fill_info(struct engine *g, const struct engine_options *o)
 	if (llama_model_meta_val_str(g->model, "tokenizer.ggml.pre", text, sizeof(text)) < 0 &&
 	    llama_model_meta_val_str(g->model, "tokenizer.ggml.model", text, sizeof(text)) >= 0 &&
 	    strcmp(text, "gpt2") == 0)
-		snprintf(i->note, sizeof(i->note),
-			 "the file names no pre-tokenizer: the reference falls back to \"default\"");
+		snprintf(
+			i->note, sizeof(i->note),
+			"the file names no pre-tokenizer: the reference falls back to \"default\"");
 	if (o->tokenizer_path)
 		snprintf(i->note + strlen(i->note), sizeof(i->note) - strlen(i->note),
 			 "%sthe reference uses the model file's own vocabulary, not %s",
@@ -192,7 +193,8 @@ static int open_model(struct engine *g, const struct engine_options *o, struct e
 	p.progress_callback_user_data = g;
 	g->model = api_load(o->model_path, p);
 	if (!g->model)
-		return err_set(e, EXIT_MODEL_LOAD, "the reference cannot load %s: %s", o->model_path,
+		return err_set(e, EXIT_MODEL_LOAD, "the reference cannot load %s: %s",
+			       o->model_path,
 			       *g->first_error ? g->first_error : "it does not say why");
 	return 0;
 }
@@ -263,7 +265,7 @@ static const struct engine_info *llama_info(const struct engine *g)
 	return &g->info;
 }
 
-/* ---- words ---------------------------------------------------------------------------------- */
+/* ---- words -------------------------------------------------------------------------------- */
 
 static int llama_words_of(struct engine *g, const char *text, size_t bytes, bool add_bos,
 			  bool parse_special, int32_t **ids, int *n_ids, struct err *e)
@@ -304,7 +306,7 @@ static int llama_piece(struct engine *g, int32_t id, char *out, size_t size, str
 	return n;
 }
 
-/* ---- evaluation ----------------------------------------------------------------------------- */
+/* ---- evaluation --------------------------------------------------------------------------- */
 
 int llama_engine_decode(struct engine *g, const int32_t *ids, int n, int pos0, bool all,
 			struct err *e)
@@ -377,8 +379,8 @@ static int report(struct engine *g, const struct engine_eval *q, int n, int pos0
 			continue;
 		x = llama_get_logits_ith(g->ctx, i);
 		if (!x)
-			return err_set(e, EXIT_INFERENCE, "the reference has no logits at position %d",
-				       pos0 + i);
+			return err_set(e, EXIT_INFERENCE,
+				       "the reference has no logits at position %d", pos0 + i);
 		if (last)
 			*token = first_maximum(x, g->info.n_vocab);
 		rc = q->on_logits(q->ctx, pos0 + i, seq, last ? *token : -1,
@@ -415,7 +417,8 @@ static int llama_evaluate(struct engine *g, const struct engine_eval *q, struct 
 	if (!g->ctx)
 		return err_set(e, EXIT_USAGE, "the model was opened for its vocabulary only");
 	if (q->temperature > 0)
-		return err_set(e, EXIT_USAGE, "a reference decodes greedily: temperature must be 0");
+		return err_set(e, EXIT_USAGE,
+			       "a reference decodes greedily: temperature must be 0");
 	g->watch.stages = q->trace_stages;
 	g->watch.values = q->trace_values;
 	g->watch.on_trace = q->on_trace;

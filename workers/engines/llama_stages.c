@@ -163,8 +163,8 @@ int llama_stage(const char *name, const char *op, const char *source, int *layer
 
 uint64_t llama_stages_expected(const char *arch, int layer)
 {
-	const uint64_t outside = (uint64_t)1 << STAGE_EMBEDDINGS | (uint64_t)1 << STAGE_OUTPUT_NORM |
-				 (uint64_t)1 << STAGE_LOGITS;
+	const uint64_t outside = (uint64_t)1 << STAGE_EMBEDDINGS |
+				 (uint64_t)1 << STAGE_OUTPUT_NORM | (uint64_t)1 << STAGE_LOGITS;
 	const uint64_t head_norms = (uint64_t)1 << STAGE_Q_NORM | (uint64_t)1 << STAGE_K_NORM;
 	const uint64_t sub_norms =
 		(uint64_t)1 << STAGE_ATTN_SUB_NORM | (uint64_t)1 << STAGE_FFN_SUB_NORM;

@@ -21,7 +21,7 @@ void llama_watch_begin(struct llama_watch *w, int pos0, int n_tokens, int seq)
 		w->over[i].done = false;
 }
 
-/* ---- reading -------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------ */
 
 static int flush(struct llama_watch *w)
 {
@@ -88,10 +88,11 @@ static int take_scores(struct llama_watch *w, const struct ggml_tensor *t)
 	int64_t cells = w->pos0 + w->n_tokens, heads = t->ne[2];
 
 	if (t->ne[0] < cells || t->ne[1] < w->n_tokens || t->ne[3] != 1)
-		return err_set(&w->err, EXIT_INFERENCE,
-			       "tensor %s has %lld cells and %lld rows, expected at least %lld and %d",
-			       t->name, (long long)t->ne[0], (long long)t->ne[1], (long long)cells,
-			       w->n_tokens);
+		return err_set(
+			&w->err, EXIT_INFERENCE,
+			"tensor %s has %lld cells and %lld rows, expected at least %lld and %d",
+			t->name, (long long)t->ne[0], (long long)t->ne[1], (long long)cells,
+			w->n_tokens);
 	if (room(w, (size_t)(cells * heads * w->n_tokens)) < 0)
 		return -1;
 	for (int64_t row = 0; row < w->n_tokens; row++)
@@ -144,7 +145,7 @@ static int take(struct llama_watch *w, const struct ggml_tensor *t, enum trace_s
 	return is_scores(stage) ? take_scores(w, t) : take_rows(w, t);
 }
 
-/* ---- writing -------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------ */
 
 static int put_scores(struct llama_watch *w, const struct llama_overwrite *o,
 		      struct ggml_tensor *t)
@@ -155,7 +156,8 @@ static int put_scores(struct llama_watch *w, const struct llama_overwrite *o,
 	for (int64_t row = 0; row < o->n_rows; row++)
 		for (int64_t h = 0; h < heads; h++)
 			memcpy(data + (h * t->ne[1] + o->row0 + row) * t->ne[0],
-			       o->values + (row * heads + h) * cells, (size_t)cells * sizeof(float));
+			       o->values + (row * heads + h) * cells,
+			       (size_t)cells * sizeof(float));
 	return 0;
 }
 
@@ -178,7 +180,7 @@ static int put(struct llama_watch *w, struct llama_overwrite *o, struct ggml_ten
 	return 0;
 }
 
-/* ---- the callback --------------------------------------------------------------------------- */
+/* ---- the callback ------------------------------------------------------------------------- */
 
 static int stage_of(const struct ggml_tensor *t, int *layer)
 {
@@ -265,7 +267,8 @@ static int missing(const struct engine *g, struct err *e)
 	for (int layer = -1; layer < g->info.n_layer && layer < LLAMA_LAYERS_MAX; layer++) {
 		uint64_t lack = w->stages & llama_stages_expected(g->info.arch, layer) &
 				~w->seen[layer + 1];
-		const uint64_t parts = (uint64_t)1 << STAGE_ATTN_SCORES | (uint64_t)1 << STAGE_ATTN_SOFTMAX;
+		const uint64_t parts =
+			(uint64_t)1 << STAGE_ATTN_SCORES | (uint64_t)1 << STAGE_ATTN_SOFTMAX;
 
 		/* flash attention computes neither on its own */
 		if (!(w->seen[layer + 1] & parts) && w->seen[layer + 1] >> STAGE_ATTN_OUT_HEADS & 1)

@@ -117,8 +117,8 @@ static int open_vocab(struct engine *g, const struct engine_options *o, struct e
 	if (rc == 0)
 		rc = open_tokenizer(g, &g->vocab_file, o, e);
 	if (rc == 0 && gguf_string(&g->vocab_file, "general.architecture", &arch))
-		snprintf(g->info.arch, sizeof(g->info.arch), "%.*s", (int)(arch.n > 31 ? 31 : arch.n),
-			 arch.s);
+		snprintf(g->info.arch, sizeof(g->info.arch), "%.*s",
+			 (int)(arch.n > 31 ? 31 : arch.n), arch.s);
 	return rc;
 }
 
@@ -156,8 +156,10 @@ static int native_piece(struct engine *g, int32_t id, char *out, size_t size, st
 
 static int need_model(const struct engine *g, struct err *e)
 {
-	return g->evaluates ? 0 : err_set(e, EXIT_USAGE,
-					  "the model was opened for its vocabulary only; nothing can be evaluated");
+	return g->evaluates
+		       ? 0
+		       : err_set(e, EXIT_USAGE,
+				 "the model was opened for its vocabulary only; nothing can be evaluated");
 }
 
 static int native_evaluate(struct engine *g, const struct engine_eval *q, struct err *e)

@@ -13,7 +13,7 @@ struct oracle_shape oracle_shape(const struct engine *g)
 	return (struct oracle_shape){ h->n_head, h->n_kv_head, h->head_dim };
 }
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening ------------------------------------------------------------------------------ */
 
 static bool ends_with(const char *s, const char *end)
 {
@@ -30,7 +30,8 @@ static int open_tokenizer(struct engine *g, const struct engine_options *o, stru
 	if (!o->tokenizer_path) {
 		if (!gguf_find(&g->model.gguf, "tokenizer.ggml.model"))
 			return 0;
-		return tokenizer_from_gguf(&g->tokenizer, &g->model.gguf, o->overrides, o->n_overrides, e);
+		return tokenizer_from_gguf(&g->tokenizer, &g->model.gguf, o->overrides,
+					   o->n_overrides, e);
 	}
 	if (ends_with(o->tokenizer_path, ".json"))
 		return tokenizer_from_json(&g->tokenizer, o->tokenizer_path, e);
@@ -55,7 +56,8 @@ static int open_model(struct engine *g, const struct engine_options *o, struct e
 	const struct hparams *h = &g->model.hp;
 	size_t kv = (size_t)h->n_kv_head * (size_t)h->head_dim;
 	size_t widest = (size_t)(h->n_ff > h->n_embd ? h->n_ff : h->n_embd);
-	int train = h->n_ctx_train > 0 && h->n_ctx_train < ORACLE_CTX_MAX ? h->n_ctx_train : ORACLE_CTX_MAX;
+	int train = h->n_ctx_train > 0 && h->n_ctx_train < ORACLE_CTX_MAX ? h->n_ctx_train
+									  : ORACLE_CTX_MAX;
 
 	if ((size_t)(h->n_head * h->head_dim) > widest)
 		widest = (size_t)(h->n_head * h->head_dim);
@@ -64,12 +66,13 @@ static int open_model(struct engine *g, const struct engine_options *o, struct e
 	rc = team_new(&g->team, o->n_threads > 0 ? o->n_threads : 1, false, e);
 	if (rc < 0)
 		return rc;
-	g->k = calloc((size_t)h->n_layer * (size_t)g->n_ctx, kv * sizeof(double));	/* touched as used */
+	g->k = calloc((size_t)h->n_layer * (size_t)g->n_ctx,
+		      kv * sizeof(double)); /* touched as used */
 	g->v = calloc((size_t)h->n_layer * (size_t)g->n_ctx, kv * sizeof(double));
 	g->scratch = malloc((size_t)team_size(g->team) * widest * sizeof(float));
 	if (!g->k || !g->v || !g->scratch)
-		return err_set(e, EXIT_MODEL_LOAD, "no memory for a cache of %d positions; ask for fewer",
-			       g->n_ctx);
+		return err_set(e, EXIT_MODEL_LOAD,
+			       "no memory for a cache of %d positions; ask for fewer", g->n_ctx);
 	return 0;
 }
 
@@ -80,15 +83,26 @@ static void fill_info(struct engine *g)
 	struct gguf_str arch = { "", 0 };
 
 	*i = (struct engine_info){
-		.profile = "float64", .isa = "c", .n_vocab = h->n_vocab, .n_layer = h->n_layer,
-		.n_embd = h->n_embd, .n_ff = h->n_ff, .n_head = h->n_head, .n_kv_head = h->n_kv_head,
-		.head_dim = h->head_dim, .n_ctx = g->n_ctx, .bos = -1, .eos = -1, .eot = -1,
+		.profile = "float64",
+		.isa = "c",
+		.n_vocab = h->n_vocab,
+		.n_layer = h->n_layer,
+		.n_embd = h->n_embd,
+		.n_ff = h->n_ff,
+		.n_head = h->n_head,
+		.n_kv_head = h->n_kv_head,
+		.head_dim = h->head_dim,
+		.n_ctx = g->n_ctx,
+		.bos = -1,
+		.eos = -1,
+		.eot = -1,
 	};
 	gguf_string(&g->model.gguf, "general.architecture", &arch);
 	snprintf(i->arch, sizeof(i->arch), "%.*s", (int)arch.n, arch.s);
 	snprintf(i->weights, sizeof(i->weights), "%s", g->model.weights);
 	if (!g->tokenizer) {
-		snprintf(i->note, sizeof(i->note), "the model file has no vocabulary: token ids only");
+		snprintf(i->note, sizeof(i->note),
+			 "the model file has no vocabulary: token ids only");
 		return;
 	}
 	const struct tokenizer_info *t = tokenizer_info(g->tokenizer);
@@ -133,7 +147,7 @@ static int oracle_open(struct engine **out, const struct engine_options *o, stru
 	return 0;
 }
 
-/* ---- the small answers ------------------------------------------------------------------------ */
+/* ---- the small answers -------------------------------------------------------------------- */
 
 static const struct engine_info *oracle_info(const struct engine *g)
 {
@@ -142,16 +156,18 @@ static const struct engine_info *oracle_info(const struct engine *g)
 
 static int no_vocabulary(struct err *e)
 {
-	return err_set(e, EXIT_MODEL_LOAD, "the model file has no vocabulary; name one with --tokenizer, or give "
+	return err_set(e, EXIT_MODEL_LOAD,
+		       "the model file has no vocabulary; name one with --tokenizer, or give "
 		       "token ids");
 }
 
-static int oracle_tokenize(struct engine *g, const char *text, size_t bytes, bool add_bos, bool parse_special,
-			   int32_t **ids, int *n_ids, struct err *e)
+static int oracle_tokenize(struct engine *g, const char *text, size_t bytes, bool add_bos,
+			   bool parse_special, int32_t **ids, int *n_ids, struct err *e)
 {
 	if (!g->tokenizer)
 		return no_vocabulary(e);
-	return tokenizer_encode(g->tokenizer, text, bytes, add_bos, parse_special, ids, n_ids, NULL, e);
+	return tokenizer_encode(g->tokenizer, text, bytes, add_bos, parse_special, ids, n_ids, NULL,
+				e);
 }
 
 static int oracle_piece(struct engine *g, int32_t id, char *out, size_t size, struct err *e)
@@ -161,8 +177,8 @@ static int oracle_piece(struct engine *g, int32_t id, char *out, size_t size, st
 	return tokenizer_piece(g->tokenizer, id, true, out, size, e);
 }
 
-static int oracle_weights(struct engine *g, const char *name, bool values, engine_weight_fn *fn, void *ctx,
-			  struct err *e)
+static int oracle_weights(struct engine *g, const char *name, bool values, engine_weight_fn *fn,
+			  void *ctx, struct err *e)
 {
 	return weights_each(&g->model.gguf, name, values, fn, ctx, e);
 }

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- traces ----------------------------------------------------------------------------------- */
+/* ---- traces ------------------------------------------------------------------------------- */
 
 int oracle_trace(const struct oracle_trace *t, enum trace_stage stage, int layer, int n_dims,
 		 const int64_t *shape, const double *x, struct err *e)
@@ -21,7 +21,8 @@ int oracle_trace(const struct oracle_trace *t, enum trace_stage stage, int layer
 	float *f = malloc((size_t)n * sizeof(*f));
 
 	if (!f)
-		return err_set(e, EXIT_INFERENCE, "no memory for a trace of %lld values", (long long)n);
+		return err_set(e, EXIT_INFERENCE, "no memory for a trace of %lld values",
+			       (long long)n);
 	for (int64_t i = 0; i < n; i++)
 		f[i] = (float)x[i];
 	trace_describe(&r, stage, layer, t->seq, "f64", n_dims, shape, f);
@@ -31,7 +32,7 @@ int oracle_trace(const struct oracle_trace *t, enum trace_stage stage, int layer
 	return rc;
 }
 
-/* ---- one call over n positions ---------------------------------------------------------------- */
+/* ---- one call over n positions ------------------------------------------------------------ */
 
 struct pass {
 	struct engine *g;
@@ -51,7 +52,8 @@ struct pass {
 static void show(struct pass *p, enum trace_stage stage, int layer, int64_t width, const double *x)
 {
 	if (p->rc == 0)
-		p->rc = oracle_trace(&p->trace, stage, layer, 2, (const int64_t[]){ p->n, width }, x, p->e);
+		p->rc = oracle_trace(&p->trace, stage, layer, 2, (const int64_t[]){p->n, width}, x,
+				     p->e);
 }
 
 static void product(struct pass *p, const struct linear *l, const double *x, double *y)
@@ -60,7 +62,8 @@ static void product(struct pass *p, const struct linear *l, const double *x, dou
 	p->g->calls[ORACLE_LINEAR] += (uint64_t)p->n;
 }
 
-static void norm(struct pass *p, const double *x, const float *w, int64_t width, int64_t rows, double *y)
+static void norm(struct pass *p, const double *x, const float *w, int64_t width, int64_t rows,
+		 double *y)
 {
 	oracle_norm(x, w, (double)p->g->model.hp.norm_eps, width, rows, y);
 	p->g->calls[ORACLE_NORM] += (uint64_t)rows;
@@ -108,7 +111,8 @@ static void attend(struct pass *p, int il)
 	const struct hparams *h = &p->g->model.hp;
 	const struct layer *l = &p->g->model.layers[il];
 	struct oracle_shape s = oracle_shape(p->g);
-	int64_t q_dim = (int64_t)h->n_head * h->head_dim, kv_dim = (int64_t)h->n_kv_head * h->head_dim;
+	int64_t q_dim = (int64_t)h->n_head * h->head_dim,
+		kv_dim = (int64_t)h->n_kv_head * h->head_dim;
 	int64_t cells = p->pos0 + p->n, shape[3] = { p->n, h->n_head, cells };
 	double *k = p->g->k + (int64_t)il * p->g->n_ctx * kv_dim;
 	double *v = p->g->v + (int64_t)il * p->g->n_ctx * kv_dim;
@@ -201,7 +205,8 @@ static int pass_memory(struct pass *p)
 	p->probs = malloc(n * (size_t)(h->n_head * cells) * sizeof(double));
 	if (p->x && p->q && p->a && p->b && p->scores && p->probs)
 		return 0;
-	return err_set(p->e, EXIT_INFERENCE, "no memory to evaluate %lld positions at once; lower the batch",
+	return err_set(p->e, EXIT_INFERENCE,
+		       "no memory to evaluate %lld positions at once; lower the batch",
 		       (long long)p->n);
 }
 
@@ -215,7 +220,7 @@ static void pass_free(struct pass *p)
 	free(p->probs);
 }
 
-/* ---- logits and decoding ---------------------------------------------------------------------- */
+/* ---- logits and decoding ------------------------------------------------------------------ */
 
 struct run {
 	struct engine *g;
@@ -234,16 +239,20 @@ static int head(struct run *r, struct pass *p, int64_t first, bool choose)
 	int64_t rows = p->n - first, vocab = h->n_vocab;
 	double *y = malloc((size_t)(rows * vocab) * sizeof(*y));
 	float *f = malloc((size_t)vocab * sizeof(*f));
-	int rc = y && f ? 0 : err_set(p->e, EXIT_INFERENCE, "no memory for %lld rows of logits", (long long)rows);
+	int rc = y && f ? 0
+			: err_set(p->e, EXIT_INFERENCE, "no memory for %lld rows of logits",
+				  (long long)rows);
 
 	if (rc == 0) {
 		norm(p, p->x + first * h->n_embd, r->g->model.output_norm, h->n_embd, rows, p->a);
-		rc = oracle_trace(&p->trace, STAGE_OUTPUT_NORM, -1, 2, (int64_t[]){ rows, h->n_embd }, p->a, p->e);
+		rc = oracle_trace(&p->trace, STAGE_OUTPUT_NORM, -1, 2, (int64_t[]){rows, h->n_embd},
+				  p->a, p->e);
 	}
 	if (rc == 0) {
 		oracle_linear(r->g->team, &r->g->model.output, p->a, rows, r->g->scratch, y);
 		r->g->calls[ORACLE_LINEAR] += (uint64_t)rows;
-		rc = oracle_trace(&p->trace, STAGE_LOGITS, -1, 2, (int64_t[]){ rows, vocab }, y, p->e);
+		rc = oracle_trace(&p->trace, STAGE_LOGITS, -1, 2, (int64_t[]){rows, vocab}, y,
+				  p->e);
 	}
 	for (int64_t t = 0; t < rows && rc == 0; t++) {
 		int32_t token = -1;
@@ -267,8 +276,14 @@ static int call(struct run *r, const int32_t *tokens, int64_t n, bool last, stru
 	const struct engine_eval *q = r->q;
 	bool choose = last && q->n_greedy > 0;
 	struct pass p = {
-		.g = r->g, .tokens = tokens, .n = n, .pos0 = r->pos0, .splice_layer = q->splice_layer, .e = e,
-		.trace = { q->on_trace ? q->trace_stages : 0, q->trace_values, r->step, q->on_trace, q->ctx },
+		.g = r->g,
+		.tokens = tokens,
+		.n = n,
+		.pos0 = r->pos0,
+		.splice_layer = q->splice_layer,
+		.e = e,
+		.trace = {q->on_trace ? q->trace_stages : 0, q->trace_values, r->step, q->on_trace,
+			  q->ctx},
 	};
 	int64_t first = q->logits == ENGINE_LOGITS_ALL ? 0
 			: choose || (last && q->logits == ENGINE_LOGITS_LAST) ? n - 1 : n;
@@ -321,14 +336,17 @@ static int check(const struct engine *g, const struct engine_eval *q, struct err
 		return err_set(e, EXIT_INFERENCE, "there is no token to evaluate");
 	for (int i = 0; i < q->n_tokens; i++)
 		if (q->tokens[i] < 0 || q->tokens[i] >= h->n_vocab)
-			return err_set(e, EXIT_INFERENCE, "token %d at position %d is outside the vocabulary of %d",
+			return err_set(e, EXIT_INFERENCE,
+				       "token %d at position %d is outside the vocabulary of %d",
 				       q->tokens[i], i, h->n_vocab);
 	if (q->n_tokens > g->n_ctx || (q->n_greedy > 1 && q->n_greedy - 1 > g->n_ctx - q->n_tokens))
-		return err_set(e, EXIT_INFERENCE, "%d prompt tokens and %d to decode do not fit the context of %d "
-			       "positions; open the model with a larger one", q->n_tokens, q->n_greedy, g->n_ctx);
+		return err_set(e, EXIT_INFERENCE,
+			       "%d prompt tokens and %d to decode do not fit the context of %d "
+			       "positions; open the model with a larger one",
+			       q->n_tokens, q->n_greedy, g->n_ctx);
 	if (q->splice && (q->splice_layer < -1 || q->splice_layer >= h->n_layer))
-		return err_set(e, EXIT_USAGE, "splice layer %d; the model has layers 0 to %d", q->splice_layer,
-			       h->n_layer - 1);
+		return err_set(e, EXIT_USAGE, "splice layer %d; the model has layers 0 to %d",
+			       q->splice_layer, h->n_layer - 1);
 	return 0;
 }
 
@@ -339,7 +357,8 @@ int oracle_evaluate(struct engine *g, const struct engine_eval *q, struct err *e
 
 	if (rc < 0)
 		return rc;
-	rc = sampler_init(&r.sampler, g->model.hp.n_vocab, q->temperature, q->top_k, q->top_p, q->seed, e);
+	rc = sampler_init(&r.sampler, g->model.hp.n_vocab, q->temperature, q->top_k, q->top_p,
+			  q->seed, e);
 	if (rc == 0)
 		rc = prompt(&r, e);
 	for (int i = 1; rc == 0 && i < q->n_greedy && !is_stop(q, r.chosen); i++) {

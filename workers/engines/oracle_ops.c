@@ -4,11 +4,12 @@
 #include <string.h>
 
 const char *const oracle_op_names[ORACLE_OPS] = {
-	"oracle_embed", "oracle_norm", "oracle_linear", "oracle_rope", "oracle_scores", "oracle_softmax",
-	"oracle_values", "oracle_glu", "oracle_add",
+	"oracle_embed",   "oracle_norm",   "oracle_linear", "oracle_rope", "oracle_scores",
+	"oracle_softmax", "oracle_values", "oracle_glu",    "oracle_add",
 };
 
-void oracle_embed(const struct weight *w, const int32_t *tokens, int64_t n, float *scratch, double *out)
+void oracle_embed(const struct weight *w, const int32_t *tokens, int64_t n, float *scratch,
+		  double *out)
 {
 	for (int64_t t = 0; t < n; t++) {
 		weight_row(w, tokens[t], scratch);
@@ -17,7 +18,8 @@ void oracle_embed(const struct weight *w, const int32_t *tokens, int64_t n, floa
 	}
 }
 
-void oracle_norm(const double *x, const float *w, double eps, int64_t width, int64_t rows, double *y)
+void oracle_norm(const double *x, const float *w, double eps, int64_t width, int64_t rows,
+		 double *y)
 {
 	for (int64_t t = 0; t < rows; t++, x += width, y += width) {
 		double sum = 0;
@@ -31,7 +33,7 @@ void oracle_norm(const double *x, const float *w, double eps, int64_t width, int
 	}
 }
 
-/* ---- products with weights -------------------------------------------------------------------- */
+/* ---- products with weights ---------------------------------------------------------------- */
 
 /* Eight sums side by side, so that one addition need not wait for the one before. */
 static double dot(const float *w, const double *x, int64_t n)
@@ -75,15 +77,15 @@ static void product_rows(void *ctx, int64_t begin, int64_t end, int thread)
 	}
 }
 
-void oracle_linear(struct team *team, const struct linear *l, const double *x, int64_t rows, float *scratch,
-		   double *y)
+void oracle_linear(struct team *team, const struct linear *l, const double *x, int64_t rows,
+		   float *scratch, double *y)
 {
 	struct product p = { l, x, y, scratch, rows };
 
 	team_run(team, l->w.n_out, 16, product_rows, &p);
 }
 
-/* ---- positions -------------------------------------------------------------------------------- */
+/* ---- positions ---------------------------------------------------------------------------- */
 
 /* The angle of dimension pair i at position pos, and what YaRN multiplies cosine and sine by. */
 static double angle(const struct rope_params *p, int64_t pos, int i, double *magnitude)
@@ -98,14 +100,15 @@ static double angle(const struct rope_params *p, int64_t pos, int i, double *mag
 	if (p->ext_factor == 0)
 		return scaled;
 	double span = fmax(0.001, (double)p->corr_high - (double)p->corr_low);
-	double ramp = (double)p->ext_factor * (1 - fmin(1, fmax(0, (i - (double)p->corr_low) / span)));
+	double ramp =
+		(double)p->ext_factor * (1 - fmin(1, fmax(0, (i - (double)p->corr_low) / span)));
 
 	*magnitude *= 1 + 0.1 * log(1 / (double)p->freq_scale);
 	return scaled * (1 - ramp) + theta * ramp;
 }
 
-void oracle_rope(double *x, const struct rope_params *p, bool neox, int64_t pos0, int64_t rows, int n_heads,
-		 int head_dim)
+void oracle_rope(double *x, const struct rope_params *p, bool neox, int64_t pos0, int64_t rows,
+		 int n_heads, int head_dim)
 {
 	int half = p->n_dims / 2;
 
@@ -116,7 +119,8 @@ void oracle_rope(double *x, const struct rope_params *p, bool neox, int64_t pos0
 
 			for (int h = 0; h < n_heads; h++) {
 				double *head = x + (t * n_heads + h) * head_dim;
-				double *a = head + (neox ? i : 2 * i), *b = head + (neox ? i + half : 2 * i + 1);
+				double *a = head + (neox ? i : 2 * i),
+				       *b = head + (neox ? i + half : 2 * i + 1);
 				double turned = *a * c - *b * s;
 
 				*b = *a * s + *b * c;
@@ -125,10 +129,10 @@ void oracle_rope(double *x, const struct rope_params *p, bool neox, int64_t pos0
 		}
 }
 
-/* ---- attention -------------------------------------------------------------------------------- */
+/* ---- attention ---------------------------------------------------------------------------- */
 
-void oracle_scores(const struct oracle_shape *s, const double *q, const double *k, int64_t pos0, int64_t rows,
-		   int64_t n_cells, double *scores)
+void oracle_scores(const struct oracle_shape *s, const double *q, const double *k, int64_t pos0,
+		   int64_t rows, int64_t n_cells, double *scores)
 {
 	int d = s->head_dim, share = s->n_head / s->n_kv_head;
 
@@ -183,7 +187,7 @@ void oracle_values(const struct oracle_shape *s, const double *p, const double *
 			}
 }
 
-/* ---- elementwise ------------------------------------------------------------------------------ */
+/* ---- elementwise -------------------------------------------------------------------------- */
 
 void oracle_glu(enum activation a, const double *gate, const double *up, int64_t n, double *y)
 {

@@ -20,9 +20,9 @@ struct replay {
 	bool variant_used;
 };
 
-/* ---- variants --------------------------------------------------------------------------------- */
+/* ---- variants ----------------------------------------------------------------------------- */
 
-static const char variant_list[] =	/* a part of native's list, under the same names */
+static const char variant_list[] = /* a part of native's list, under the same names */
 	"silu, relu2, swap_gate_up, rope_norm, rope_neox, rope_base=X, rope_scale=X, no_freq_factors, no_yarn, "
 	"eps=X, no_norm_weight, no_bias, attn_scale=X";
 
@@ -45,10 +45,11 @@ static double variant_number(struct replay *r, const char *name, double own)
 	return strtod(r->q->variant + n + 1, NULL);
 }
 
-/* ---- inputs ----------------------------------------------------------------------------------- */
+/* ---- inputs ------------------------------------------------------------------------------- */
 
 /* The i-th given input as float64 when it is one of two stages and has rows · width values. */
-static const double *input(struct replay *r, enum trace_stage a, enum trace_stage b, int64_t rows, int64_t width)
+static const double *input(struct replay *r, enum trace_stage a, enum trace_stage b, int64_t rows,
+			   int64_t width)
 {
 	const struct engine_replay *q = r->q;
 
@@ -58,9 +59,10 @@ static const double *input(struct replay *r, enum trace_stage a, enum trace_stag
 		if (q->input_stage[i] != a && q->input_stage[i] != b)
 			continue;
 		if (q->input_elements[i] != rows * width) {
-			err_set(r->e, EXIT_USAGE, "input %s has %lld values, %lld rows of %lld are needed",
-				trace_stage_name(q->input_stage[i]), (long long)q->input_elements[i],
-				(long long)rows, (long long)width);
+			err_set(r->e, EXIT_USAGE,
+				"input %s has %lld values, %lld rows of %lld are needed",
+				trace_stage_name(q->input_stage[i]),
+				(long long)q->input_elements[i], (long long)rows, (long long)width);
 			return NULL;
 		}
 		if (!r->in[i] && (r->in[i] = malloc((size_t)(rows * width) * sizeof(double))))
@@ -85,9 +87,10 @@ static bool make_output(struct replay *r, int64_t width)
 	return r->out;
 }
 
-/* ---- the operations --------------------------------------------------------------------------- */
+/* ---- the operations ----------------------------------------------------------------------- */
 
-static int64_t replay_norm(struct replay *r, const double *x, const float *w, int64_t width, int64_t heads)
+static int64_t replay_norm(struct replay *r, const double *x, const float *w, int64_t width,
+			   int64_t heads)
 {
 	double eps = variant_number(r, "eps", (double)r->g->model.hp.norm_eps);
 	float *ones = NULL;
@@ -162,7 +165,8 @@ static int64_t replay_glu(struct replay *r)
 	return h->n_ff;
 }
 
-static int64_t replay_add(struct replay *r, enum trace_stage a, enum trace_stage b, enum trace_stage b_too)
+static int64_t replay_add(struct replay *r, enum trace_stage a, enum trace_stage b,
+			  enum trace_stage b_too)
 {
 	int64_t width = r->g->model.hp.n_embd;
 	const double *x = input(r, a, a, r->rows, width), *y = input(r, b, b_too, r->rows, width);
@@ -247,20 +251,26 @@ static int64_t replay_outside(struct replay *r)
 	case STAGE_EMBEDDINGS:
 		for (int64_t t = 0; r->q->tokens && t < r->rows; t++)
 			if (r->q->tokens[t] < 0 || r->q->tokens[t] >= h->n_vocab)
-				return err_set(r->e, EXIT_INFERENCE, "token %d is outside the vocabulary of %d",
-					       r->q->tokens[t], h->n_vocab), 0;
+				return err_set(r->e, EXIT_INFERENCE,
+					       "token %d is outside the vocabulary of %d",
+					       r->q->tokens[t], h->n_vocab),
+				       0;
 		if (!r->q->tokens)
 			return err_set(r->e, EXIT_USAGE, "replaying embeddings needs token ids"), 0;
 		if (make_output(r, embd))
 			oracle_embed(&m->embd, r->q->tokens, r->rows, r->g->scratch, r->out);
 		return embd;
 	case STAGE_OUTPUT_NORM:
-		return replay_norm(r, input(r, STAGE_LAYER_OUT, STAGE_EMBEDDINGS, r->rows, embd), m->output_norm, embd,
-				   1);
+		return replay_norm(r, input(r, STAGE_LAYER_OUT, STAGE_EMBEDDINGS, r->rows, embd),
+				   m->output_norm, embd, 1);
 	case STAGE_LOGITS:
-		return replay_linear(r, input(r, STAGE_OUTPUT_NORM, STAGE_OUTPUT_NORM, r->rows, embd), &m->output);
+		return replay_linear(r,
+				     input(r, STAGE_OUTPUT_NORM, STAGE_OUTPUT_NORM, r->rows, embd),
+				     &m->output);
 	default:
-		return err_set(r->e, EXIT_USAGE, "%s belongs to a layer; name it", trace_stage_name(r->q->stage)), 0;
+		return err_set(r->e, EXIT_USAGE, "%s belongs to a layer; name it",
+			       trace_stage_name(r->q->stage)),
+		       0;
 	}
 }
 
@@ -268,27 +278,42 @@ static int64_t replay_attention(struct replay *r)
 {
 	const struct hparams *h = &r->g->model.hp;
 	const struct layer *l = r->layer;
-	int64_t d = h->head_dim, q_dim = h->n_head * d, kv_dim = h->n_kv_head * d, embd = h->n_embd, n = r->rows;
+	int64_t d = h->head_dim, q_dim = h->n_head * d, kv_dim = h->n_kv_head * d, embd = h->n_embd,
+		n = r->rows;
 
 	switch (r->q->stage) {
 	case STAGE_ATTN_NORM:
-		return replay_norm(r, input(r, STAGE_LAYER_OUT, STAGE_EMBEDDINGS, n, embd), l->attn_norm, embd, 1);
-	case STAGE_Q: return replay_linear(r, input(r, STAGE_ATTN_NORM, STAGE_ATTN_NORM, n, embd), &l->q);
-	case STAGE_K: return replay_linear(r, input(r, STAGE_ATTN_NORM, STAGE_ATTN_NORM, n, embd), &l->k);
-	case STAGE_V: return replay_linear(r, input(r, STAGE_ATTN_NORM, STAGE_ATTN_NORM, n, embd), &l->v);
-	case STAGE_Q_NORM: return replay_norm(r, input(r, STAGE_Q, STAGE_Q, n, q_dim), l->q_norm, d, h->n_head);
-	case STAGE_K_NORM: return replay_norm(r, input(r, STAGE_K, STAGE_K, n, kv_dim), l->k_norm, d, h->n_kv_head);
-	case STAGE_Q_ROPE: return replay_rope(r, input(r, STAGE_Q_NORM, STAGE_Q, n, q_dim), h->n_head);
-	case STAGE_K_ROPE: return replay_rope(r, input(r, STAGE_K_NORM, STAGE_K, n, kv_dim), h->n_kv_head);
+		return replay_norm(r, input(r, STAGE_LAYER_OUT, STAGE_EMBEDDINGS, n, embd),
+				   l->attn_norm, embd, 1);
+	case STAGE_Q:
+		return replay_linear(r, input(r, STAGE_ATTN_NORM, STAGE_ATTN_NORM, n, embd), &l->q);
+	case STAGE_K:
+		return replay_linear(r, input(r, STAGE_ATTN_NORM, STAGE_ATTN_NORM, n, embd), &l->k);
+	case STAGE_V:
+		return replay_linear(r, input(r, STAGE_ATTN_NORM, STAGE_ATTN_NORM, n, embd), &l->v);
+	case STAGE_Q_NORM:
+		return replay_norm(r, input(r, STAGE_Q, STAGE_Q, n, q_dim), l->q_norm, d,
+				   h->n_head);
+	case STAGE_K_NORM:
+		return replay_norm(r, input(r, STAGE_K, STAGE_K, n, kv_dim), l->k_norm, d,
+				   h->n_kv_head);
+	case STAGE_Q_ROPE:
+		return replay_rope(r, input(r, STAGE_Q_NORM, STAGE_Q, n, q_dim), h->n_head);
+	case STAGE_K_ROPE:
+		return replay_rope(r, input(r, STAGE_K_NORM, STAGE_K, n, kv_dim), h->n_kv_head);
 	case STAGE_ATTN_SCORES: return replay_scores(r);
 	case STAGE_ATTN_SOFTMAX: return replay_softmax(r);
 	case STAGE_ATTN_OUT_HEADS: return replay_heads(r);
 	case STAGE_ATTN_SUB_NORM:
-		return replay_norm(r, input(r, STAGE_ATTN_OUT_HEADS, STAGE_ATTN_OUT_HEADS, n, q_dim), l->attn_sub_norm,
-				   q_dim, 1);
+		return replay_norm(r,
+				   input(r, STAGE_ATTN_OUT_HEADS, STAGE_ATTN_OUT_HEADS, n, q_dim),
+				   l->attn_sub_norm, q_dim, 1);
 	case STAGE_ATTN_O:
-		return replay_linear(r, input(r, l->attn_sub_norm ? STAGE_ATTN_SUB_NORM : STAGE_ATTN_OUT_HEADS,
-					      STAGE_ATTN_SUB_NORM, n, q_dim), &l->o);
+		return replay_linear(
+			r,
+			input(r, l->attn_sub_norm ? STAGE_ATTN_SUB_NORM : STAGE_ATTN_OUT_HEADS,
+			      STAGE_ATTN_SUB_NORM, n, q_dim),
+			&l->o);
 	default: return replay_add(r, STAGE_ATTN_O, STAGE_LAYER_OUT, STAGE_EMBEDDINGS);
 	}
 }
@@ -303,19 +328,25 @@ static int64_t replay_feed_forward(struct replay *r)
 	case STAGE_FFN_NORM:
 		return replay_norm(r, input(r, STAGE_ATTN_RESIDUAL, STAGE_ATTN_RESIDUAL, n, embd),
 				   l->ffn_norm, embd, 1);
-	case STAGE_FFN_GATE: return replay_linear(r, input(r, STAGE_FFN_NORM, STAGE_FFN_NORM, n, embd), &l->gate);
-	case STAGE_FFN_UP: return replay_linear(r, input(r, STAGE_FFN_NORM, STAGE_FFN_NORM, n, embd), &l->up);
+	case STAGE_FFN_GATE:
+		return replay_linear(r, input(r, STAGE_FFN_NORM, STAGE_FFN_NORM, n, embd),
+				     &l->gate);
+	case STAGE_FFN_UP:
+		return replay_linear(r, input(r, STAGE_FFN_NORM, STAGE_FFN_NORM, n, embd), &l->up);
 	case STAGE_FFN_ACT: return replay_glu(r);
 	case STAGE_FFN_SUB_NORM:
-		return replay_norm(r, input(r, STAGE_FFN_ACT, STAGE_FFN_ACT, n, ff), l->ffn_sub_norm, ff, 1);
+		return replay_norm(r, input(r, STAGE_FFN_ACT, STAGE_FFN_ACT, n, ff),
+				   l->ffn_sub_norm, ff, 1);
 	case STAGE_FFN_DOWN:
-		return replay_linear(r, input(r, l->ffn_sub_norm ? STAGE_FFN_SUB_NORM : STAGE_FFN_ACT,
-					      STAGE_FFN_SUB_NORM, n, ff), &l->down);
+		return replay_linear(r,
+				     input(r, l->ffn_sub_norm ? STAGE_FFN_SUB_NORM : STAGE_FFN_ACT,
+					   STAGE_FFN_SUB_NORM, n, ff),
+				     &l->down);
 	default: return replay_add(r, STAGE_FFN_DOWN, STAGE_ATTN_RESIDUAL, STAGE_ATTN_RESIDUAL);
 	}
 }
 
-/* ---- the request ------------------------------------------------------------------------------ */
+/* ---- the request -------------------------------------------------------------------------- */
 
 static bool has_stage(const struct replay *r)
 {
@@ -339,17 +370,19 @@ static int answer(struct replay *r, int64_t width)
 	int64_t heads = r->g->model.hp.n_head;
 
 	if (q->variant && !r->variant_used)
-		return err_set(r->e, EXIT_USAGE, "%s has no variant '%s'; known are %s", trace_stage_name(q->stage),
-			       q->variant, variant_list);
+		return err_set(r->e, EXIT_USAGE, "%s has no variant '%s'; known are %s",
+			       trace_stage_name(q->stage), q->variant, variant_list);
 	if (cells)
-		return oracle_trace(&t, q->stage, q->layer, 3, (int64_t[]){ r->rows, heads, r->cells }, r->out, r->e);
+		return oracle_trace(&t, q->stage, q->layer, 3,
+				    (int64_t[]){r->rows, heads, r->cells}, r->out, r->e);
 	return oracle_trace(&t, q->stage, q->layer, 2, (int64_t[]){ r->rows, width }, r->out, r->e);
 }
 
 int oracle_replay(struct engine *g, const struct engine_replay *q, struct err *e)
 {
 	struct err failed = ERR_NONE;
-	struct replay r = { .g = g, .q = q, .e = &failed, .rows = q->n_tokens, .cells = q->pos0 + q->n_tokens };
+	struct replay r = {
+		.g = g, .q = q, .e = &failed, .rows = q->n_tokens, .cells = q->pos0 + q->n_tokens};
 	int64_t width = 0;
 	int rc = 0;
 
@@ -357,8 +390,8 @@ int oracle_replay(struct engine *g, const struct engine_replay *q, struct err *e
 		return err_set(e, EXIT_USAGE, "the model was opened for its vocabulary only");
 	if (q->layer < -1 || q->layer >= g->model.hp.n_layer || q->pos0 < 0 || q->n_tokens < 1 ||
 	    r.cells > g->n_ctx)
-		return err_set(e, EXIT_USAGE, "there is no layer %d or position %d to replay", q->layer,
-			       q->pos0 + q->n_tokens - 1);
+		return err_set(e, EXIT_USAGE, "there is no layer %d or position %d to replay",
+			       q->layer, q->pos0 + q->n_tokens - 1);
 	r.layer = q->layer < 0 ? NULL : &g->model.layers[q->layer];
 	if (!has_stage(&r))
 		return err_set(e, EXIT_USAGE, "architecture %s has no %s in layer %d", g->info.arch,

@@ -79,7 +79,7 @@ static inline uint16_t f32_to_bf16(float x)
 	return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
-/* ---- trees over lanes ---------------------------------------------------------------------- */
+/* ---- trees over lanes --------------------------------------------------------------------- */
 
 static inline float tree_r8(const float *v)
 {
@@ -124,7 +124,7 @@ static inline float tail_f64(const uint16_t *x, const uint16_t *y, int64_t i, in
 	return (float)s;
 }
 
-/* ---- F16 ----------------------------------------------------------------------------------- */
+/* ---- F16 ---------------------------------------------------------------------------------- */
 
 /* One rounding to half of a·b+c, all three halves held as floats: the float32 sum is corrected
  * towards its rounding error where that decides (round to odd), then rounded once more. */
@@ -201,7 +201,8 @@ static inline float dot_f16_lanes8(const uint16_t *x, const uint16_t *y, int64_t
 	return tail_f64(x, y, i, n, (double)tree_h8(a));
 }
 
-static inline float base_dot_f16(const struct kernels *k, const uint16_t *x, const uint16_t *y, int64_t n)
+static inline float base_dot_f16(const struct kernels *k, const uint16_t *x, const uint16_t *y,
+				 int64_t n)
 {
 	switch (k->profile.lanes) {
 	case LANES_AVX2: return dot_f16_lanes8(x, y, n);
@@ -211,7 +212,7 @@ static inline float base_dot_f16(const struct kernels *k, const uint16_t *x, con
 	return dot_f16_half(x, y, n);
 }
 
-/* ---- F32 ----------------------------------------------------------------------------------- */
+/* ---- F32 ---------------------------------------------------------------------------------- */
 
 /* The compiler of the reference vectorised the tail in groups of 8 (4 with 8 lanes), unfused. */
 static inline float tail_f32(const struct kernels *k, const float *x, const float *y, int64_t i,
@@ -246,7 +247,7 @@ static inline float base_dot_f32(const struct kernels *k, const float *x, const 
 	return tail_f32(k, x, y, i, n, lanes == 8 ? tree_h8(a) : tree_r16(a));
 }
 
-/* ---- BF16 ---------------------------------------------------------------------------------- */
+/* ---- BF16 --------------------------------------------------------------------------------- */
 
 static inline float flush_tiny(float x)
 {
@@ -286,7 +287,8 @@ static inline double bf16_lanes(const struct kernels *k, const uint16_t *x, cons
 	return (double)tree_r16(a) + (double)tree_r16(a + 16);
 }
 
-static inline float dot_bf16(const struct kernels *k, const uint16_t *x, const uint16_t *y, int64_t n)
+static inline float dot_bf16(const struct kernels *k, const uint16_t *x, const uint16_t *y,
+			     int64_t n)
 {
 	int64_t i;
 	double s = bf16_lanes(k, x, y, n, &i);
@@ -296,7 +298,7 @@ static inline float dot_bf16(const struct kernels *k, const uint16_t *x, const u
 	return (float)s;
 }
 
-/* ---- exponential --------------------------------------------------------------------------- */
+/* ---- exponential -------------------------------------------------------------------------- */
 
 struct exp_parts { float z, n, b, u, p, q; };
 

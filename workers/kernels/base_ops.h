@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-/* ---- rows ---------------------------------------------------------------------------------- */
+/* ---- rows --------------------------------------------------------------------------------- */
 
 static inline double sum_of_squares(const float *x, int64_t n)
 {
@@ -79,8 +79,8 @@ static inline void rotate_unfused(float *a, float *b, float c, float s)
 	*b = p2 + p3;
 }
 
-static inline void base_rope(const struct kernels *k, float *x, const float *cs, int n_heads, int head_dim,
-		      int n_dims, bool neox)
+static inline void base_rope(const struct kernels *k, float *x, const float *cs, int n_heads,
+			     int head_dim, int n_dims, bool neox)
 {
 	int pairs = n_dims / 2, lanes = k->profile.lanes == LANES_AVX2 ? 2 : 4;
 	int fused = k->profile.rope_norm_tail_unfused ? pairs - pairs % lanes : pairs;
@@ -98,8 +98,8 @@ static inline void base_rope(const struct kernels *k, float *x, const float *cs,
 	}
 }
 
-static inline void base_glu(const struct kernels *k, enum activation a, const float *gate, const float *up,
-		     float *y, int64_t n)
+static inline void base_glu(const struct kernels *k, enum activation a, const float *gate,
+			    const float *up, float *y, int64_t n)
 {
 	int lanes = k->profile.lanes == LANES_AVX2 ? 8 : 16;
 	int64_t whole = n / lanes * lanes;
@@ -138,10 +138,11 @@ static inline void base_from_f16(const uint16_t *x, float *y, int64_t n)
 	halves_to_floats(x, y, n);
 }
 
-/* ---- matmul -------------------------------------------------------------------------------- */
+/* ---- matmul ------------------------------------------------------------------------------- */
 
-static inline void matmul_i2s(const struct weight *w, int64_t r, const uint8_t *act, size_t act_bytes,
-		       int64_t n_tok, float *out, int64_t out_stride, bool defects)
+static inline void matmul_i2s(const struct weight *w, int64_t r, const uint8_t *act,
+			      size_t act_bytes, int64_t n_tok, float *out, int64_t out_stride,
+			      bool defects)
 {
 	const uint8_t *row = w->data + (size_t)r * w->row_bytes;
 	float scale;
@@ -150,7 +151,8 @@ static inline void matmul_i2s(const struct weight *w, int64_t r, const uint8_t *
 	for (int64_t t = 0; t < n_tok; t++, act += act_bytes) {
 		const struct act_i8_head *h = (const void *)act;
 		const int8_t *q = (const int8_t *)(h + 1);
-		int32_t sum = defects ? i2s_sum_wrapping(row, q, w->n_in) : i2s_sum(row, q, w->n_in);
+		int32_t sum =
+			defects ? i2s_sum_wrapping(row, q, w->n_in) : i2s_sum(row, q, w->n_in);
 
 		out[t * out_stride + r] = i2s_finish(sum, h, scale);
 	}
@@ -174,7 +176,8 @@ static inline void matmul_256(const struct kernels *k, uint32_t type, const stru
 
 			codes_of(type, block, &c);
 			for (int t = 0; t < nt; t++)
-				block256(type, &c, act + (size_t)(t0 + t) * act_bytes + b * Q8_K_BYTES,
+				block256(type, &c,
+					 act + (size_t)(t0 + t) * act_bytes + b * Q8_K_BYTES,
 					 k->profile.tq_fused, &a[t]);
 		}
 		for (int t = 0; t < nt; t++)
@@ -203,8 +206,8 @@ static inline void matmul_super(const struct kernels *k, const struct weight *w,
 #undef CASE
 }
 
-static inline float dot_row(const struct kernels *k, const struct weight_type *t, const uint8_t *row,
-		     const uint8_t *act, int64_t n)
+static inline float dot_row(const struct kernels *k, const struct weight_type *t,
+			    const uint8_t *row, const uint8_t *act, int64_t n)
 {
 	switch (t->act) {
 	case ACT_F32: return base_dot_f32(k, (const void *)row, (const void *)act, n);
@@ -214,9 +217,9 @@ static inline float dot_row(const struct kernels *k, const struct weight_type *t
 	}
 }
 
-static inline void base_matmul(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
-			const void *act, size_t act_bytes, int64_t n_tok, float *out,
-			int64_t out_stride, bool defects)
+static inline void base_matmul(const struct kernels *k, const struct weight *w, int64_t r0,
+			       int64_t r1, const void *act, size_t act_bytes, int64_t n_tok,
+			       float *out, int64_t out_stride, bool defects)
 {
 	bool wraps = defects && w->type->act == ACT_I8;
 	matmul_variant *faster = wraps ? NULL : k->by_type[w->type->id];
@@ -239,14 +242,15 @@ static inline void base_matmul(const struct kernels *k, const struct weight *w, 
 	}
 }
 
-/* ---- attention ----------------------------------------------------------------------------- */
+/* ---- attention ---------------------------------------------------------------------------- */
 
 /*
  * e = exp(s · scale − max) and their sum; p = e · (float)(1/sum), for n visible cells; what follows
  * up to the next whole group of lanes is set to zero. The sum takes groups of lanes in float32,
  * groups in float64.
  */
-static inline void softmax(const struct profile *p, const float *s, float scale, float *e, int64_t n)
+static inline void softmax(const struct profile *p, const float *s, float scale, float *e,
+			   int64_t n)
 {
 	int lanes = p->lanes == LANES_AVX2 ? 8 : 16;
 	float max = -INFINITY;
@@ -276,8 +280,8 @@ static inline void softmax(const struct profile *p, const float *s, float scale,
 		e[i] *= inverse;
 }
 
-static inline void base_softmax(const struct kernels *k, const float *scores, float scale, int64_t n_vis,
-			 int64_t n_kv, float *probs)
+static inline void base_softmax(const struct kernels *k, const float *scores, float scale,
+				int64_t n_vis, int64_t n_kv, float *probs)
 {
 	softmax(&k->profile, scores, scale, probs, n_vis);
 	for (int64_t c = (n_vis + 15) / 16 * 16; c < n_kv; c++)
@@ -310,8 +314,8 @@ static inline struct attend_scratch attend_scratch(const struct attend *a)
 	return s;
 }
 
-static inline void attend_one(const struct kernels *k, const struct attend *a, const float *q, float *out,
-		       int64_t n_vis, float *scores, float *probs)
+static inline void attend_one(const struct kernels *k, const struct attend *a, const float *q,
+			      float *out, int64_t n_vis, float *scores, float *probs)
 {
 	struct attend_scratch s = attend_scratch(a);
 	int64_t n_scores = scores ? a->n_used : n_vis;
@@ -323,8 +327,8 @@ static inline void attend_one(const struct kernels *k, const struct attend *a, c
 			s.scores[c] = base_dot_f32(k, (const float *)a->kc + c * a->k_stride, q,
 						   a->head_dim);
 		else
-			s.scores[c] = base_dot_f16(k, (const uint16_t *)a->kc + c * a->k_stride, s.q16,
-						   a->head_dim);
+			s.scores[c] = base_dot_f16(k, (const uint16_t *)a->kc + c * a->k_stride,
+						   s.q16, a->head_dim);
 	}
 	softmax(&k->profile, s.scores, a->scale, s.probs, n_vis);
 	for (int64_t c = (n_vis + 15) / 16 * 16; c < a->n_kv; c++)

@@ -12,7 +12,7 @@
 #include "base_dot.h"
 #include "dequantize.h"
 
-/* ---- activations --------------------------------------------------------------------------- */
+/* ---- activations -------------------------------------------------------------------------- */
 
 static inline void quantize_f32(const struct kernels *k, const float *x, void *dst, int64_t n)
 {
@@ -41,7 +41,10 @@ static inline int8_t round_to_i8(float v)
 	float t = v + 12582912.0f;
 	int32_t i = (int32_t)(f32_bits(t) & 0x7fffff) - 0x400000;
 
-	return __builtin_fabsf(v) < 4194304.0f ? (int8_t)(i > 127 ? 127 : i < -128 ? -128 : i) : -128;
+	return __builtin_fabsf(v) < 4194304.0f ? (int8_t)(i > 127    ? 127
+							  : i < -128 ? -128
+								     : i)
+					       : -128;
 }
 
 /* The largest |x|, by its bits: those of a NaN are above all others. */
@@ -190,7 +193,7 @@ static inline void quantize_i8(const struct kernels *k, const float *x, void *ds
 	*head = (struct act_i8_head){.scale = s, .sum = sum};
 }
 
-/* ---- weight blocks to codes ---------------------------------------------------------------- */
+/* ---- weight blocks to codes --------------------------------------------------------------- */
 
 /* A super-block of 256 with its scales taken apart. */
 struct codes {
@@ -316,7 +319,7 @@ static inline void codes_of(uint32_t type, const uint8_t *b, struct codes *c)
 	}
 }
 
-/* ---- super-blocks against one Q8_K block --------------------------------------------------- */
+/* ---- super-blocks against one Q8_K block -------------------------------------------------- */
 
 struct lanes8 {
 	float acc[8];
@@ -356,7 +359,8 @@ static inline void subtract_offset(uint32_t type, const struct codes *c, const i
 {
 	for (int l = 0; l < 8; l++) {
 		if (type == TYPE_Q6_K)
-			n[l] -= 32 * (c->scale[2 * l] * bs[2 * l] + c->scale[2 * l + 1] * bs[2 * l + 1]);
+			n[l] -= 32 *
+				(c->scale[2 * l] * bs[2 * l] + c->scale[2 * l + 1] * bs[2 * l + 1]);
 		else
 			n[l] -= bs[2 * l] + bs[2 * l + 1];
 	}
@@ -428,7 +432,7 @@ static inline float finish256(uint32_t type, const struct lanes8 *a)
 	return r;
 }
 
-/* ---- blocks of 32 -------------------------------------------------------------------------- */
+/* ---- blocks of 32 ------------------------------------------------------------------------- */
 
 /* Codes of one block, signed where the type has no minimum; returns where the codes' scale lies. */
 static inline void codes32(uint32_t type, const uint8_t *b, int8_t *c, float *d, float *m)
@@ -491,7 +495,7 @@ static inline float dot_blocks32(const struct weight_type *t, const uint8_t *w, 
 	return q8_1 ? tree_r8(acc) + minima : tree_r8(acc);
 }
 
-/* ---- I2_S ---------------------------------------------------------------------------------- */
+/* ---- I2_S --------------------------------------------------------------------------------- */
 
 /* Sum of code · activation over one run of 128-blocks, as exact integers. */
 static inline int32_t i2s_sum(const uint8_t *w, const int8_t *q, int64_t n)

@@ -24,7 +24,7 @@ ALWAYS float half_at(const uint8_t *p)
 	return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)));
 }
 
-/* ---- blocks of 32 -------------------------------------------------------------------------- */
+/* ---- blocks of 32 ------------------------------------------------------------------------- */
 
 ALWAYS __m256i nibbles32(const uint8_t *p)
 {
@@ -72,7 +72,7 @@ ALWAYS bool has_minimum(uint32_t type)
 	return type == TYPE_Q4_1 || type == TYPE_Q5_1;
 }
 
-/* ---- super-blocks of 256 ------------------------------------------------------------------- */
+/* ---- super-blocks of 256 ------------------------------------------------------------------ */
 
 ALWAYS __m256i two_bits(const uint8_t *p, int shift)
 {

@@ -34,7 +34,7 @@ void dequantize_bf16(const uint8_t *b, const uint8_t *tail, float *y, int64_t n)
 	}
 }
 
-/* ---- blocks of 32 -------------------------------------------------------------------------- */
+/* ---- blocks of 32 ------------------------------------------------------------------------- */
 
 void dequantize_q8_0(const uint8_t *b, const uint8_t *tail, float *y, int64_t n)
 {
@@ -111,7 +111,7 @@ void dequantize_q5_1(const uint8_t *b, const uint8_t *tail, float *y, int64_t n)
 	}
 }
 
-/* ---- super-blocks of 256 ------------------------------------------------------------------- */
+/* ---- super-blocks of 256 ------------------------------------------------------------------ */
 
 void dequantize_q2_k(const uint8_t *b, const uint8_t *tail, float *y, int64_t n)
 {
@@ -217,13 +217,15 @@ void dequantize_q6_k(const uint8_t *b, const uint8_t *tail, float *y, int64_t n)
 	}
 }
 
-/* ---- ternary ------------------------------------------------------------------------------- */
+/* ---- ternary ------------------------------------------------------------------------------ */
 
 void dequantize_tq1_0(const uint8_t *b, const uint8_t *tail, float *y, int64_t n)
 {
 	static const uint8_t power[5] = { 1, 3, 9, 27, 81 };
 	/* where a run of bytes starts, how many bytes, how many digits each holds */
-	static const struct { int at, bytes, digits; } runs[] = { {0, 32, 5}, {32, 16, 5}, {48, 4, 4} };
+	static const struct {
+		int at, bytes, digits;
+	} runs[] = {{0, 32, 5}, {32, 16, 5}, {48, 4, 4}};
 
 	(void)tail;
 	for (; n > 0; n -= SUPER, b += 54) {

@@ -44,7 +44,7 @@ static inline struct order float_order(const struct profile *p, enum act_format 
 	};
 }
 
-/* ---- rows of any float type ---------------------------------------------------------------- */
+/* ---- rows of any float type --------------------------------------------------------------- */
 
 static inline __attribute__((always_inline)) vf row_vector(enum act_format f, const void *row,
 							    int64_t i)
@@ -103,7 +103,7 @@ static float finish_row(const struct kernels *k, enum act_format f, const float 
 	return (float)d;
 }
 
-/* ---- tiles --------------------------------------------------------------------------------- */
+/* ---- tiles -------------------------------------------------------------------------------- */
 
 /*
  * Where the rows of a tile lie: floats sorted by pass (widen), or halves in their own order, widened
@@ -161,7 +161,8 @@ static void tile(const struct tile_rows *w, const float *x, int64_t x_stride, in
 
 	for (int p = 0; p < o.passes; p++) {
 		if (w->floats)
-			tile_pass(w, false, p, o.passes, x + p * part, x_stride, part, z + p * TILE);
+			tile_pass(w, false, p, o.passes, x + p * part, x_stride, part,
+				  z + p * TILE);
 		else
 			tile_pass(w, true, p, o.passes, x + p * part, x_stride, part, z + p * TILE);
 	}
@@ -174,7 +175,7 @@ static void tile(const struct tile_rows *w, const float *x, int64_t x_stride, in
 	}
 }
 
-/* ---- one token ----------------------------------------------------------------------------- */
+/* ---- one token ---------------------------------------------------------------------------- */
 
 /* Lanes of one weight row against x, joined to one vector. One row after the other: see i2s. */
 static inline __attribute__((always_inline)) vf gemv_row(enum act_format f, const uint8_t *w,
@@ -194,14 +195,15 @@ static inline __attribute__((always_inline)) vf gemv_row(enum act_format f, cons
 			_mm_prefetch((const char *)at + AHEAD_BYTES + b, _MM_HINT_T1);
 #pragma GCC unroll 8
 		for (int p = 0; p < passes; p++)
-			acc[p] = vf_fma(row_vector(f, w, i + p * VL), vf_load(x + i + p * VL), acc[p]);
+			acc[p] = vf_fma(row_vector(f, w, i + p * VL), vf_load(x + i + p * VL),
+					acc[p]);
 	}
 	return join(acc, passes, 1);
 }
 
 static inline __attribute__((always_inline)) void
-gemv_type(const struct kernels *k, enum act_format f, const struct weight *w, int64_t r0, int64_t r1,
-	  const float *x, struct order o, int passes, float *out)
+gemv_type(const struct kernels *k, enum act_format f, const struct weight *w, int64_t r0,
+	  int64_t r1, const float *x, struct order o, int passes, float *out)
 {
 	int64_t n = w->n_in / o.step * o.step;
 
@@ -210,8 +212,8 @@ gemv_type(const struct kernels *k, enum act_format f, const struct weight *w, in
 		float y[4];
 
 		for (int i = 0; i < 4; i++)
-			j[i] = r + i < r1 ? gemv_row(f, w->data + (size_t)(r + i) * w->row_bytes, x, n,
-						     passes)
+			j[i] = r + i < r1 ? gemv_row(f, w->data + (size_t)(r + i) * w->row_bytes, x,
+						     n, passes)
 					  : vf_zero();
 		_mm_storeu_ps(y, fold4(j[0], j[1], j[2], j[3], o.tree));
 		for (int i = 0; i < 4 && r + i < r1; i++)
@@ -251,7 +253,7 @@ static void gemv(const struct kernels *k, enum act_format f, const struct weight
 #undef CASE
 }
 
-/* ---- many tokens --------------------------------------------------------------------------- */
+/* ---- many tokens -------------------------------------------------------------------------- */
 
 /* rows × tokens outputs of a widened panel; x [TILE_TOKENS, n], unused tokens are zero. */
 static void panel_times_tokens(const struct kernels *k, enum act_format f, const float *panel,
@@ -270,8 +272,8 @@ static void panel_times_tokens(const struct kernels *k, enum act_format f, const
 				float s = y[i][t];
 
 				if (whole < n)
-					s = finish_row(k, f, panel + (r + i) * n + whole, x + t * n + whole,
-						       n - whole, s);
+					s = finish_row(k, f, panel + (r + i) * n + whole,
+						       x + t * n + whole, n - whole, s);
 				out[t * out_stride + r + i] = s;
 			}
 	}
@@ -300,8 +302,8 @@ static void gemm(const struct kernels *k, enum act_format f, const struct weight
 
 			for (int i = 0; i < tokens; i++)
 				widen(f, act + (size_t)(t + i) * act_bytes, x + i * n, n, passes);
-			panel_times_tokens(k, f, panel, rows, x, n, tokens, out + t * out_stride + r,
-					   out_stride);
+			panel_times_tokens(k, f, panel, rows, x, n, tokens,
+					   out + t * out_stride + r, out_stride);
 		}
 	}
 }
@@ -313,8 +315,8 @@ static bool float_matmul(const struct kernels *k, const struct weight *w, int64_
 	enum act_format f = w->type->act;
 	enum profile_lanes lanes = k->profile.lanes;
 
-	if ((f == ACT_F16 && lanes == LANES_AVX512_FP16) || (f == ACT_BF16 && lanes != LANES_AVX2) ||
-	    w->n_in > N_MAX)
+	if ((f == ACT_F16 && lanes == LANES_AVX512_FP16) ||
+	    (f == ACT_BF16 && lanes != LANES_AVX2) || w->n_in > N_MAX)
 		return false;
 	if (n_tok > FEW_TOKENS) {
 		gemm(k, f, w, r0, r1, act, act_bytes, n_tok, out, out_stride);
@@ -326,7 +328,7 @@ static bool float_matmul(const struct kernels *k, const struct weight *w, int64_
 	return true;
 }
 
-/* ---- attention ----------------------------------------------------------------------------- */
+/* ---- attention ---------------------------------------------------------------------------- */
 
 enum {
 	GROUP = ATTEND_GROUP,
@@ -418,8 +420,9 @@ static void score_cells(const struct attend *a, struct order o, int count, int64
 				      o.passes);
 		}
 		for (int i = 0; i < n; i += TILE_ROWS) {
-			for (int r = 0; r < TILE_ROWS; r++)	/* past the end: the last cell again */
-				w.halves[r] = keys + (c + (i + r < n ? i + r : n - 1)) * a->k_stride;
+			for (int r = 0; r < TILE_ROWS; r++) /* past the end: the last cell again */
+				w.halves[r] =
+					keys + (c + (i + r < n ? i + r : n - 1)) * a->k_stride;
 			if (count > TILE_TOKENS)
 				w.floats = b->keys + i * d;
 			for (int g = 0; g < count; g += TILE_TOKENS) {
@@ -472,9 +475,10 @@ static void softmax_wide(const struct profile *p, const float *s, float scale, f
 			e[i] = exp_scaled(e[i] - max);
 	for (int64_t i = 0; i < padded; i += 4 * lanes) {
 		if (lanes == 8)
-			_mm_storeu_ps(sums, fold4_256(_mm256_loadu_ps(e + i), _mm256_loadu_ps(e + i + 8),
-						      _mm256_loadu_ps(e + i + 16),
-						      _mm256_loadu_ps(e + i + 24), TREE_HALVES));
+			_mm_storeu_ps(sums,
+				      fold4_256(_mm256_loadu_ps(e + i), _mm256_loadu_ps(e + i + 8),
+						_mm256_loadu_ps(e + i + 16),
+						_mm256_loadu_ps(e + i + 24), TREE_HALVES));
 		else
 			for (int j = 0; j < 4; j++)
 				sums[j] = tree_r16(e + i + 16 * j);
@@ -496,7 +500,8 @@ static void weigh_cells(const struct kernels *k, const struct attend *a, struct 
 {
 	int64_t n_vis = query_cells(a, first, g), part = n_lanes / o.passes;
 	int64_t padded = (n_vis + 63) / 64 * 64;
-	int64_t trace = query_head(a, first, g) * a->trace_stride + query_token(a, first, g) * a->n_kv;
+	int64_t trace =
+		query_head(a, first, g) * a->trace_stride + query_token(a, first, g) * a->n_kv;
 	float *s = b->scores + g * b->cells, *w = b->weights + g * b->cells;
 
 	if (a->scores) {
@@ -514,14 +519,15 @@ static void weigh_cells(const struct kernels *k, const struct attend *a, struct 
 	}
 	for (int64_t i = 0; i < n_lanes; i += o.step)
 		for (int p = 0; p < o.passes; p++)
-			vf_store(w + p * part + i / o.passes, vf_round_half(vf_load(s + i + p * VL)));
+			vf_store(w + p * part + i / o.passes,
+				 vf_round_half(vf_load(s + i + p * VL)));
 	for (int64_t i = n_lanes; i < n_value; i += VL)
 		vf_store(w + i, vf_round_half(vf_load(s + i)));
 }
 
 /* out of a group: Σ weight · value over n_lanes cells in lanes, then to n_value one by one. */
-static void sum_values(const struct attend *a, struct order o, int first, int count, int64_t n_lanes,
-		       int64_t n_value, struct attend_buffers *b)
+static void sum_values(const struct attend *a, struct order o, int first, int count,
+		       int64_t n_lanes, int64_t n_value, struct attend_buffers *b)
 {
 	const uint16_t *values = a->vc;
 

@@ -45,7 +45,7 @@ ALWAYS int32_t sum_all(__m256i v)
 	return _mm_cvtsi128_si32(s);
 }
 
-/* ---- few tokens ---------------------------------------------------------------------------- */
+/* ---- few tokens --------------------------------------------------------------------------- */
 
 #if defined(__AVXVNNI__)
 
@@ -67,7 +67,8 @@ static int32_t row_sum(const uint8_t *w, const int8_t *q, int64_t n)
 				load256(q + 32 * j));
 	}
 	acc[0] = _mm256_add_epi32(_mm256_srai_epi32(acc[0], 6), _mm256_srai_epi32(acc[1], 4));
-	return sum_all(_mm256_add_epi32(_mm256_add_epi32(acc[0], _mm256_srai_epi32(acc[2], 2)), acc[3]));
+	return sum_all(
+		_mm256_add_epi32(_mm256_add_epi32(acc[0], _mm256_srai_epi32(acc[2], 2)), acc[3]));
 }
 
 #else
@@ -86,9 +87,12 @@ static int32_t row_sum(const uint8_t *w, const int8_t *q, int64_t n)
 
 			_mm_prefetch((const char *)w + AHEAD_BYTES, _MM_HINT_T1);
 			a = _mm256_add_epi16(a, _mm256_maddubs_epi16(codes_at(v, 6), load256(q)));
-			b = _mm256_add_epi16(b, _mm256_maddubs_epi16(codes_at(v, 4), load256(q + 32)));
-			a = _mm256_add_epi16(a, _mm256_maddubs_epi16(codes_at(v, 2), load256(q + 64)));
-			b = _mm256_add_epi16(b, _mm256_maddubs_epi16(codes_at(v, 0), load256(q + 96)));
+			b = _mm256_add_epi16(b,
+					     _mm256_maddubs_epi16(codes_at(v, 4), load256(q + 32)));
+			a = _mm256_add_epi16(a,
+					     _mm256_maddubs_epi16(codes_at(v, 2), load256(q + 64)));
+			b = _mm256_add_epi16(b,
+					     _mm256_maddubs_epi16(codes_at(v, 0), load256(q + 96)));
 		}
 		sum = _mm256_add_epi32(sum, _mm256_madd_epi16(a, _mm256_set1_epi16(1)));
 		sum = _mm256_add_epi32(sum, _mm256_madd_epi16(b, _mm256_set1_epi16(1)));
@@ -112,7 +116,7 @@ static void gemv(const struct weight *w, int64_t r0, int64_t r1, const uint8_t *
 	}
 }
 
-/* ---- many tokens --------------------------------------------------------------------------- */
+/* ---- many tokens -------------------------------------------------------------------------- */
 
 /* Eight rows of 32 bytes -> eight registers, register d = dword d of every row. */
 ALWAYS void transpose8(__m256i *v)
@@ -219,8 +223,8 @@ static void tiles(const __m256i *panel, const int8_t *q, size_t act_bytes, int64
 				   TILE_TOKENS, sums + t);
 	for (; t < n_tok; t++)
 		for (int64_t c = 0; c < n; c += BLOCK)
-			tile_block(panel + c / 4 * GROUPS, q + (size_t)t * act_bytes + c, act_bytes, 1,
-				   sums + t);
+			tile_block(panel + c / 4 * GROUPS, q + (size_t)t * act_bytes + c, act_bytes,
+				   1, sums + t);
 }
 
 static void finish_panel(__m256i (*sums)[GROUPS], const uint8_t *act, size_t act_bytes,

@@ -9,21 +9,22 @@
  * register tile of 48 rows × 8 tokens walks them while they are in the first-level cache.
  */
 enum {
-	BLOCK = 128, BLOCK_BYTES = 32,	/* codes of one block and their bytes */
-	CHUNK = 256,			/* codes of one 512-bit load */
-	GEMV_N_MAX = 32768,		/* longer rows take the plain path */
+	BLOCK = 128,
+	BLOCK_BYTES = 32,   /* codes of one block and their bytes */
+	CHUNK = 256,        /* codes of one 512-bit load */
+	GEMV_N_MAX = 32768, /* longer rows take the plain path */
 	GEMV_ROWS = 4,
-	GEMV_TOKENS = 3,		/* up to here unpacking does not pay */
-	PREFETCH_BYTES = 10240,		/* into the second-level cache: the first has too few slots */
-	LANES = 16,			/* rows in one register */
-	GROUPS = 3,			/* registers of rows in a tile */
+	GEMV_TOKENS = 3,        /* up to here unpacking does not pay */
+	PREFETCH_BYTES = 10240, /* into the second-level cache: the first has too few slots */
+	LANES = 16,             /* rows in one register */
+	GROUPS = 3,             /* registers of rows in a tile */
 	PANEL_ROWS = LANES * GROUPS,
 	TILE_TOKENS = 8,
-	PANEL_N = 512,			/* columns unpacked at once: 24 KiB */
-	PANEL_TOKENS = 256,		/* tokens whose sums are kept: 48 KiB */
+	PANEL_N = 512,      /* columns unpacked at once: 24 KiB */
+	PANEL_TOKENS = 256, /* tokens whose sums are kept: 48 KiB */
 };
 
-/* ---- few tokens ---------------------------------------------------------------------------- */
+/* ---- few tokens --------------------------------------------------------------------------- */
 
 /* q [n] in the order of the packed codes: of each 256, columns 32j…32j+31 and 128+32j…, j = 0…3. */
 static void permute_activation(const int8_t *q, int8_t *dst, int64_t n)
@@ -123,7 +124,7 @@ static void gemv(const struct weight *w, int64_t r0, int64_t r1, const uint8_t *
 	}
 }
 
-/* ---- many tokens --------------------------------------------------------------------------- */
+/* ---- many tokens -------------------------------------------------------------------------- */
 
 /*
  * Columns [c0, c0 + n) of sixteen rows (fewer: `rows`, the others become zero) to
@@ -147,9 +148,11 @@ static void unpack_group(const uint8_t *w, size_t row_bytes, int64_t rows, int64
 		for (int d = 0; d < 8 * blocks; d++)
 			for (int j = 0; j < 4; j++) {
 				int64_t k4 = (c + d / 8 * BLOCK + 32 * j) / 4 + d % 8;
-				__m512i codes = _mm512_srl_epi16(v[d], _mm_cvtsi32_si128(6 - 2 * j));
+				__m512i codes =
+					_mm512_srl_epi16(v[d], _mm_cvtsi32_si128(6 - 2 * j));
 
-				_mm512_store_si512(&panel[k4 * GROUPS], _mm512_and_si512(codes, three));
+				_mm512_store_si512(&panel[k4 * GROUPS],
+						   _mm512_and_si512(codes, three));
 			}
 	}
 }
@@ -224,7 +227,8 @@ static void finish_panel(__m512i (*sums)[GROUPS], const uint8_t *act, size_t act
 
 			y = _mm512_mul_ps(_mm512_div_ps(y, s), _mm512_set1_ps(scale));
 			_mm512_mask_storeu_ps(out + t * out_stride + g * LANES,
-					      left >= LANES ? 0xffff : (__mmask16)((1 << left) - 1), y);
+					      left >= LANES ? 0xffff : (__mmask16)((1 << left) - 1),
+					      y);
 		}
 	}
 }

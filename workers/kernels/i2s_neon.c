@@ -126,16 +126,16 @@ static void gemm_panel(const struct weight *w, int64_t r0, int64_t rows, const u
 		for (int64_t r = 0; r < rows; r++)
 			unpack_row(w->data + (size_t)(r0 + r) * w->row_bytes, c, n, panel[r]);
 		for (; t + TILE <= n_tok; t += TILE)
-			tile((const int8_t (*)[PANEL_N])panel, q + (size_t)t * act_bytes + c, act_bytes,
-			     n, TILE, sums + t);
+			tile((const int8_t(*)[PANEL_N])panel, q + (size_t)t * act_bytes + c,
+			     act_bytes, n, TILE, sums + t);
 		for (; t < n_tok; t++)
-			tile((const int8_t (*)[PANEL_N])panel, q + (size_t)t * act_bytes + c, act_bytes,
-			     n, 1, sums + t);
+			tile((const int8_t(*)[PANEL_N])panel, q + (size_t)t * act_bytes + c,
+			     act_bytes, n, 1, sums + t);
 	}
 	for (int64_t t = 0; t < n_tok; t++)
 		for (int64_t r = 0; r < rows; r++)
-			out[t * out_stride + r0 + r] =
-				finish(sums[t][r], (const void *)(act + (size_t)t * act_bytes), scale);
+			out[t * out_stride + r0 + r] = finish(
+				sums[t][r], (const void *)(act + (size_t)t * act_bytes), scale);
 }
 
 bool i2s_matmul_neon(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
@@ -151,8 +151,9 @@ bool i2s_matmul_neon(const struct kernels *k, const struct weight *w, int64_t r0
 		int64_t nt = n_tok - t < PANEL_TOKENS ? n_tok - t : PANEL_TOKENS;
 
 		for (int64_t r = r0; r < r1; r += TILE)
-			gemm_panel(w, r, r1 - r < TILE ? r1 - r : TILE, rows + (size_t)t * act_bytes,
-				   act_bytes, nt, out + t * out_stride, out_stride);
+			gemm_panel(w, r, r1 - r < TILE ? r1 - r : TILE,
+				   rows + (size_t)t * act_bytes, act_bytes, nt,
+				   out + t * out_stride, out_stride);
 	}
 	return true;
 }

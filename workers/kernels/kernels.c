@@ -79,13 +79,16 @@ int kernels_init(struct kernels *k, const struct cpu_flags *cpu, const char *for
 		int wanted = isa_by_name(force);
 
 		if (wanted < 0)
-			return err_set(e, EXIT_USAGE,
-				       "unknown instruction set \"%s\"; known are c, avx2, avx2-vnni, "
-				       "avx512, avx512-vnni and neon", force);
+			return err_set(
+				e, EXIT_USAGE,
+				"unknown instruction set \"%s\"; known are c, avx2, avx2-vnni, "
+				"avx512, avx512-vnni and neon",
+				force);
 		if (!cpu_has(cpu, (enum isa)wanted))
-			return err_set(e, EXIT_USAGE,
-				       "this CPU has no %s; the widest instruction set it has is %s",
-				       force, isa_name(isa));
+			return err_set(
+				e, EXIT_USAGE,
+				"this CPU has no %s; the widest instruction set it has is %s",
+				force, isa_name(isa));
 		isa = (enum isa)wanted;
 	}
 	*k = (struct kernels){.isa = isa, .profile = *p};

@@ -15,7 +15,8 @@ enum isa { ISA_C, ISA_AVX2, ISA_AVX2_VNNI, ISA_AVX512, ISA_AVX512_VNNI, ISA_NEON
 
 struct cpu_flags {
 	bool avx2, fma, f16c, bmi2, avx_vnni;
-	bool avx512f, avx512bw, avx512dq, avx512vl, avx512_vnni, avx512_vbmi, avx512_bf16, avx512_fp16;
+	bool avx512f, avx512bw, avx512dq, avx512vl, avx512_vnni, avx512_vbmi, avx512_bf16,
+		avx512_fp16;
 	bool neon, dotprod, i8mm;
 };
 
@@ -26,7 +27,7 @@ struct weight {
 	const uint8_t *tail;	/* I2_S: the scale; NULL otherwise */
 	size_t row_bytes;
 	int64_t n_in, n_out;	/* columns (ne0) and rows (ne1) */
-	const uint8_t *packed;	/* TL1, TL2: the codes as rows of I2_S (tl_unpack); NULL otherwise */
+	const uint8_t *packed; /* TL1, TL2: the codes as rows of I2_S (tl_unpack); NULL otherwise */
 };
 
 enum activation { ACTIVATION_SILU, ACTIVATION_RELU2, ACTIVATION_COUNT };
@@ -41,12 +42,12 @@ struct attend {
 	float *out;		/* head h of token t at out + t · out_stride + h · head_dim */
 	int64_t q_stride, out_stride;
 	int n_heads, n_tok, head_dim;
-	int64_t n_vis;		/* cells that token 0 sees (its position + 1); token t sees t more */
+	int64_t n_vis; /* cells that token 0 sees (its position + 1); token t sees t more */
 	int64_t n_kv;		/* padded length the reference would use: decides where lanes end */
 	const void *kc;		/* keys, F16 or F32: cell c at kc + c · k_stride elements */
-	const void *vc;		/* values, transposed: channel i, cell c at vc + i · v_stride + c */
+	const void *vc; /* values, transposed: channel i, cell c at vc + i · v_stride + c */
 	int64_t k_stride, v_stride;
-	bool kv_f32;		/* keys and values are float32, else F16 (q is then rounded to F16) */
+	bool kv_f32; /* keys and values are float32, else F16 (q is then rounded to F16) */
 	float scale;
 	/* Traces, or NULL: raw scores and softmax weights, head h, token t at
 	 * + h · trace_stride + t · n_kv, n_kv values each; scores cover n_used cells. */

@@ -38,7 +38,7 @@ static double double_of(uint64_t u)
 	return x;
 }
 
-/* ---- sine and cosine ----------------------------------------------------------------------- */
+/* ---- sine and cosine ---------------------------------------------------------------------- */
 
 /* bytes of 2/pi; T[k] = the low 32 bits of the first k+1 of them */
 static const uint32_t two_over_pi[24] = {
@@ -118,7 +118,7 @@ float m_cosf(float x)
 	return n & 2 ? -y : y;
 }
 
-/* ---- exponential, logarithm, power --------------------------------------------------------- */
+/* ---- exponential, logarithm, power -------------------------------------------------------- */
 
 /* bits of 2^(i/32), less i << 47, so that adding k << 47 yields 2^(k/32) */
 static const uint64_t exp2_table[32] = {
@@ -317,7 +317,7 @@ float m_powf(float x, float y)
 	return (float)(FMA(z, r * r, p) * s);
 }
 
-/* ---- RoPE angles --------------------------------------------------------------------------- */
+/* ---- RoPE angles -------------------------------------------------------------------------- */
 
 static float yarn_angle(const struct rope_params *p, float theta, float interpolated, int i)
 {

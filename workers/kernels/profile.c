@@ -62,6 +62,9 @@ int profile_by_name(struct profile *p, const char *name, bool bitnet_family, str
 		.kv_pad = bitnet_family ? 32 : 256,
 		.fast = l->fast,
 	};
-	snprintf(p->name, sizeof(p->name), "%s%s", l->name, l->fast ? "" : clang ? "-clang" : "-gcc");
+	snprintf(p->name, sizeof(p->name), "%s%s", l->name,
+		 l->fast ? ""
+		 : clang ? "-clang"
+			 : "-gcc");
 	return 0;
 }

@@ -9,10 +9,10 @@
 
 #include <stdbool.h>
 
-enum profile_lanes {		/* F32/F16 dot products, exponential and its sum, BF16 dot */
-	LANES_AVX2,		/* 4 × 8 f32 lanes */
-	LANES_AVX512,		/* 4 × 16 f32 lanes; F16 dot in f32 */
-	LANES_AVX512_FP16,	/* as AVX512, but the F16 dot in 4 × 32 half lanes, BF16 by dpbf16 */
+enum profile_lanes {               /* F32/F16 dot products, exponential and its sum, BF16 dot */
+		     LANES_AVX2,   /* 4 × 8 f32 lanes */
+		     LANES_AVX512, /* 4 × 16 f32 lanes; F16 dot in f32 */
+		     LANES_AVX512_FP16, /* as AVX512, but the F16 dot in 4 × 32 half lanes, BF16 by dpbf16 */
 };
 
 struct profile {

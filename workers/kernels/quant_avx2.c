@@ -22,12 +22,13 @@ ALWAYS float sum_halves(__m256 v)
 	return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
 }
 
-/* ---- blocks of 32 -------------------------------------------------------------------------- */
+/* ---- blocks of 32 ------------------------------------------------------------------------- */
 
 ALWAYS __m256i products(__m256i codes, __m256i q, bool is_signed)
 {
-	__m256i p = is_signed ? _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(q, codes))
-			      : _mm256_maddubs_epi16(codes, q);
+	__m256i p =
+		is_signed ? _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(q, codes))
+			  : _mm256_maddubs_epi16(codes, q);
 
 	return _mm256_madd_epi16(p, _mm256_set1_epi16(1));
 }
@@ -65,14 +66,15 @@ ALWAYS void rows32(uint32_t type, const struct weight *w, int64_t r, int rows, c
 
 			acc[i] = _mm256_fmadd_ps(_mm256_set1_ps(half_at(b[i]) * da), n_l, acc[i]);
 			if (has_min)
-				minima[i] = __builtin_fmaf(half_at(b[i] + 2), half_at(act + 2), minima[i]);
+				minima[i] = __builtin_fmaf(half_at(b[i] + 2), half_at(act + 2),
+							   minima[i]);
 		}
 	}
 	for (int i = 0; i < rows; i++)
 		out[r + i] = has_min ? sum_halves(acc[i]) + minima[i] : sum_halves(acc[i]);
 }
 
-/* ---- super-blocks of 256 ------------------------------------------------------------------- */
+/* ---- super-blocks of 256 ------------------------------------------------------------------ */
 
 /* Integer sums of the eight lanes, offsets taken out. */
 ALWAYS __m256i block256_sums(uint32_t type, const uint8_t *b, const uint8_t *act,
@@ -173,7 +175,7 @@ ALWAYS float row256(const struct kernels *k, uint32_t type, const uint8_t *b, ui
 	return y;
 }
 
-/* ---- the product --------------------------------------------------------------------------- */
+/* ---- the product -------------------------------------------------------------------------- */
 
 ALWAYS void rows_of(const struct kernels *k, uint32_t type, const struct weight *w, int64_t r0,
 		    int64_t r1, const uint8_t *act, float *out)

@@ -48,7 +48,7 @@ static void to_panel(const uint8_t (*bytes)[CHUNK], int64_t n, __m512i *panel)
 	}
 }
 
-/* ---- blocks of 32 -------------------------------------------------------------------------- */
+/* ---- blocks of 32 ------------------------------------------------------------------------- */
 
 struct token32 { int8_t q[32]; int32_t start[8]; float d, s; };
 
@@ -147,8 +147,8 @@ ALWAYS void pair32(uint32_t type, const uint8_t *a, const uint8_t *b, uint32_t b
 	}
 }
 
-ALWAYS void gemv32(uint32_t type, const struct weight *w, int64_t r0, int64_t r1, const uint8_t *act,
-		   float *out)
+ALWAYS void gemv32(uint32_t type, const struct weight *w, int64_t r0, int64_t r1,
+		   const uint8_t *act, float *out)
 {
 	struct token32 t[BLOCKS32_MAX / TILE];
 
@@ -166,8 +166,8 @@ ALWAYS void gemv32(uint32_t type, const struct weight *w, int64_t r0, int64_t r1
 }
 
 /* Blocks [b0, b0 + blocks) of up to sixteen rows; missing rows are zero. */
-ALWAYS void fill_panel32(uint32_t type, const struct weight *w, int64_t r0, int64_t rows, int64_t b0,
-			 int64_t blocks, struct panel32 *p)
+ALWAYS void fill_panel32(uint32_t type, const struct weight *w, int64_t r0, int64_t rows,
+			 int64_t b0, int64_t blocks, struct panel32 *p)
 {
 	_Alignas(64) uint8_t bytes[LANES][CHUNK];
 	_Alignas(64) float d[CHUNK / 32][LANES] = {{0}}, m[CHUNK / 32][LANES] = {{0}};
@@ -218,8 +218,8 @@ ALWAYS void tile32(uint32_t type, const struct panel32 *p, int64_t blocks, const
 		for (int i = 0; i < tokens; i++) {
 			d[i] = _mm512_mul_ps(p->d[b], _mm512_set1_ps(t[i * stride].d));
 			if (has_minimum(type))
-				s[i].minima = _mm512_fmadd_ps(p->m[b], _mm512_set1_ps(t[i * stride].s),
-							      s[i].minima);
+				s[i].minima = _mm512_fmadd_ps(
+					p->m[b], _mm512_set1_ps(t[i * stride].s), s[i].minima);
 		}
 #pragma GCC unroll 8
 		for (int l = 0; l < 8; l++) {
@@ -270,8 +270,9 @@ ALWAYS void group32(uint32_t type, const struct weight *w, int64_t r0, int64_t r
 	}
 }
 
-ALWAYS void many32(uint32_t type, const struct weight *w, int64_t r0, int64_t r1, const uint8_t *act,
-		   size_t act_bytes, int64_t n_tok, float *out, int64_t out_stride)
+ALWAYS void many32(uint32_t type, const struct weight *w, int64_t r0, int64_t r1,
+		   const uint8_t *act, size_t act_bytes, int64_t n_tok, float *out,
+		   int64_t out_stride)
 {
 	struct token32 packed[BLOCKS32_MAX];
 	int64_t blocks = w->n_in / 32, fit = BLOCKS32_MAX / blocks / TILE * TILE;
@@ -289,8 +290,9 @@ ALWAYS void many32(uint32_t type, const struct weight *w, int64_t r0, int64_t r1
 	}
 }
 
-ALWAYS void gemm32(uint32_t type, const struct weight *w, int64_t r0, int64_t r1, const uint8_t *act,
-		   size_t act_bytes, int64_t n_tok, float *out, int64_t out_stride)
+ALWAYS void gemm32(uint32_t type, const struct weight *w, int64_t r0, int64_t r1,
+		   const uint8_t *act, size_t act_bytes, int64_t n_tok, float *out,
+		   int64_t out_stride)
 {
 	if (n_tok > FEW_TOKENS)
 		many32(type, w, r0, r1, act, act_bytes, n_tok, out, out_stride);
@@ -299,12 +301,12 @@ ALWAYS void gemm32(uint32_t type, const struct weight *w, int64_t r0, int64_t r1
 			gemv32(type, w, r0, r1, act + (size_t)t * act_bytes, out + t * out_stride);
 }
 
-/* ---- super-blocks of 256 ------------------------------------------------------------------- */
+/* ---- super-blocks of 256 ------------------------------------------------------------------ */
 
 struct panel256 {
 	__m512i codes[CHUNK / 4];
 	__m512i scale[CHUNK / 16];	/* per 16 columns, in the low half of a lane */
-	__m512i pair[CHUNK / 32];	/* two neighbouring scales, Q6_K; minima, the K types with them */
+	__m512i pair[CHUNK / 32]; /* two neighbouring scales, Q6_K; minima, the K types with them */
 	__m512 d[CHUNK / 256], dmin[CHUNK / 256];
 };
 
@@ -327,8 +329,8 @@ ALWAYS void row_codes256(uint32_t type, const uint8_t *b, uint8_t *dst)
 				   type == TYPE_TQ1_0 ? g[i] : group_codes(type, b, i));
 }
 
-ALWAYS void fill_panel256(uint32_t type, const struct weight *w, int64_t r0, int64_t rows, int64_t b0,
-			  int64_t blocks, struct panel256 *p)
+ALWAYS void fill_panel256(uint32_t type, const struct weight *w, int64_t r0, int64_t rows,
+			  int64_t b0, int64_t blocks, struct panel256 *p)
 {
 	_Alignas(64) uint8_t bytes[LANES][CHUNK];
 	_Alignas(64) int32_t scale[CHUNK / 16][LANES] = {{0}};
@@ -352,7 +354,8 @@ ALWAYS void fill_panel256(uint32_t type, const struct weight *w, int64_t r0, int
 				bool k4 = type == TYPE_Q4_K || type == TYPE_Q5_K;
 
 				scale[16 * i + j][r] = c.scale[k4 ? j / 2 : j] & 0xffff;
-				pair[8 * i + j / 2][r][j % 2] = type == TYPE_Q6_K ? c.scale[j] : c.min[j];
+				pair[8 * i + j / 2][r][j % 2] =
+					type == TYPE_Q6_K ? c.scale[j] : c.min[j];
 			}
 			d[i][r] = block_scale(type, b);
 			if (type == TYPE_Q2_K || type == TYPE_Q4_K || type == TYPE_Q5_K)
@@ -398,8 +401,8 @@ ALWAYS void lane256(uint32_t type, const struct panel256 *p, int64_t b, int l,
 	}
 }
 
-ALWAYS void block256_lanes(const struct kernels *k, uint32_t type, const struct panel256 *p, int64_t b,
-			   const uint8_t *const *act, int tokens, struct sums256 *s)
+ALWAYS void block256_lanes(const struct kernels *k, uint32_t type, const struct panel256 *p,
+			   int64_t b, const uint8_t *const *act, int tokens, struct sums256 *s)
 {
 	bool fused = !is_ternary(type) || k->profile.tq_fused;
 	__m512 d[SUPER_TILE];
@@ -419,7 +422,8 @@ ALWAYS void block256_lanes(const struct kernels *k, uint32_t type, const struct 
 		lane256(type, p, b, l, act, tokens, n);
 #pragma GCC unroll 4
 		for (int i = 0; i < tokens; i++) {
-			__m512i bs = four_at(act[i] + Q8_K_SUMS + 4 * l), off = _mm512_setzero_si512();
+			__m512i bs = four_at(act[i] + Q8_K_SUMS + 4 * l),
+				off = _mm512_setzero_si512();
 
 			if (is_ternary(type))
 				dot2(&off, bs, _mm512_set1_epi16(1));
@@ -533,11 +537,11 @@ ALWAYS void gemm256(const struct kernels *k, uint32_t type, const struct weight 
 	}
 }
 
-/* ---- the product --------------------------------------------------------------------------- */
+/* ---- the product -------------------------------------------------------------------------- */
 
-bool quant_matmul_avx512vnni(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
-			     const void *act, size_t act_bytes, int64_t n_tok, float *out,
-			     int64_t out_stride)
+bool quant_matmul_avx512vnni(const struct kernels *k, const struct weight *w, int64_t r0,
+			     int64_t r1, const void *act, size_t act_bytes, int64_t n_tok,
+			     float *out, int64_t out_stride)
 {
 	/* one row after the other is better where the memory and not the decoding is the limit */
 	bool plain_gemv = w->type->block_elems == 256 || w->type->id == TYPE_Q8_0;

@@ -126,7 +126,8 @@ static void measure_int8(roofline_int8_fn *int8, struct job *jobs, struct roofli
 	}
 }
 
-int roofline_measure(const struct cpu_flags *cpu, int n_threads, struct roofline *out, struct err *e)
+int roofline_measure(const struct cpu_flags *cpu, int n_threads, struct roofline *out,
+		     struct err *e)
 {
 	struct roofline l = {.n_threads = n_threads};
 	struct job jobs[THREADS_MAX];
@@ -135,7 +136,8 @@ int roofline_measure(const struct cpu_flags *cpu, int n_threads, struct roofline
 	int r;
 
 	if (n_threads < 1 || n_threads > THREADS_MAX)
-		return err_set(e, EXIT_USAGE, "%d threads: expected 1 to %d", n_threads, THREADS_MAX);
+		return err_set(e, EXIT_USAGE, "%d threads: expected 1 to %d", n_threads,
+			       THREADS_MAX);
 	choose(cpu, &read, &int8);
 	r = measure_read(read, jobs, &l, e);
 	if (r < 0)

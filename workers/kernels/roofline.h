@@ -20,7 +20,8 @@ struct roofline {
 };
 
 /* Takes about a second. Reads a buffer of 512 MiB, prefetched, with the widest loads there are. */
-int roofline_measure(const struct cpu_flags *cpu, int n_threads, struct roofline *out, struct err *e);
+int roofline_measure(const struct cpu_flags *cpu, int n_threads, struct roofline *out,
+		     struct err *e);
 
 /* One pass over n bytes (multiple of 1024): a checksum, so that nothing is optimised away. */
 typedef uint64_t roofline_read_fn(const uint8_t *p, size_t n);

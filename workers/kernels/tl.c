@@ -15,7 +15,7 @@ enum {
 	I2_BLOCK = 128,
 };
 
-/* ---- sizes ------------------------------------------------------------------------------------- */
+/* ---- sizes -------------------------------------------------------------------------------- */
 
 static uint64_t scale_offset(uint32_t id, int64_t n_in, int64_t rows)
 {
@@ -34,17 +34,20 @@ uint64_t tl2_bytes(int64_t n_in, int64_t rows)
 	return (threes / 3 * 5 / 8 + twos / 2 * 4 / 8 + 31) / 32 * 32 + TAIL;
 }
 
-int tl_check(const struct weight_type *t, const char *name, int64_t n_in, int64_t rows, struct err *e)
+int tl_check(const struct weight_type *t, const char *name, int64_t n_in, int64_t rows,
+	     struct err *e)
 {
 	if (tl_config_find(t->id, n_in, rows))
 		return 0;
-	return err_set(e, EXIT_MODEL_LOAD,
-		       "tensor %s is %s of %lld rows and %lld columns, a shape without a known tiling; known are "
-		       "those of bitnet.cpp's presets bitnet_b1_58-large, bitnet_b1_58-3B and "
-		       "Llama3-8B-1.58-100B-tokens", name, t->name, (long long)rows, (long long)n_in);
+	return err_set(
+		e, EXIT_MODEL_LOAD,
+		"tensor %s is %s of %lld rows and %lld columns, a shape without a known tiling; known are "
+		"those of bitnet.cpp's presets bitnet_b1_58-large, bitnet_b1_58-3B and "
+		"Llama3-8B-1.58-100B-tokens",
+		name, t->name, (long long)rows, (long long)n_in);
 }
 
-/* ---- places ------------------------------------------------------------------------------------ */
+/* ---- places ------------------------------------------------------------------------------- */
 
 /* A row in units of two nibbles: unit u holds the groups 2u (upper nibble) and 2u + 1. */
 struct places {
@@ -74,7 +77,8 @@ static size_t tl1_place(const struct places *p, int64_t unit)
 }
 
 /* TL2: [tile][columns / bk][strip][bk / width][row], rows 8–15 and 16–23 of a strip exchanged. */
-static size_t tl2_place(const struct places *p, int64_t columns, int64_t bk, int64_t width, int64_t unit)
+static size_t tl2_place(const struct places *p, int64_t columns, int64_t bk, int64_t width,
+			int64_t unit)
 {
 	static const int chunk[] = {0, 2, 1, 3};
 	int64_t column = unit * width;
@@ -103,7 +107,7 @@ static int64_t three_columns(const struct tl_config *c)
 	return c->n_in / c->bk * c->bk;
 }
 
-/* ---- codes ------------------------------------------------------------------------------------- */
+/* ---- codes -------------------------------------------------------------------------------- */
 
 /* 3a + b + 4 → a, b */
 static void pair_of(int nibble, int8_t *codes)
@@ -164,8 +168,8 @@ static void tl2_row(const struct places *p, const uint8_t *data, int8_t *codes)
 	}
 }
 
-void tl_row(const struct weight_type *t, const uint8_t *data, int64_t n_in, int64_t rows, int64_t row,
-	    int8_t *codes)
+void tl_row(const struct weight_type *t, const uint8_t *data, int64_t n_in, int64_t rows,
+	    int64_t row, int8_t *codes)
 {
 	struct places p = places_of(t->id, n_in, rows, row);
 
@@ -181,7 +185,8 @@ static void tl2_put(const struct places *p, uint8_t *data, const int8_t *codes)
 		int v = triple_value(codes), bit;
 		uint8_t *s = signs + tl2_sign_place(p, three, g, &bit);
 
-		data[tl2_place(p, three, p->c->bk, 6, g / 2)] |= (uint8_t)(abs(v) << (g % 2 ? 0 : 4));
+		data[tl2_place(p, three, p->c->bk, 6, g / 2)] |=
+			(uint8_t)(abs(v) << (g % 2 ? 0 : 4));
 		s[bit / 8] |= (uint8_t)((v < 0) << bit % 8);
 	}
 	for (int64_t u = 0; u < two / 4; u++, codes += 4)
@@ -202,7 +207,8 @@ void tl_put_row(const struct weight_type *t, uint8_t *data, int64_t n_in, int64_
 		data[tl1_place(&p, u)] = (uint8_t)(pair_code(codes) << 4 | pair_code(codes + 2));
 }
 
-static void dequantize(uint32_t id, const uint8_t *data, int64_t n_in, int64_t rows, int64_t row, float *dst)
+static void dequantize(uint32_t id, const uint8_t *data, int64_t n_in, int64_t rows, int64_t row,
+		       float *dst)
 {
 	enum { CODES_MAX = 14336 };	/* the widest shape that has a configuration */
 	int8_t codes[CODES_MAX];
@@ -225,7 +231,7 @@ void tl2_dequantize_row(const uint8_t *data, int64_t n_in, int64_t rows, int64_t
 	dequantize(TYPE_TL2, data, n_in, rows, row, dst);
 }
 
-/* ---- products ---------------------------------------------------------------------------------- */
+/* ---- products ----------------------------------------------------------------------------- */
 
 static int64_t whole_blocks(int64_t n)
 {
@@ -247,8 +253,10 @@ uint8_t *tl_unpack(const struct weight_type *t, const uint8_t *data, int64_t n_i
 		tl_row(t, data, n_in, rows, r, codes);
 		for (int64_t b = 0; b < padded; b += I2_BLOCK)
 			for (int i = 0; i < 32; i++, to++)
-				*to = (uint8_t)((codes[b + i] + 1) << 6 | (codes[b + i + 32] + 1) << 4 |
-						(codes[b + i + 64] + 1) << 2 | (codes[b + i + 96] + 1));
+				*to = (uint8_t)((codes[b + i] + 1) << 6 |
+						(codes[b + i + 32] + 1) << 4 |
+						(codes[b + i + 64] + 1) << 2 |
+						(codes[b + i + 96] + 1));
 	}
 	free(codes);
 	return out;
@@ -278,8 +286,8 @@ void tl_quantize(const struct kernels *k, const float *x, void *dst, int64_t n)
 	*head = (struct act_i8_head){.scale = s, .sum = sum};
 }
 
-bool tl_matmul(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1, const void *act,
-	       size_t act_bytes, int64_t n_tok, float *out, int64_t out_stride)
+bool tl_matmul(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
+	       const void *act, size_t act_bytes, int64_t n_tok, float *out, int64_t out_stride)
 {
 	struct weight as = *w;
 

@@ -23,11 +23,12 @@ uint64_t tl2_bytes(int64_t n_in, int64_t rows);
 
 /* Whether the shape has a configuration; only then may the functions below be called with it.
  * Otherwise -EXIT_MODEL_LOAD with a sentence about tensor `name`. */
-int tl_check(const struct weight_type *t, const char *name, int64_t n_in, int64_t rows, struct err *e);
+int tl_check(const struct weight_type *t, const char *name, int64_t n_in, int64_t rows,
+	     struct err *e);
 
 /* codes [n_in] of one row, −1, 0, +1. data: the tensor. Codes that no packer writes count as 0. */
-void tl_row(const struct weight_type *t, const uint8_t *data, int64_t n_in, int64_t rows, int64_t row,
-	    int8_t *codes);
+void tl_row(const struct weight_type *t, const uint8_t *data, int64_t n_in, int64_t rows,
+	    int64_t row, int8_t *codes);
 /* Puts one row into the tensor, whose bytes were zero before the first. */
 void tl_put_row(const struct weight_type *t, uint8_t *data, int64_t n_in, int64_t rows, int64_t row,
 		const int8_t *codes);

@@ -13,7 +13,7 @@ struct tl_config {
 	uint32_t type;		/* TYPE_TL1 or TYPE_TL2 */
 	int64_t rows, n_in;	/* m and k of the file */
 	int bm, bk;		/* a tile: bm rows, bk columns */
-	int bmm;		/* rows of a strip within a tile; 32 for TL2 whatever the file says */
+	int bmm; /* rows of a strip within a tile; 32 for TL2 whatever the file says */
 	const char *preset;	/* the folder it comes from */
 };
 

@@ -11,8 +11,8 @@
 
 /* What attention lays out in the caller's scratch; attend_scratch_bytes covers every variant. */
 enum {
-	ATTEND_GROUP = 16,		/* queries that share one widening of keys and values */
-	ATTEND_ROWS_MAX = 6,		/* value channels, and a quarter of the keys, widened at once */
+	ATTEND_GROUP = 16,   /* queries that share one widening of keys and values */
+	ATTEND_ROWS_MAX = 6, /* value channels, and a quarter of the keys, widened at once */
 };
 int64_t attend_cells(const struct attend *a);	/* floats of one row of scores, with room to pad */
 

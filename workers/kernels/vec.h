@@ -12,7 +12,7 @@
 /* How the last four lanes are summed: (0+1)+(2+3) or (0+2)+(1+3). */
 enum tree { TREE_PAIRS, TREE_HALVES };
 
-/* ---- 256 bits ------------------------------------------------------------------------------ */
+/* ---- 256 bits ----------------------------------------------------------------------------- */
 
 /* Two sums of four lanes in ab = [a|b] and cd = [c|d] -> a b c d. */
 static inline __m128 sum_lanes256(__m256 ab, __m256 cd, enum tree tree)
@@ -38,7 +38,7 @@ static inline __m128 fold4_256(__m256 a, __m256 b, __m256 c, __m256 d, enum tree
 	return sum_lanes256(ab, cd, tree);
 }
 
-/* ---- the width of this file ---------------------------------------------------------------- */
+/* ---- the width of this file --------------------------------------------------------------- */
 
 #if defined(__AVX512F__)
 
@@ -61,8 +61,10 @@ enum { VL = 16 };
 
 static inline __m128 fold4(vf a, vf b, vf c, vf d, enum tree tree)
 {
-	__m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
-	__m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+	__m512 ab =
+		_mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+	__m512 cd =
+		_mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
 	__m512 s = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88),
 				 _mm512_shuffle_f32x4(ab, cd, 0xdd));
 	const __m512i first = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
@@ -112,8 +114,9 @@ static inline __attribute__((always_inline)) vf join(const vf *z, int nz, int st
 		return vf_add(z[0], z[stride]);
 	if (nz == 4 || VL == 16)
 		return vf_add(vf_add(z[0], z[2 * stride]), vf_add(z[stride], z[3 * stride]));
-	return vf_add(vf_add(vf_add(z[0], z[4 * stride]), vf_add(z[2 * stride], z[6 * stride])),
-		      vf_add(vf_add(z[stride], z[5 * stride]), vf_add(z[3 * stride], z[7 * stride])));
+	return vf_add(
+		vf_add(vf_add(z[0], z[4 * stride]), vf_add(z[2 * stride], z[6 * stride])),
+		vf_add(vf_add(z[stride], z[5 * stride]), vf_add(z[3 * stride], z[7 * stride])));
 }
 
 #endif

@@ -29,20 +29,25 @@ enum act_format {
 	ACT_COUNT,
 };
 
-struct act_i8_head { float scale; int32_t sum; uint8_t pad[56]; };	/* 64 bytes, then the codes */
+struct act_i8_head {
+	float scale;
+	int32_t sum;
+	uint8_t pad[56];
+}; /* 64 bytes, then the codes */
 
 struct weight_type {
 	const char *name;	/* "i2_s", as ggml prints it in lower case */
 	uint32_t id;		/* enum ggml_type_id */
 	uint32_t block_elems;	/* a row's length must be a multiple */
 	uint32_t block_bytes;	/* bytes of one block; I2_S: 32 per 128; TL2: 0, see tl2_bytes */
-	uint32_t tail_bytes;	/* after all blocks of a tensor: I2_S 32 (f32 scale, 28 unspecified) */
+	uint32_t tail_bytes; /* after all blocks of a tensor: I2_S 32 (f32 scale, 28 unspecified) */
 	enum act_format act;
 	/* n elements starting at a block border; tail: the tensor's tail bytes or NULL. */
 	void (*dequantize)(const uint8_t *blocks, const uint8_t *tail, float *dst, int64_t n);
 	/* Types laid out by tiles have this instead: one row of a whole tensor (tail included) of
 	 * ne0 columns, whose shape was checked with tl_check. row_bytes mean nothing for them. */
-	void (*dequantize_row)(const uint8_t *tensor, int64_t ne0, int64_t rows, int64_t row, float *dst);
+	void (*dequantize_row)(const uint8_t *tensor, int64_t ne0, int64_t rows, int64_t row,
+			       float *dst);
 };
 
 const struct weight_type *weight_type_by_id(uint32_t id);		/* NULL when unknown */

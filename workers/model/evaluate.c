@@ -76,9 +76,11 @@ static int check_request(const struct session *s, const struct engine_eval *q, s
 	if (q->n_tokens < 1)
 		return err_set(e, EXIT_INFERENCE, "there is no token to evaluate");
 	if (q->n_tokens > s->n_ctx || last > s->n_ctx - q->n_tokens)
-		return err_set(e, EXIT_INFERENCE,
-			       "%d prompt tokens and %d more to decode do not fit the context of %d positions; "
-			       "open the model with a larger one", q->n_tokens, last, s->n_ctx);
+		return err_set(
+			e, EXIT_INFERENCE,
+			"%d prompt tokens and %d more to decode do not fit the context of %d positions; "
+			"open the model with a larger one",
+			q->n_tokens, last, s->n_ctx);
 	if (q->splice && (q->splice_layer < -1 || q->splice_layer >= s->m->hp.n_layer))
 		return err_set(e, EXIT_USAGE, "splice layer %d; the model has layers 0 to %d",
 			       q->splice_layer, s->m->hp.n_layer - 1);

@@ -35,7 +35,8 @@ static struct stream stream_of(uint64_t seed, const char *name)
 static float bell(struct stream *s)
 {
 	uint64_t r = next(s);
-	int sum = (int)(r & 0xffff) + (int)(r >> 16 & 0xffff) + (int)(r >> 32 & 0xffff) + (int)(r >> 48);
+	int sum = (int)(r & 0xffff) + (int)(r >> 16 & 0xffff) + (int)(r >> 32 & 0xffff) +
+		  (int)(r >> 48);
 
 	return (float)(sum - 131070);
 }
@@ -91,7 +92,10 @@ static int write_tiles(struct gguf_writer *w, const struct fixture_tensor *t, st
 	for (int64_t row = 0; rc == 0 && row < t->ne[1]; row++) {
 		ternary_bytes(s, packed, n_codes);
 		for (int64_t i = 0; i < n; i++)
-			codes[i] = (int8_t)((packed[i / 128 * 32 + i % 32] >> (6 - i % 128 / 32 * 2) & 3) - 1);
+			codes[i] =
+				(int8_t)((packed[i / 128 * 32 + i % 32] >> (6 - i % 128 / 32 * 2) &
+					  3) -
+					 1);
 		tl_put_row(t->type, tensor, n, t->ne[1], row, codes);
 	}
 	if (rc == 0) {
@@ -124,7 +128,8 @@ static void write_ternary(struct gguf_writer *w, const struct fixture_tensor *t,
 		}
 		unpack(r->codes, scale, r->x, n);
 		quantize_row(t->type, r->x, scale, r->blocks, n);
-		gguf_write_data(w, r->blocks, (uint64_t)(n / t->type->block_elems * t->type->block_bytes));
+		gguf_write_data(w, r->blocks,
+				(uint64_t)(n / t->type->block_elems * t->type->block_bytes));
 	}
 	quantize_tail(t->type, scale, tail);
 	gguf_write_data(w, tail, t->type->tail_bytes);
@@ -140,7 +145,8 @@ static void write_bell(struct gguf_writer *w, const struct fixture_tensor *t, st
 		for (int64_t i = 0; i < n; i++)
 			r->x[i] = t->values == VALUES_GIVEN ? t->given[i] : centre + bell(s) * unit;
 		quantize_row(t->type, r->x, 0, r->blocks, n);
-		gguf_write_data(w, r->blocks, (uint64_t)(n / t->type->block_elems * t->type->block_bytes));
+		gguf_write_data(w, r->blocks,
+				(uint64_t)(n / t->type->block_elems * t->type->block_bytes));
 	}
 }
 

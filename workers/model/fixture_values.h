@@ -9,10 +9,10 @@
 #include "weight_type.h"
 
 enum fixture_values {
-	VALUES_TERNARY,		/* −s, 0, +s in equal parts; a product keeps the size of its input */
-	VALUES_NORMAL,		/* bell-shaped around 0 with deviation `sigma` */
-	VALUES_GAMMA,		/* bell-shaped around `centre` with deviation `sigma` */
-	VALUES_GIVEN,		/* `given`, one row */
+	VALUES_TERNARY, /* −s, 0, +s in equal parts; a product keeps the size of its input */
+	VALUES_NORMAL,  /* bell-shaped around 0 with deviation `sigma` */
+	VALUES_GAMMA,   /* bell-shaped around `centre` with deviation `sigma` */
+	VALUES_GIVEN,   /* `given`, one row */
 };
 
 struct fixture_tensor {

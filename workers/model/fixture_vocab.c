@@ -8,14 +8,18 @@ enum { TOKEN_NORMAL = 1, TOKEN_CONTROL = 3, TOKEN_UNUSED = 5, TEXT_MAX = 32, MER
 /* Each word, a leading space being part of it, becomes the chain of merges that spells it from
  * the left: " the" gives "Ġ"+"t", "Ġt"+"h", "Ġth"+"e". */
 static const char *const words[] = {
-	" the", " and", " of", " to", " in", " is", " a", " that", " for", " it", " on", " with",
-	" as", " was", " are", " be", " this", " by", " from", " or", " an", " at", " not", " have",
-	" you", " we", " he", " she", " they", " one", " two", " three", " can", " will", " what",
-	" which", " there", " say", " time", " model", " token", " number", " count", " capital",
-	" France", " Paris", " world", " hello", "Hello", "Count", "The", "ing", "tion", "er", "ed",
-	"est", "ly", "ment", "ness", "able", "ever", "ound", "ight", "ation", "ence", "11", "00", "10",
-	"20", "==", "\n\n", "  ", "    ", ", ", ". ", "'s", "'t", "re", "on", "en", "al", "or", "ar", "le",
-	"ch", "sh", "ou", "qu", " Q", " A", "User", "System", "Assistant", " user", " answer", " question",
+	" the",   " and",    " of",    " to",      " in",       " is",    " a",      " that",
+	" for",   " it",     " on",    " with",    " as",       " was",   " are",    " be",
+	" this",  " by",     " from",  " or",      " an",       " at",    " not",    " have",
+	" you",   " we",     " he",    " she",     " they",     " one",   " two",    " three",
+	" can",   " will",   " what",  " which",   " there",    " say",   " time",   " model",
+	" token", " number", " count", " capital", " France",   " Paris", " world",  " hello",
+	"Hello",  "Count",   "The",    "ing",      "tion",      "er",     "ed",      "est",
+	"ly",     "ment",    "ness",   "able",     "ever",      "ound",   "ight",    "ation",
+	"ence",   "11",      "00",     "10",       "20",        "==",     "\n\n",    "  ",
+	"    ",   ", ",      ". ",     "'s",       "'t",        "re",     "on",      "en",
+	"al",     "or",      "ar",     "le",       "ch",        "sh",     "ou",      "qu",
+	" Q",     " A",      "User",   "System",   "Assistant", " user",  " answer", " question",
 };
 
 static const struct { const char *key, *text; } specials[] = {
@@ -26,7 +30,10 @@ static const struct { const char *key, *text; } specials[] = {
 	{ "tokenizer.ggml.eot_token_id", "<|eot_id|>" },
 };
 
-enum { N_WORDS = sizeof(words) / sizeof(*words), N_SPECIALS = sizeof(specials) / sizeof(*specials) };
+enum {
+	N_WORDS = sizeof(words) / sizeof(*words),
+	N_SPECIALS = sizeof(specials) / sizeof(*specials)
+};
 
 struct vocab {
 	char (*tokens)[TEXT_MAX];
@@ -83,7 +90,8 @@ static void add_word(struct vocab *v, const char *word)
 		memcpy(whole, so_far, n);
 		memcpy(whole + n, next, next_n + 1);
 		if (!has_token(v, whole) && v->n_merges < MERGES_MAX) {
-			snprintf(v->merges[v->n_merges++], sizeof(*v->merges), "%s %s", so_far, next);
+			snprintf(v->merges[v->n_merges++], sizeof(*v->merges), "%s %s", so_far,
+				 next);
 			strcpy(v->tokens[v->n_tokens++], whole);
 		}
 		n += next_n;
@@ -95,7 +103,7 @@ static bool build(struct vocab *v, int n_vocab)
 {
 	int room = 256 + MERGES_MAX + N_SPECIALS;
 
-	*v = (struct vocab){ .tokens = calloc((size_t)(n_vocab > room ? n_vocab : room), TEXT_MAX) };
+	*v = (struct vocab){.tokens = calloc((size_t)(n_vocab > room ? n_vocab : room), TEXT_MAX)};
 	if (!v->tokens)
 		return false;
 	for (int printable = 1; printable >= 0; printable--)	/* GPT-2's order of the 256 */
@@ -126,7 +134,9 @@ static void write_keys(struct gguf_writer *w, const struct vocab *v, struct gguf
 
 	for (int i = 0; i < n_vocab; i++) {
 		texts[i] = (struct gguf_str){ v->tokens[i], strlen(v->tokens[i]) };
-		types[i] = i < first_special ? TOKEN_NORMAL : i < v->n_tokens ? TOKEN_CONTROL : TOKEN_UNUSED;
+		types[i] = i < first_special ? TOKEN_NORMAL
+			   : i < v->n_tokens ? TOKEN_CONTROL
+					     : TOKEN_UNUSED;
 		scores[i] = 0;
 	}
 	gguf_put_string(w, "tokenizer.ggml.model", "gpt2");
@@ -160,8 +170,9 @@ int fixture_vocab_write(struct gguf_writer *w, int n_vocab, struct err *e)
 	if (!texts || !types || !scores)
 		rc = err_set(e, EXIT_INTERNAL, "out of memory");
 	else if (n_vocab < v.n_tokens)
-		rc = err_set(e, EXIT_INTERNAL, "%d ids are too few for the built-in vocabulary of %d",
-			     n_vocab, v.n_tokens);
+		rc = err_set(e, EXIT_INTERNAL,
+			     "%d ids are too few for the built-in vocabulary of %d", n_vocab,
+			     v.n_tokens);
 	else
 		write_keys(w, &v, texts, types, scores, n_vocab);
 	free(texts);

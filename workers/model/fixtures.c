@@ -14,7 +14,7 @@ enum rope_kind { ROPE_PLAIN, ROPE_LINEAR, ROPE_YARN, ROPE_LLAMA3 };
 struct preset {
 	const char *name, *arch, *weights;
 	int n_layer, n_embd, n_ff, n_head, n_kv_head, head_dim, n_ctx;
-	int n_vocab;		/* the built-in vocabulary is padded to it; 0 = to a multiple of 32 */
+	int n_vocab; /* the built-in vocabulary is padded to it; 0 = to a multiple of 32 */
 	float rope_base, rms_eps;
 	bool tied;
 	enum rope_kind rope;
@@ -22,20 +22,24 @@ struct preset {
 
 static const struct preset presets[] = {
 	/* name, arch, weights, layers, embd, ff, heads, kv, head, ctx, vocab, base, eps, tied, rope */
-	{ "tiny-bitnet", "bitnet-b1.58", "i2_s", 3, 256, 512, 4, 2, 64, 2048, 0, 5e5f, 1e-5f, true, 0 },
-	{ "tiny-bitnet-silu", "bitnet", "tq2_0", 3, 256, 512, 4, 2, 64, 2048, 0, 5e5f, 1e-5f, true, 0 },
-	{ "tiny-llama", "llama", "f16", 3, 256, 512, 4, 2, 64, 2048, 0, 1e4f, 1e-5f, false, 0 },
-	{ "tiny-llama3", "llama", "f16", 3, 256, 512, 4, 2, 64, 131072, 0, 5e5f, 1e-5f, true, ROPE_LLAMA3 },
-	{ "tiny-llama-linear", "llama", "f16", 2, 256, 512, 4, 4, 64, 4096, 0, 1e4f, 1e-5f, false,
-	  ROPE_LINEAR },
-	{ "tiny-llama-yarn", "llama", "f16", 2, 256, 512, 4, 4, 64, 4096, 0, 1e4f, 1e-5f, false, ROPE_YARN },
-	{ "tiny-qwen2", "qwen2", "f16", 3, 256, 512, 4, 2, 64, 2048, 0, 1e6f, 1e-6f, true, 0 },
-	{ "tiny-qwen3", "qwen3", "f16", 3, 256, 512, 4, 2, 128, 2048, 0, 1e6f, 1e-6f, true, 0 },
-	{ "llama-1b", "llama", "q8_0", 16, 2048, 8192, 32, 8, 64, 131072, 128256, 5e5f, 1e-5f, true,
-	  ROPE_LLAMA3 },
-	{ "bitnet-2b4t", "bitnet-b1.58", "i2_s", 30, 2560, 6912, 20, 5, 128, 4096, 128256, 5e5f, 1e-5f, true,
-	  0 },
-	{ 0 },
+	{"tiny-bitnet", "bitnet-b1.58", "i2_s", 3, 256, 512, 4, 2, 64, 2048, 0, 5e5f, 1e-5f, true,
+	 0},
+	{"tiny-bitnet-silu", "bitnet", "tq2_0", 3, 256, 512, 4, 2, 64, 2048, 0, 5e5f, 1e-5f, true,
+	 0},
+	{"tiny-llama", "llama", "f16", 3, 256, 512, 4, 2, 64, 2048, 0, 1e4f, 1e-5f, false, 0},
+	{"tiny-llama3", "llama", "f16", 3, 256, 512, 4, 2, 64, 131072, 0, 5e5f, 1e-5f, true,
+	 ROPE_LLAMA3},
+	{"tiny-llama-linear", "llama", "f16", 2, 256, 512, 4, 4, 64, 4096, 0, 1e4f, 1e-5f, false,
+	 ROPE_LINEAR},
+	{"tiny-llama-yarn", "llama", "f16", 2, 256, 512, 4, 4, 64, 4096, 0, 1e4f, 1e-5f, false,
+	 ROPE_YARN},
+	{"tiny-qwen2", "qwen2", "f16", 3, 256, 512, 4, 2, 64, 2048, 0, 1e6f, 1e-6f, true, 0},
+	{"tiny-qwen3", "qwen3", "f16", 3, 256, 512, 4, 2, 128, 2048, 0, 1e6f, 1e-6f, true, 0},
+	{"llama-1b", "llama", "q8_0", 16, 2048, 8192, 32, 8, 64, 131072, 128256, 5e5f, 1e-5f, true,
+	 ROPE_LLAMA3},
+	{"bitnet-2b4t", "bitnet-b1.58", "i2_s", 30, 2560, 6912, 20, 5, 128, 4096, 128256, 5e5f,
+	 1e-5f, true, 0},
+	{0},
 };
 
 const char *const fixture_presets[] = {
@@ -43,7 +47,8 @@ const char *const fixture_presets[] = {
 	"tiny-llama-yarn", "tiny-qwen2", "tiny-qwen3", "llama-1b", "bitnet-2b4t", NULL,
 };
 
-static const char *const arches[] = { "bitnet-b1.58", "bitnet-25", "bitnet", "llama", "qwen2", "qwen3", NULL };
+static const char *const arches[] = {"bitnet-b1.58", "bitnet-25", "bitnet", "llama",
+				     "qwen2",        "qwen3",     NULL};
 
 /* What --weights may name, with general.file_type as llama.cpp numbers it (I2_S: bitnet.cpp).
  * more: the type of value and down projections in every second layer, as in the _M mixes. */
@@ -82,7 +87,7 @@ static bool is_bitnet(const char *arch)
 	return strncmp(arch, "bitnet", 6) == 0;
 }
 
-/* ---- what is to be made ----------------------------------------------------------------------- */
+/* ---- what is to be made ------------------------------------------------------------------- */
 
 static int choose(struct plan *m, const struct fixture_options *o, struct err *e)
 {
@@ -94,9 +99,10 @@ static int choose(struct plan *m, const struct fixture_options *o, struct err *e
 		char list[256] = "";
 
 		for (int i = 0; fixture_presets[i]; i++)
-			snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s", i ? ", " : "",
-				 fixture_presets[i]);
-		return err_set(e, EXIT_USAGE, "no preset is called '%s'; there are %s", o->preset, list);
+			snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s",
+				 i ? ", " : "", fixture_presets[i]);
+		return err_set(e, EXIT_USAGE, "no preset is called '%s'; there are %s", o->preset,
+			       list);
 	}
 	m->p = *p;
 	if (o->arch) {
@@ -105,8 +111,10 @@ static int choose(struct plan *m, const struct fixture_options *o, struct err *e
 		while (arches[i] && strcmp(arches[i], o->arch) != 0)
 			i++;
 		if (!arches[i])
-			return err_set(e, EXIT_USAGE, "no architecture is called '%s'; there are bitnet-b1.58, "
-				       "bitnet-25, bitnet, llama, qwen2, qwen3", o->arch);
+			return err_set(e, EXIT_USAGE,
+				       "no architecture is called '%s'; there are bitnet-b1.58, "
+				       "bitnet-25, bitnet, llama, qwen2, qwen3",
+				       o->arch);
 		m->p.arch = arches[i];
 	}
 	const char *weights = o->weights ? o->weights : m->p.weights;
@@ -138,16 +146,19 @@ static int resize(struct plan *m, const struct fixture_options *o, struct err *e
 	}
 	if (p->n_layer < 1 || p->n_layer > GGUF_BLOCKS_MAX || p->n_embd < 1 || p->n_embd > 65536 ||
 	    p->n_ff < 1 || p->n_ff > 1 << 20 || p->n_head < 1 || p->n_kv_head < 1 || p->n_ctx < 1)
-		return err_set(e, EXIT_USAGE, "sizes must be positive, with at most %d layers", GGUF_BLOCKS_MAX);
+		return err_set(e, EXIT_USAGE, "sizes must be positive, with at most %d layers",
+			       GGUF_BLOCKS_MAX);
 	if (p->n_head % p->n_kv_head != 0)
-		return err_set(e, EXIT_USAGE, "%d heads cannot share %d key-value heads evenly", p->n_head,
-			       p->n_kv_head);
+		return err_set(e, EXIT_USAGE, "%d heads cannot share %d key-value heads evenly",
+			       p->n_head, p->n_kv_head);
 	if (p->head_dim < 2 || p->head_dim % 2 != 0 || p->head_dim > 1024)
-		return err_set(e, EXIT_USAGE, "a head of %d elements (%d / %d) is not possible: an even number "
-			       "up to 1024 is needed", p->head_dim, p->n_embd, p->n_head);
+		return err_set(e, EXIT_USAGE,
+			       "a head of %d elements (%d / %d) is not possible: an even number "
+			       "up to 1024 is needed",
+			       p->head_dim, p->n_embd, p->n_head);
 	if ((o->n_embd || o->n_head) && p->n_embd % p->n_head != 0)
-		return err_set(e, EXIT_USAGE, "%d elements cannot be divided among %d heads", p->n_embd,
-			       p->n_head);
+		return err_set(e, EXIT_USAGE, "%d elements cannot be divided among %d heads",
+			       p->n_embd, p->n_head);
 	return 0;
 }
 
@@ -173,23 +184,29 @@ static double root(double x, int n)
  * frequency factors 1 and 4; stored as the tensor rope_freqs. */
 static void llama3_factors(float *out, const struct preset *p)
 {
-	double ratio = root((double)p->rope_base, p->head_dim / 2), period = 2 * 0x1.921fb54442d18p+1;
+	double ratio = root((double)p->rope_base, p->head_dim / 2),
+	       period = 2 * 0x1.921fb54442d18p+1;
 
 	for (int i = 0; i < p->head_dim / 2; i++, period *= ratio) {
 		double turns = 8192 / period, smooth = (turns - 1) / (4 - 1);
 
-		out[i] = smooth >= 1 ? 1 : smooth <= 0 ? 8 : (float)(1 / ((1 - smooth) / 8 + smooth));
+		out[i] = smooth >= 1   ? 1
+			 : smooth <= 0 ? 8
+				       : (float)(1 / ((1 - smooth) / 8 + smooth));
 	}
 }
 
-/* ---- the tensors ------------------------------------------------------------------------------ */
+/* ---- the tensors -------------------------------------------------------------------------- */
 
-static struct fixture_tensor *add(struct plan *m, const char *name, uint32_t type, int64_t ne0, int64_t ne1)
+static struct fixture_tensor *add(struct plan *m, const char *name, uint32_t type, int64_t ne0,
+				  int64_t ne1)
 {
 	struct fixture_tensor *t = &m->tensors[m->n_tensors++];
 
 	*t = (struct fixture_tensor){
-		.type = weight_type_by_id(type), .n_dims = ne1 ? 2 : 1, .ne = { ne0, ne1 ? ne1 : 1 },
+		.type = weight_type_by_id(type),
+		.n_dims = ne1 ? 2 : 1,
+		.ne = {ne0, ne1 ? ne1 : 1},
 	};
 	snprintf(t->name, sizeof(t->name), "%s", name);
 	return t;
@@ -213,7 +230,8 @@ static void add_gamma(struct plan *m, int layer, const char *part, int64_t n)
 	t->sigma = 0.1f;
 }
 
-static void add_linear(struct plan *m, int layer, const char *part, uint32_t type, int64_t n_in, int64_t n_out)
+static void add_linear(struct plan *m, int layer, const char *part, uint32_t type, int64_t n_in,
+		       int64_t n_out)
 {
 	struct fixture_tensor *t = add_block(m, layer, part, type, n_in, n_out);
 
@@ -265,12 +283,13 @@ static void add_layer(struct plan *m, int l)
 static void add_tensors(struct plan *m)
 {
 	const struct preset *p = &m->p;
-	uint32_t linear = m->mix->linear, embd = ternary_type(linear) ? TYPE_F16 : linear, head = embd;
+	uint32_t linear = m->mix->linear, embd = ternary_type(linear) ? TYPE_F16 : linear,
+		 head = embd;
 	float sigma = (p->tied ? 1 : 3) / sqrtf((float)p->n_embd);
 	struct fixture_tensor *t;
 
-	if (linear != TYPE_F32 && linear != TYPE_F16 && linear != TYPE_BF16 && linear != TYPE_Q8_0 &&
-	    !ternary_type(linear))
+	if (linear != TYPE_F32 && linear != TYPE_F16 && linear != TYPE_BF16 &&
+	    linear != TYPE_Q8_0 && !ternary_type(linear))
 		head = p->n_embd % 256 == 0 ? TYPE_Q6_K : TYPE_Q8_0;
 	t = add(m, "token_embd.weight", embd, p->n_embd, m->n_vocab);
 	t->values = VALUES_NORMAL;
@@ -299,9 +318,11 @@ static int check_types(const struct plan *m, struct err *e)
 		const struct fixture_tensor *t = &m->tensors[i];
 
 		if (t->ne[0] % t->type->block_elems != 0)
-			return err_set(e, EXIT_USAGE, "%s cannot be %s: its rows have %lld elements, a multiple of %u "
-				       "is needed", t->name, t->type->name, (long long)t->ne[0],
-				       t->type->block_elems);
+			return err_set(
+				e, EXIT_USAGE,
+				"%s cannot be %s: its rows have %lld elements, a multiple of %u "
+				"is needed",
+				t->name, t->type->name, (long long)t->ne[0], t->type->block_elems);
 		if (tl_type(t->type->id)) {
 			struct err why = ERR_NONE;
 
@@ -309,13 +330,15 @@ static int check_types(const struct plan *m, struct err *e)
 				return err_set(e, EXIT_USAGE, "%s", why.msg);
 		}
 		if (t->type->id == TYPE_I2_S && t->ne[1] % 4 != 0)
-			return err_set(e, EXIT_USAGE, "%s cannot be i2_s: it has %lld rows, a multiple of 4 is needed",
-				       t->name, (long long)t->ne[1]);
+			return err_set(
+				e, EXIT_USAGE,
+				"%s cannot be i2_s: it has %lld rows, a multiple of 4 is needed",
+				t->name, (long long)t->ne[1]);
 	}
 	return 0;
 }
 
-/* ---- the file --------------------------------------------------------------------------------- */
+/* ---- the file ----------------------------------------------------------------------------- */
 
 static void put_arch_u32(struct gguf_writer *w, const char *arch, const char *key, int v)
 {
@@ -372,8 +395,8 @@ static void put_keys(struct gguf_writer *w, const struct plan *m)
 	gguf_put_u32(w, "general.quantization_version", 2);
 }
 
-static int write_model(struct gguf_writer *w, const struct plan *m, const struct gguf *vocab, uint64_t seed,
-		       struct err *e)
+static int write_model(struct gguf_writer *w, const struct plan *m, const struct gguf *vocab,
+		       uint64_t seed, struct err *e)
 {
 	int rc = 0;
 
@@ -399,8 +422,10 @@ static int open_vocab(struct gguf *vocab, const char *path, int *n_vocab, struct
 	const struct gguf_kv *tokens = gguf_find(vocab, "tokenizer.ggml.tokens");
 
 	if (!tokens || tokens->count < 1 || tokens->count > 1 << 24)
-		return err_set(e, EXIT_MODEL_INVALID, "%s has no vocabulary to copy: tokenizer.ggml.tokens is "
-			       "not there", path);
+		return err_set(e, EXIT_MODEL_INVALID,
+			       "%s has no vocabulary to copy: tokenizer.ggml.tokens is "
+			       "not there",
+			       path);
 	*n_vocab = (int)tokens->count;
 	return 0;
 }
@@ -439,14 +464,15 @@ out:
 	return rc;
 }
 
-/* ---- the mini file ---------------------------------------------------------------------------- */
+/* ---- the mini file ------------------------------------------------------------------------ */
 
 int fixture_write_mini(const char *path, int version, int legacy_layout, struct err *e)
 {
 	struct gguf_writer w;
 
 	if (version != 2 && version != 3)
-		return err_set(e, EXIT_USAGE, "GGUF version %d cannot be written, 2 and 3 can", version);
+		return err_set(e, EXIT_USAGE, "GGUF version %d cannot be written, 2 and 3 can",
+			       version);
 	int rc = gguf_write_open(&w, path, (uint32_t)version, e);
 
 	if (rc < 0)

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 struct fixture_options {
-	const char *preset;	/* tiny-bitnet, tiny-llama, bitnet-2b4t, … ; see fixture_presets */
+	const char *preset; /* tiny-bitnet, tiny-llama, bitnet-2b4t, … ; see fixture_presets */
 	const char *weights;	/* weight type of the linear layers, NULL = the preset's own */
 	const char *vocab_path;	/* GGUF whose tokenizer is copied, NULL = built-in byte-level BPE */
 	uint64_t seed;

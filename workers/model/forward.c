@@ -89,10 +89,17 @@ static int attend_rows(struct session *s, const struct forward_call *c, int il, 
 	const struct hparams *h = &s->m->hp;
 	const int64_t q_dim = (int64_t)h->n_head * h->head_dim;
 	struct attention a = {
-		.kv = &s->kv, .layer = il, .n_head = h->n_head, .n_kv_head = h->n_kv_head,
-		.head_dim = h->head_dim, .scale = h->attn_scale, .pos0 = c->pos0 + w.first,
+		.kv = &s->kv,
+		.layer = il,
+		.n_head = h->n_head,
+		.n_kv_head = h->n_kv_head,
+		.head_dim = h->head_dim,
+		.scale = h->attn_scale,
+		.pos0 = c->pos0 + w.first,
 		.n_rows = w.n,
-		.n_used = c->pos0 + c->n, .n_kv = session_n_kv(s, c->pos0 + c->n), .q = s->q + w.first * q_dim,
+		.n_used = c->pos0 + c->n,
+		.n_kv = session_n_kv(s, c->pos0 + c->n),
+		.q = s->q + w.first * q_dim,
 		.out = s->heads + w.first * q_dim,
 	};
 	const bool keep = traced(c, STAGE_ATTN_SCORES) || traced(c, STAGE_ATTN_SOFTMAX);
@@ -128,9 +135,11 @@ static int attention(struct session *s, const struct forward_call *c, int il, st
 		products(s, (struct op_product[]){{&l->q, q}, {&l->k, s->kcur}, {&l->v, s->v}}, 3,
 			 s->norm, e, n);
 	} else {
-		products(s, (struct op_product[]){{&l->k, s->kcur}, {&l->v, s->v}}, 2, s->norm, e, n);
+		products(s, (struct op_product[]){{&l->k, s->kcur}, {&l->v, s->v}}, 2, s->norm, e,
+			 n);
 		if (w.n > 0)
-			products(s, (struct op_product[]){{&l->q, q}}, 1, s->norm + w.first * e, e, w.n);
+			products(s, (struct op_product[]){{&l->q, q}}, 1, s->norm + w.first * e, e,
+				 w.n);
 	}
 	OFFER(c, STAGE_Q, il, w.n, q_dim, q);
 	OFFER(c, STAGE_K, il, n, kv_dim, s->kcur);
@@ -241,9 +250,10 @@ static int check_tokens(const struct session *s, const struct forward_call *c, s
 				       "token %d at position %d is outside the vocabulary of %d",
 				       c->tokens[i], c->pos0 + i, s->m->hp.n_vocab);
 	if (c->pos0 + c->n > s->n_ctx)
-		return err_set(e, EXIT_INFERENCE,
-			       "position %d is beyond the context of %d positions; open the model with a larger one",
-			       c->pos0 + c->n - 1, s->n_ctx);
+		return err_set(
+			e, EXIT_INFERENCE,
+			"position %d is beyond the context of %d positions; open the model with a larger one",
+			c->pos0 + c->n - 1, s->n_ctx);
 	return 0;
 }
 

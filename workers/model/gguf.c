@@ -10,15 +10,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- opening -------------------------------------------------------------------------------- */
+/* ---- opening ------------------------------------------------------------------------------ */
 
 static int open_failed(struct err *e, const char *path, int why)
 {
 	if (why == ENOENT)
-		return err_set(e, EXIT_MODEL_LOAD,
-			       "model file %s does not exist; `assay fetch-models` fetches the models "
-			       "of the lockfile and prints their paths",
-			       path);
+		return err_set(
+			e, EXIT_MODEL_LOAD,
+			"model file %s does not exist; `assay fetch-models` fetches the models "
+			"of the lockfile and prints their paths",
+			path);
 	return err_set(e, EXIT_MODEL_LOAD, "cannot read model file %s: %s", path, strerror(why));
 }
 
@@ -32,8 +33,8 @@ static void *map_file(int fd, size_t size)
 	uint8_t *reserved = MAP_FAILED, *at = NULL;
 
 	if (size >= huge)
-		reserved = mmap(NULL, size + huge, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-				0);
+		reserved = mmap(NULL, size + huge, PROT_NONE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (reserved == MAP_FAILED)
 		return mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
 	at = (uint8_t *)(((uintptr_t)reserved + huge - 1) & ~(uintptr_t)(huge - 1));
@@ -75,8 +76,8 @@ int gguf_open(struct gguf *g, const char *path, struct err *e)
 	}
 	if (!S_ISREG(st.st_mode)) {
 		close(fd);
-		return err_set(e, EXIT_MODEL_LOAD, "%s is not a regular file, a GGUF model file is needed",
-			       path);
+		return err_set(e, EXIT_MODEL_LOAD,
+			       "%s is not a regular file, a GGUF model file is needed", path);
 	}
 	if (st.st_size == 0) {
 		close(fd);
@@ -119,7 +120,7 @@ void gguf_close(struct gguf *g)
 	*g = (struct gguf){0};
 }
 
-/* ---- lookups -------------------------------------------------------------------------------- */
+/* ---- lookups ------------------------------------------------------------------------------ */
 
 uint64_t gguf_hash(const char *s, size_t n)
 {
@@ -166,7 +167,7 @@ const struct gguf_tensor *gguf_tensor(const struct gguf *g, const char *name)
 	}
 }
 
-/* ---- values --------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------- */
 
 uint32_t gguf_u32_at(const uint8_t *p)
 {

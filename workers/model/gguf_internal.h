@@ -6,9 +6,9 @@
 
 enum {
 	GGUF_ALIGNMENT_MAX = 65536,
-	GGUF_NAME_MAX = 64,	/* bytes of a tensor's name, as the format says */
-	GGUF_KV_BYTES_MIN = 14,	/* key length, one byte of key, type, one byte of value */
-	GGUF_TENSOR_BYTES_MIN = 33,	/* name length, one byte, n_dims, one dimension, type, offset */
+	GGUF_NAME_MAX = 64,         /* bytes of a tensor's name, as the format says */
+	GGUF_KV_BYTES_MIN = 14,     /* key length, one byte of key, type, one byte of value */
+	GGUF_TENSOR_BYTES_MIN = 33, /* name length, one byte, n_dims, one dimension, type, offset */
 };
 
 /* Open addressing over names; an entry is 0 (free) or a position in kv or tensors plus 1. */

@@ -72,7 +72,8 @@ static bool fits(const struct gguf_kv *kv, enum kind kind)
 	case REALS: return array && (kv->elem == GGUF_F32 || kv->elem == GGUF_F64);
 	case INTEGERS: return array && (kv->elem == GGUF_I32 || kv->elem == GGUF_U32);
 	case INTEGER_OR_ARRAY:
-		return integer(kv->type) || (array && (kv->elem == GGUF_I32 || kv->elem == GGUF_U32));
+		return integer(kv->type) ||
+		       (array && (kv->elem == GGUF_I32 || kv->elem == GGUF_U32));
 	}
 	return false;
 }
@@ -92,7 +93,7 @@ static const struct gguf_kv *find_known(const struct gguf *g, const char *key)
 
 static int check_lengths(const struct gguf *g, struct err *e)
 {
-	static const char *const arrays[] = { "tokenizer.ggml.scores", "tokenizer.ggml.token_type" };
+	static const char *const arrays[] = {"tokenizer.ggml.scores", "tokenizer.ggml.token_type"};
 	const struct gguf_kv *tokens = gguf_find(g, "tokenizer.ggml.tokens");
 
 	for (int i = 0; i < 2; i++) {
@@ -100,7 +101,8 @@ static int check_lengths(const struct gguf *g, struct err *e)
 
 		if (kv && tokens && kv->count != tokens->count)
 			return err_set(e, EXIT_MODEL_INVALID,
-				       "key '%s' has %" PRIu64 " elements, tokenizer.ggml.tokens has %" PRIu64,
+				       "key '%s' has %" PRIu64
+				       " elements, tokenizer.ggml.tokens has %" PRIu64,
 				       arrays[i], kv->count, tokens->count);
 	}
 	return 0;
@@ -115,12 +117,15 @@ static int check_ranges(const struct gguf *g, struct err *e)
 		int64_t n = gguf_integer_at(blocks->type, blocks->data);
 
 		if (n < 1 || n > GGUF_BLOCKS_MAX)
-			return err_set(e, EXIT_MODEL_INVALID, "key '%s' is %" PRId64 ", 1 to %d layers are allowed",
+			return err_set(e, EXIT_MODEL_INVALID,
+				       "key '%s' is %" PRId64 ", 1 to %d layers are allowed",
 				       gguf_show(blocks->key).s, n, GGUF_BLOCKS_MAX);
 	}
 	if (gguf_u64(g, "split.count", &split) && split > 1)
 		return err_set(e, EXIT_MODEL_INVALID,
-			       "this is one part of a model split into %" PRIu64 " files; merge them first", split);
+			       "this is one part of a model split into %" PRIu64
+			       " files; merge them first",
+			       split);
 	return 0;
 }
 
@@ -132,8 +137,9 @@ int gguf_check_keys(const struct gguf *g, struct err *e)
 		if (!kv || fits(kv, known[i].kind))
 			continue;
 		bool array = kv->type == GGUF_ARRAY;
-		return err_set(e, EXIT_MODEL_INVALID, "key '%s' is %s%s, %s is needed", gguf_show(kv->key).s,
-			       array ? "an array of " : "", gguf_type_name(array ? kv->elem : kv->type),
+		return err_set(e, EXIT_MODEL_INVALID, "key '%s' is %s%s, %s is needed",
+			       gguf_show(kv->key).s, array ? "an array of " : "",
+			       gguf_type_name(array ? kv->elem : kv->type),
 			       kind_names[known[i].kind]);
 	}
 	int rc = check_lengths(g, e);

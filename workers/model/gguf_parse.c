@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- a bounded reader with a sticky error ----------------------------------------------------- */
+/* ---- a bounded reader with a sticky error ------------------------------------------------- */
 
 struct reader {
 	const uint8_t *p;
@@ -70,7 +70,7 @@ static int truncated(const struct reader *r, struct err *e)
 		   "or the file was cut", r->part, r->number, r->n);
 }
 
-/* ---- names ------------------------------------------------------------------------------------ */
+/* ---- names -------------------------------------------------------------------------------- */
 
 /* The length of the UTF-8 sequence at s, 0 when it is none (overlong, surrogate, too large). */
 static size_t utf8_sequence(const uint8_t *s, size_t n)
@@ -128,7 +128,7 @@ struct gguf_shown gguf_show(struct gguf_str name)
 	return shown;
 }
 
-/* ---- the index -------------------------------------------------------------------------------- */
+/* ---- the index ---------------------------------------------------------------------------- */
 
 static bool table_init(struct gguf_table *t, uint64_t n)
 {
@@ -143,7 +143,8 @@ static bool table_init(struct gguf_table *t, uint64_t n)
 
 /* Adds entry i (whose name is `name`); false when that name is there already. */
 static bool table_add(struct gguf_table *t, struct gguf_str name, uint64_t i,
-		      struct gguf_str (*name_of)(const struct gguf *, uint64_t), const struct gguf *g)
+		      struct gguf_str (*name_of)(const struct gguf *, uint64_t),
+		      const struct gguf *g)
 {
 	for (uint64_t h = gguf_hash(name.s, name.n);; h++) {
 		uint32_t *slot = &t->slots[h & t->mask];
@@ -168,7 +169,7 @@ static struct gguf_str tensor_name(const struct gguf *g, uint64_t i)
 	return g->tensors[i].name;
 }
 
-/* ---- metadata --------------------------------------------------------------------------------- */
+/* ---- metadata ----------------------------------------------------------------------------- */
 
 static int read_array(struct reader *r, struct gguf_kv *kv, struct err *e)
 {
@@ -188,14 +189,18 @@ static int read_array(struct reader *r, struct gguf_kv *kv, struct err *e)
 
 	uint64_t size = elem == GGUF_STRING ? 8 : gguf_scalar_bytes(kv->elem);
 	if (kv->count > (r->n - r->at) / size)
-		return bad(e, "key '%s' is an array of %" PRIu64 " elements, more than the file has bytes for",
+		return bad(e,
+			   "key '%s' is an array of %" PRIu64
+			   " elements, more than the file has bytes for",
 			   gguf_show(kv->key).s, kv->count);
 	if (elem != GGUF_STRING)
 		take(r, kv->count * size);
 	for (uint64_t i = 0; elem == GGUF_STRING && i < kv->count; i++) {
 		read_str(r);
 		if (r->truncated)
-			return bad(e, "key '%s': the text of element %" PRIu64 " is longer than the file",
+			return bad(e,
+				   "key '%s': the text of element %" PRIu64
+				   " is longer than the file",
 				   gguf_show(kv->key).s, i);
 	}
 	kv->bytes = (size_t)(r->p + r->at - kv->data);
@@ -212,12 +217,14 @@ static int read_kv(struct reader *r, struct gguf_kv *kv, struct err *e)
 	if (kv->key.n == 0)
 		return bad(e, "key %" PRIu64 " is empty", r->number);
 	if (kv->key.n > GGUF_KEY_MAX)
-		return bad(e, "key %" PRIu64 " has %zu bytes, at most %d are allowed", r->number, kv->key.n,
-			   GGUF_KEY_MAX);
+		return bad(e, "key %" PRIu64 " has %zu bytes, at most %d are allowed", r->number,
+			   kv->key.n, GGUF_KEY_MAX);
 	if (!name_is_text(kv->key))
-		return bad(e, "key %" PRIu64 " ('%s') is not UTF-8 text", r->number, gguf_show(kv->key).s);
+		return bad(e, "key %" PRIu64 " ('%s') is not UTF-8 text", r->number,
+			   gguf_show(kv->key).s);
 	if (type >= GGUF_TYPE_END)
-		return bad(e, "key '%s' has type %u, which does not exist", gguf_show(kv->key).s, type);
+		return bad(e, "key '%s' has type %u, which does not exist", gguf_show(kv->key).s,
+			   type);
 	kv->type = (enum gguf_type)type;
 	kv->count = 1;
 	kv->data = r->p + r->at;
@@ -230,7 +237,8 @@ static int read_kv(struct reader *r, struct gguf_kv *kv, struct err *e)
 	if (r->truncated)
 		return bad(e, "key '%s': its value is longer than the file", gguf_show(kv->key).s);
 	if (type == GGUF_BOOL && kv->data[0] > 1)
-		return bad(e, "key '%s' is a bool with the value %u", gguf_show(kv->key).s, kv->data[0]);
+		return bad(e, "key '%s' is a bool with the value %u", gguf_show(kv->key).s,
+			   kv->data[0]);
 	kv->bytes = (size_t)(r->p + r->at - kv->data);
 	return 0;
 }
@@ -249,16 +257,28 @@ static int read_kvs(struct gguf *g, struct reader *r, struct gguf_table *index, 
 	return 0;
 }
 
-/* ---- tensors ---------------------------------------------------------------------------------- */
+/* ---- tensors ------------------------------------------------------------------------------ */
 
 /* Types of other programs' files: the sizes let the structure be checked; nobody here computes
  * with them. Sources: ggml's and bitnet.cpp's type tables. */
-static const struct { uint32_t id; const char *name; uint32_t elems, bytes; } foreign[] = {
-	{ TYPE_Q8_1, "q8_1", 32, 36 }, { TYPE_Q8_K, "q8_k", 256, 292 },
-	{ 16, "iq2_xxs", 256, 66 }, { 17, "iq2_xs", 256, 74 }, { 18, "iq3_xxs", 256, 98 },
-	{ 19, "iq1_s", 256, 50 }, { 20, "iq4_nl", 32, 18 }, { 21, "iq3_s", 256, 110 },
-	{ 22, "iq2_s", 256, 82 }, { 23, "iq4_xs", 256, 136 }, { 24, "i8", 1, 1 }, { 25, "i16", 1, 2 },
-	{ 26, "i32", 1, 4 }, { 27, "i64", 1, 8 }, { 28, "f64", 1, 8 }, { 29, "iq1_m", 256, 56 },
+static const struct { uint32_t id; const char *name; uint32_t elems, bytes;
+} foreign[] = {
+	{TYPE_Q8_1, "q8_1", 32, 36},
+	{TYPE_Q8_K, "q8_k", 256, 292},
+	{16, "iq2_xxs", 256, 66},
+	{17, "iq2_xs", 256, 74},
+	{18, "iq3_xxs", 256, 98},
+	{19, "iq1_s", 256, 50},
+	{20, "iq4_nl", 32, 18},
+	{21, "iq3_s", 256, 110},
+	{22, "iq2_s", 256, 82},
+	{23, "iq4_xs", 256, 136},
+	{24, "i8", 1, 1},
+	{25, "i16", 1, 2},
+	{26, "i32", 1, 4},
+	{27, "i64", 1, 8},
+	{28, "f64", 1, 8},
+	{29, "iq1_m", 256, 56},
 };
 
 static int tensor_bytes(struct gguf_tensor *t, struct err *e)
@@ -269,10 +289,14 @@ static int tensor_bytes(struct gguf_tensor *t, struct err *e)
 	if (w) {
 		t->bytes = weight_type_bytes(w, t->ne[0], rows);
 		if (t->ne[0] % w->block_elems != 0)
-			return bad(e, "tensor '%s' has rows of %" PRId64 " elements, %s needs a multiple of %u",
+			return bad(e,
+				   "tensor '%s' has rows of %" PRId64
+				   " elements, %s needs a multiple of %u",
 				   gguf_show(t->name).s, t->ne[0], w->name, w->block_elems);
 		if (t->type == TYPE_TL2 && t->ne[0] < 256)
-			return bad(e, "tensor '%s' has rows of %" PRId64 " elements, tl2 needs at least 256",
+			return bad(e,
+				   "tensor '%s' has rows of %" PRId64
+				   " elements, tl2 needs at least 256",
 				   gguf_show(t->name).s, t->ne[0]);
 		if (t->bytes == 0)
 			return bad(e, "tensor '%s' is too large", gguf_show(t->name).s);
@@ -282,8 +306,11 @@ static int tensor_bytes(struct gguf_tensor *t, struct err *e)
 		if (foreign[i].id != t->type)
 			continue;
 		if (t->ne[0] % foreign[i].elems != 0)
-			return bad(e, "tensor '%s' has rows of %" PRId64 " elements, %s needs a multiple of %u",
-				   gguf_show(t->name).s, t->ne[0], foreign[i].name, foreign[i].elems);
+			return bad(e,
+				   "tensor '%s' has rows of %" PRId64
+				   " elements, %s needs a multiple of %u",
+				   gguf_show(t->name).s, t->ne[0], foreign[i].name,
+				   foreign[i].elems);
 		if (__builtin_mul_overflow((uint64_t)(t->ne[0] / foreign[i].elems * rows),
 					   foreign[i].bytes, &t->bytes))
 			return bad(e, "tensor '%s' is too large", gguf_show(t->name).s);
@@ -300,8 +327,8 @@ static int read_dims(struct reader *r, struct gguf_tensor *t, struct err *e)
 	if (r->truncated)
 		return truncated(r, e);
 	if (n_dims < 1 || n_dims > GGUF_DIMS_MAX)
-		return bad(e, "tensor '%s' has %u dimensions, 1 to %d are allowed", gguf_show(t->name).s,
-			   n_dims, GGUF_DIMS_MAX);
+		return bad(e, "tensor '%s' has %u dimensions, 1 to %d are allowed",
+			   gguf_show(t->name).s, n_dims, GGUF_DIMS_MAX);
 	t->n_dims = (int)n_dims;
 	for (int d = 0; d < GGUF_DIMS_MAX; d++) {
 		uint64_t ne = d < t->n_dims ? read_u64(r) : 1;
@@ -311,8 +338,10 @@ static int read_dims(struct reader *r, struct gguf_tensor *t, struct err *e)
 		if (ne == 0)
 			return bad(e, "tensor '%s': dimension %d is 0", gguf_show(t->name).s, d);
 		if (ne > INT64_MAX || __builtin_mul_overflow(product, (int64_t)ne, &product))
-			return bad(e, "tensor '%s': the product of its dimensions does not fit 63 bits",
-				   gguf_show(t->name).s);
+			return bad(
+				e,
+				"tensor '%s': the product of its dimensions does not fit 63 bits",
+				gguf_show(t->name).s);
 		t->ne[d] = (int64_t)ne;
 	}
 	return 0;
@@ -326,11 +355,13 @@ static int read_tensor(struct reader *r, struct gguf_tensor *t, uint32_t alignme
 	if (t->name.n == 0)
 		return bad(e, "tensor %" PRIu64 " has no name", r->number);
 	if (t->name.n > GGUF_NAME_MAX)
-		return bad(e, "tensor %" PRIu64 " ('%s') has a name of %zu bytes, at most %d are allowed",
+		return bad(e,
+			   "tensor %" PRIu64
+			   " ('%s') has a name of %zu bytes, at most %d are allowed",
 			   r->number, gguf_show(t->name).s, t->name.n, GGUF_NAME_MAX);
 	if (!name_is_text(t->name))
-		return bad(e, "tensor %" PRIu64 " ('%s') has a name that is not UTF-8 text", r->number,
-			   gguf_show(t->name).s);
+		return bad(e, "tensor %" PRIu64 " ('%s') has a name that is not UTF-8 text",
+			   r->number, gguf_show(t->name).s);
 
 	int rc = read_dims(r, t, e);
 	if (rc < 0)
@@ -340,7 +371,9 @@ static int read_tensor(struct reader *r, struct gguf_tensor *t, uint32_t alignme
 	if (r->truncated)
 		return truncated(r, e);
 	if (t->offset % alignment != 0)
-		return bad(e, "tensor '%s' starts at %" PRIu64 ", which is not a multiple of the alignment %u",
+		return bad(e,
+			   "tensor '%s' starts at %" PRIu64
+			   ", which is not a multiple of the alignment %u",
 			   gguf_show(t->name).s, t->offset, alignment);
 	return tensor_bytes(t, e);
 }
@@ -367,8 +400,8 @@ static int check_overlap(const struct gguf *g, struct err *e)
 		const struct gguf_tensor *a = sorted[i - 1], *b = sorted[i];
 
 		if (b->offset < a->offset + a->bytes || b->offset == a->offset)
-			rc = bad(e, "tensors '%s' and '%s' overlap in the file", gguf_show(a->name).s,
-				 gguf_show(b->name).s);
+			rc = bad(e, "tensors '%s' and '%s' overlap in the file",
+				 gguf_show(a->name).s, gguf_show(b->name).s);
 	}
 	free(sorted);
 	return rc;
@@ -381,9 +414,11 @@ static int place_tensors(struct gguf *g, struct err *e)
 
 		if (g->data_offset > g->size || t->offset > g->size - g->data_offset ||
 		    t->bytes > g->size - g->data_offset - t->offset)
-			return bad(e, "tensor '%s' lies outside the file: it needs %" PRIu64 " bytes at %" PRIu64
-				   " of the data, the file has %" PRIu64, gguf_show(t->name).s, t->bytes,
-				   t->offset, g->size > g->data_offset ? g->size - g->data_offset : 0);
+			return bad(e,
+				   "tensor '%s' lies outside the file: it needs %" PRIu64
+				   " bytes at %" PRIu64 " of the data, the file has %" PRIu64,
+				   gguf_show(t->name).s, t->bytes, t->offset,
+				   g->size > g->data_offset ? g->size - g->data_offset : 0);
 		t->data = g->map + g->data_offset + t->offset;
 	}
 	return check_overlap(g, e);
@@ -398,13 +433,14 @@ static int read_tensors(struct gguf *g, struct reader *r, struct gguf_table *ind
 		if (rc < 0)
 			return rc;
 		if (!table_add(index, g->tensors[i].name, i, tensor_name, g))
-			return bad(e, "tensor '%s' is there twice", gguf_show(g->tensors[i].name).s);
+			return bad(e, "tensor '%s' is there twice",
+				   gguf_show(g->tensors[i].name).s);
 	}
 	g->data_offset = (r->at + g->alignment - 1) / g->alignment * g->alignment;
 	return place_tensors(g, e);
 }
 
-/* ---- the file --------------------------------------------------------------------------------- */
+/* ---- the file ----------------------------------------------------------------------------- */
 
 static int read_header(struct gguf *g, struct reader *r, struct err *e)
 {
@@ -416,15 +452,20 @@ static int read_header(struct gguf *g, struct reader *r, struct err *e)
 	g->n_tensors = read_u64(r);
 	g->n_kv = read_u64(r);
 	if (r->truncated)
-		return bad(e, "the file ends inside the header: it has %zu bytes, a header has 24", r->n);
+		return bad(e, "the file ends inside the header: it has %zu bytes, a header has 24",
+			   r->n);
 	if (g->version == 0x03000000 || g->version == 0x02000000)
 		return bad(e, "this is a big-endian GGUF file; only little-endian ones are read");
 	if (g->version != 2 && g->version != 3)
 		return bad(e, "GGUF version %u is not supported, versions 2 and 3 are", g->version);
 	if (g->n_kv > (r->n - r->at) / GGUF_KV_BYTES_MIN)
-		return bad(e, "the header promises %" PRIu64 " keys, more than the file has bytes for", g->n_kv);
+		return bad(e,
+			   "the header promises %" PRIu64 " keys, more than the file has bytes for",
+			   g->n_kv);
 	if (g->n_tensors > (r->n - r->at) / GGUF_TENSOR_BYTES_MIN)
-		return bad(e, "the header promises %" PRIu64 " tensors, more than the file has bytes for",
+		return bad(e,
+			   "the header promises %" PRIu64
+			   " tensors, more than the file has bytes for",
 			   g->n_tensors);
 	if (g->n_kv >= UINT32_MAX || g->n_tensors >= UINT32_MAX)
 		return bad(e, "the header promises more entries than 32 bits count");
@@ -439,11 +480,13 @@ static int read_alignment(struct gguf *g, struct err *e)
 	if (!kv)
 		return 0;
 	if (kv->type != GGUF_U32)
-		return bad(e, "key 'general.alignment' is %s, u32 is needed", gguf_type_name(kv->type));
+		return bad(e, "key 'general.alignment' is %s, u32 is needed",
+			   gguf_type_name(kv->type));
 	g->alignment = gguf_u32_at(kv->data);
-	if (g->alignment < 8 || g->alignment > GGUF_ALIGNMENT_MAX || (g->alignment & (g->alignment - 1)))
-		return bad(e, "general.alignment is %u, a power of two from 8 to %d is needed", g->alignment,
-			   GGUF_ALIGNMENT_MAX);
+	if (g->alignment < 8 || g->alignment > GGUF_ALIGNMENT_MAX ||
+	    (g->alignment & (g->alignment - 1)))
+		return bad(e, "general.alignment is %u, a power of two from 8 to %d is needed",
+			   g->alignment, GGUF_ALIGNMENT_MAX);
 	return 0;
 }
 

@@ -82,8 +82,8 @@ int gguf_write_open(struct gguf_writer *w, const char *path, uint32_t version, s
 		int why = errno;
 
 		gguf_write_abort(w);
-		return err_set(e, why == ENOSPC ? EXIT_NO_SPACE : EXIT_MODEL_LOAD, "cannot create %s: %s",
-			       path, strerror(why));
+		return err_set(e, why == ENOSPC ? EXIT_NO_SPACE : EXIT_MODEL_LOAD,
+			       "cannot create %s: %s", path, strerror(why));
 	}
 	w->buffer = malloc(BUFFER);	/* glibc would ignore the size without one */
 	if (w->buffer)
@@ -102,7 +102,7 @@ void gguf_write_legacy_head(struct gguf_writer *w)
 	put_u64(w, 0);
 }
 
-/* ---- metadata ------------------------------------------------------------------------------- */
+/* ---- metadata ----------------------------------------------------------------------------- */
 
 static void put_key(struct gguf_writer *w, const char *key, uint32_t type)
 {
@@ -173,7 +173,7 @@ void gguf_put_copy(struct gguf_writer *w, const struct gguf_kv *kv)
 	put(w, kv->data, kv->bytes);
 }
 
-/* ---- tensors -------------------------------------------------------------------------------- */
+/* ---- tensors ------------------------------------------------------------------------------ */
 
 void gguf_put_tensor(struct gguf_writer *w, const char *name, uint32_t type, int n_dims,
 		     const int64_t *ne)
@@ -189,8 +189,9 @@ void gguf_put_tensor(struct gguf_writer *w, const char *name, uint32_t type, int
 	if (ends)
 		w->ends = ends;
 	if (!ends || bytes == 0 || w->data_start) {
-		misused(w, !ends ? "out of memory" : bytes == 0 ? "a tensor whose size its type cannot hold"
-								: "a tensor after the first data");
+		misused(w, !ends        ? "out of memory"
+			   : bytes == 0 ? "a tensor whose size its type cannot hold"
+					: "a tensor after the first data");
 		return;
 	}
 	put_str(w, name, strlen(name));
@@ -229,7 +230,7 @@ void gguf_write_data(struct gguf_writer *w, const void *bytes, uint64_t n)
 	}
 }
 
-/* ---- the end -------------------------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------------------------ */
 
 static void patch_counts(struct gguf_writer *w)
 {

@@ -28,7 +28,7 @@ struct gguf_writer {
 	uint64_t alignment;
 	uint64_t data_start;		/* 0 until the first data */
 	uint64_t data_end;		/* where the tensors declared so far end, padded */
-	uint64_t *ends;			/* [n_tensors] end of each tensor's bytes, from data_start */
+	uint64_t *ends; /* [n_tensors] end of each tensor's bytes, from data_start */
 	uint64_t current;		/* tensor that is being written */
 	bool legacy;
 	struct err failed;		/* sticky */

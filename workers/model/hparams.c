@@ -65,9 +65,11 @@ int overrides_check(const struct overrides *o, struct err *e)
 		else
 			good = good && strcmp(type, "str") == 0;
 		if (!good)
-			return err_set(e, EXIT_USAGE,
-				       "override \"%s\" is not of the form KEY=TYPE:VALUE with TYPE int, "
-				       "float, bool or str", o->items[i]);
+			return err_set(
+				e, EXIT_USAGE,
+				"override \"%s\" is not of the form KEY=TYPE:VALUE with TYPE int, "
+				"float, bool or str",
+				o->items[i]);
 	}
 	return 0;
 }
@@ -142,8 +144,9 @@ static int read_int(struct reader *r, const char *suffix, uint64_t lo, uint64_t 
 		if (absent >= 0 && !kv)
 			return absent;
 		if (r->e->code == 0)
-			err_set(r->e, EXIT_MODEL_LOAD, kv ? "%s in the model file is %s; one integer is needed"
-							  : "the model file lacks %s%s",
+			err_set(r->e, EXIT_MODEL_LOAD,
+				kv ? "%s in the model file is %s; one integer is needed"
+				   : "the model file lacks %s%s",
 				key, kv ? gguf_type_name(kv->type) : "");
 		return 0;
 	}

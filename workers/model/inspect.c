@@ -24,7 +24,7 @@ static void found(struct inspection *r, enum inspect_level level, const char *fm
 	va_end(ap);
 }
 
-/* ---- tokenizer -------------------------------------------------------------------------------- */
+/* ---- tokenizer ---------------------------------------------------------------------------- */
 
 static int64_t token_id(struct inspection *r, const struct gguf *g, const char *key)
 {
@@ -34,7 +34,8 @@ static int64_t token_id(struct inspection *r, const struct gguf *g, const char *
 	if (!kv)
 		return -1;
 	if (!gguf_u64(g, key, &id) || id >= r->n_tokens) {
-		found(r, INSPECT_PROBLEM, "%s is outside the vocabulary of %" PRIu64 " tokens", key, r->n_tokens);
+		found(r, INSPECT_PROBLEM, "%s is outside the vocabulary of %" PRIu64 " tokens", key,
+		      r->n_tokens);
 		return -1;
 	}
 	return (int64_t)id;
@@ -51,8 +52,9 @@ static void check_merges(struct inspection *r, const struct gguf *g)
 	r->n_merges = kv->count;
 	for (uint64_t i = 0; gguf_next_string(kv, &at, &s); i++)
 		if (s.n < 3 || !memchr(s.s + 1, ' ', s.n - 2)) {
-			found(r, INSPECT_PROBLEM, "merge %" PRIu64 " ('%s') is not two parts with a space between",
-			      i, gguf_show(s).s);
+			found(r, INSPECT_PROBLEM,
+			      "merge %" PRIu64 " ('%s') is not two parts with a space between", i,
+			      gguf_show(s).s);
 			return;
 		}
 }
@@ -63,7 +65,8 @@ static void check_token_types(struct inspection *r, const struct gguf *g)
 
 	for (uint64_t i = 0; kv && i < kv->count; i++)
 		if (gguf_array_i64(kv, i) < 0 || gguf_array_i64(kv, i) > 6) {
-			found(r, INSPECT_PROBLEM, "token %" PRIu64 " has type %" PRId64 "; types are 0 to 6", i,
+			found(r, INSPECT_PROBLEM,
+			      "token %" PRIu64 " has type %" PRId64 "; types are 0 to 6", i,
 			      gguf_array_i64(kv, i));
 			return;
 		}
@@ -95,17 +98,19 @@ static void check_tokenizer(struct inspection *r, const struct gguf *g)
 	check_merges(r, g);
 	check_token_types(r, g);
 	if (embd && (uint64_t)embd->ne[1] != tokens->count)
-		found(r, INSPECT_PROBLEM, "the vocabulary has %" PRIu64 " tokens, the embeddings have %" PRId64 " rows",
+		found(r, INSPECT_PROBLEM,
+		      "the vocabulary has %" PRIu64 " tokens, the embeddings have %" PRId64 " rows",
 		      tokens->count, embd->ne[1]);
 	r->pre_missing = strcmp(r->tokenizer, "gpt2") == 0 && !r->pre[0];
 	if (r->pre_missing)
-		found(r, INSPECT_NOTE, "tokenizer.ggml.pre is missing: llama.cpp falls back to the pre-tokenizer "
+		found(r, INSPECT_NOTE,
+		      "tokenizer.ggml.pre is missing: llama.cpp falls back to the pre-tokenizer "
 		      "\"default\" and splits text differently from the model's own; for Llama-3 "
 		      "vocabularies give both "
 		      "sides --override-kv tokenizer.ggml.pre=str:llama-bpe");
 }
 
-/* ---- tensors ---------------------------------------------------------------------------------- */
+/* ---- tensors ------------------------------------------------------------------------------ */
 
 static void count_types(struct inspection *r, const struct gguf *g)
 {
@@ -117,12 +122,13 @@ static void count_types(struct inspection *r, const struct gguf *g)
 		for (uint64_t i = 0; i < g->n_tensors; i++)
 			n += g->tensors[i].type == t->id;
 		if (n && at < sizeof(r->types))
-			at += (size_t)snprintf(r->types + at, sizeof(r->types) - at, "%s%s:%" PRIu64, at ? " " : "",
-					       t->name, n);
+			at += (size_t)snprintf(r->types + at, sizeof(r->types) - at,
+					       "%s%s:%" PRIu64, at ? " " : "", t->name, n);
 	}
 	for (uint64_t i = 0; i < g->n_tensors; i++)
 		if (!weight_type_by_id(g->tensors[i].type)) {
-			found(r, INSPECT_NOTE, "tensor %s has type %u, which assay does not compute with",
+			found(r, INSPECT_NOTE,
+			      "tensor %s has type %u, which assay does not compute with",
 			      gguf_show(g->tensors[i].name).s, g->tensors[i].type);
 			return;
 		}
@@ -151,7 +157,8 @@ static struct inspect_gamma *gamma_of(struct inspection *r, const char *kind)
 		return NULL;
 	struct inspect_gamma *g = &r->gammas[r->n_gammas++];
 
-	*g = (struct inspect_gamma){ .rms_min = INFINITY, .rms_max = 0, .low = INFINITY, .high = -INFINITY };
+	*g = (struct inspect_gamma){
+		.rms_min = INFINITY, .rms_max = 0, .low = INFINITY, .high = -INFINITY};
 	snprintf(g->name, sizeof(g->name), "%s", kind);
 	return g;
 }
@@ -172,8 +179,8 @@ static void add_gamma(struct inspection *r, const struct gguf_tensor *t)
 
 		memcpy(&x, t->data + 4 * i, sizeof(x));
 		if (!isfinite(x)) {
-			found(r, INSPECT_PROBLEM, "tensor %s holds %s at %" PRId64, gguf_show(t->name).s,
-			      isnan(x) ? "NaN" : "an infinity", i);
+			found(r, INSPECT_PROBLEM, "tensor %s holds %s at %" PRId64,
+			      gguf_show(t->name).s, isnan(x) ? "NaN" : "an infinity", i);
 			return;
 		}
 		sum += (double)x * (double)x;
@@ -204,13 +211,14 @@ static void check_model(struct inspection *r, const struct gguf *g, const char *
 		return;
 	}
 	if (!arch_by_name(arch.s, arch.n)) {
-		found(r, INSPECT_NOTE, "architecture %s is not one that assay evaluates (%s)", gguf_show(arch).s,
-		      arch_names(known, sizeof(known)));
+		found(r, INSPECT_NOTE, "architecture %s is not one that assay evaluates (%s)",
+		      gguf_show(arch).s, arch_names(known, sizeof(known)));
 		return;
 	}
 	if (model_open(&m, path, NULL, &e) < 0) {
 		size_t n = strlen(path);
-		bool prefixed = strncmp(e.msg, path, n) == 0 && e.msg[n] == ':' && e.msg[n + 1] == ' ';
+		bool prefixed =
+			strncmp(e.msg, path, n) == 0 && e.msg[n] == ':' && e.msg[n + 1] == ' ';
 
 		found(r, INSPECT_PROBLEM, "%.500s", e.msg + (prefixed ? n + 2 : 0));
 		return;

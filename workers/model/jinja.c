@@ -186,7 +186,8 @@ static struct jvalue compare(struct run *r, const struct jnode *n)
 static struct jvalue need_defined(struct run *r, const struct jnode *n, struct jvalue v)
 {
 	if (v.kind == J_UNDEFINED)
-		jinja_fail(r->j, n->line, "\"%.*s\" is undefined", v.s.n > 60 ? 60 : (int)v.s.n, v.s.s);
+		jinja_fail(r->j, n->line, "\"%.*s\" is undefined", v.s.n > 60 ? 60 : (int)v.s.n,
+			   v.s.s);
 	return v;
 }
 
@@ -274,8 +275,8 @@ static struct jvalue call_macro(struct run *r, const struct jnode *call, const s
 	struct jbuf out = {.j = r->j};
 
 	if (a->n > m->n)
-		jinja_fail(r->j, call->line, "macro %.*s takes %d arguments, got %d", (int)m->name.n,
-			   m->name.s, m->n, a->n);
+		jinja_fail(r->j, call->line, "macro %.*s takes %d arguments, got %d",
+			   (int)m->name.n, m->name.s, m->n, a->n);
 	r->scope = &inner;
 	for (int i = 0; i < m->n && !r->j->failed; i++) {
 		struct jvalue v = undefined(m->list[i]->name);
@@ -450,7 +451,8 @@ static void assign(struct run *r, const struct jnode *target, struct jvalue v)
 	if (of.kind == J_DICT && of.dict->is_namespace)
 		jdict_set(r->j, of.dict, target->name, v);
 	else
-		jinja_fail(r->j, target->line, "\"%.*s\" is no namespace, its attributes cannot be set",
+		jinja_fail(r->j, target->line,
+			   "\"%.*s\" is no namespace, its attributes cannot be set",
 			   (int)target->a->name.n, target->a->name.s);
 }
 
@@ -472,10 +474,15 @@ static void assign_all(struct run *r, const struct jnode *n, struct jvalue v)
 static struct jvalue loop_variable(struct run *r, struct jvalue items, int i)
 {
 	struct jvalue loop = jv_dict(r->j);
-	const struct { const char *name; struct jvalue v; } fields[] = {
-		{"index", jv_int(i + 1)}, {"index0", jv_int(i)}, {"first", jv_bool(i == 0)},
-		{"last", jv_bool(i == items.list->n - 1)}, {"length", jv_int(items.list->n)},
-		{"revindex", jv_int(items.list->n - i)}, {"revindex0", jv_int(items.list->n - i - 1)},
+	const struct { const char *name; struct jvalue v;
+	} fields[] = {
+		{"index", jv_int(i + 1)},
+		{"index0", jv_int(i)},
+		{"first", jv_bool(i == 0)},
+		{"last", jv_bool(i == items.list->n - 1)},
+		{"length", jv_int(items.list->n)},
+		{"revindex", jv_int(items.list->n - i)},
+		{"revindex0", jv_int(items.list->n - i - 1)},
 	};
 
 	for (size_t k = 0; k < sizeof(fields) / sizeof(fields[0]); k++)
@@ -645,8 +652,9 @@ int jinja_render(const char *source, size_t bytes, const struct jinja_input *in,
 	char *copy = NULL;
 
 	if (bytes > JINJA_SOURCE_BYTES_MAX)
-		return err_set(e, EXIT_TEMPLATE, "the template has %zu bytes, at most %d are allowed",
-			       bytes, JINJA_SOURCE_BYTES_MAX);
+		return err_set(e, EXIT_TEMPLATE,
+			       "the template has %zu bytes, at most %d are allowed", bytes,
+			       JINJA_SOURCE_BYTES_MAX);
 	tree = jinja_parse(&j, source, bytes);
 	define_input(&r, in);
 	if (!j.failed)

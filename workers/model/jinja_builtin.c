@@ -35,7 +35,8 @@ static bool in_set(const char *s, size_t n, const struct jstr *chars)
 	int len;
 
 	if (!chars)
-		return unicode_class(unicode_decode(s, n, &len)) & UC_WHITE || (*s >= 28 && *s <= 31);
+		return unicode_class(unicode_decode(s, n, &len)) & UC_WHITE ||
+		       (*s >= 28 && *s <= 31);
 	return memmem(chars->s, chars->n, s, n) != NULL;
 }
 
@@ -359,8 +360,8 @@ static struct jvalue json(struct jinja *j, struct jvalue v, struct jvalue indent
 {
 	struct jbuf out = {.j = j};
 
-	jbuf_json(&out, v, indent.kind == J_INT && indent.i >= 0 && indent.i < 64 ? (int)indent.i : -1,
-		  0);
+	jbuf_json(&out, v,
+		  indent.kind == J_INT && indent.i >= 0 && indent.i < 64 ? (int)indent.i : -1, 0);
 	return jv_str(out.s, out.n);
 }
 
@@ -573,7 +574,8 @@ struct jvalue jinja_filter(struct jinja *j, int line, struct jstr name, struct j
 	case F_INDENT: return indent_lines(j, jv_text(j, v).s, a);
 	case F_ABS: return v.kind == J_INT && v.i < 0 && v.i != INT64_MIN ? jv_int(-v.i) : v;
 	default:
-		jinja_fail(j, line, "unknown filter \"%.*s\"", name.n > 60 ? 60 : (int)name.n, name.s);
+		jinja_fail(j, line, "unknown filter \"%.*s\"", name.n > 60 ? 60 : (int)name.n,
+			   name.s);
 		return jv_none();
 	}
 	jinja_fail(j, line, "the filter \"%.*s\" does not work on %s", (int)name.n, name.s,
@@ -669,7 +671,8 @@ bool jinja_is_function(struct jstr name, const char **out)
 
 static struct jvalue range(struct jinja *j, int line, const struct jargs *a)
 {
-	struct jvalue out = jv_list(j), x = arg(a, 0, NULL), y = arg(a, 1, NULL), z = arg(a, 2, NULL);
+	struct jvalue out = jv_list(j), x = arg(a, 0, NULL), y = arg(a, 1, NULL),
+		      z = arg(a, 2, NULL);
 	int64_t from = a->n > 1 ? x.i : 0, to = a->n > 1 ? y.i : x.i, by = a->n > 2 ? z.i : 1;
 
 	if (x.kind != J_INT || (a->n > 1 && y.kind != J_INT) || (a->n > 2 && z.kind != J_INT) ||
@@ -689,7 +692,8 @@ struct jvalue jinja_function(struct jinja *j, int line, const char *name, const 
 	if (strcmp(name, "raise_exception") == 0) {
 		struct jstr s = jv_text(j, v).s;
 
-		jinja_fail(j, line, "the template raises \"%.*s\"", s.n > 300 ? 300 : (int)s.n, s.s);
+		jinja_fail(j, line, "the template raises \"%.*s\"", s.n > 300 ? 300 : (int)s.n,
+			   s.s);
 		return jv_none();
 	}
 	if (strcmp(name, "range") == 0)

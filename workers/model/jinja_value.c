@@ -223,7 +223,8 @@ static void add_repr(struct jbuf *b, struct jvalue v, int level)
 		jbuf_puts(b, "{");
 		for (int i = 0; i < v.dict->n; i++) {
 			jbuf_puts(b, i ? ", " : "");
-			add_repr(b, (struct jvalue){.kind = J_STRING, .s = v.dict->v[i].key}, level + 1);
+			add_repr(b, (struct jvalue){.kind = J_STRING, .s = v.dict->v[i].key},
+				 level + 1);
 			jbuf_puts(b, ": ");
 			add_repr(b, v.dict->v[i].v, level + 1);
 		}
@@ -445,9 +446,9 @@ bool jv_equal(struct jinja *j, struct jvalue a, struct jvalue b)
 
 const char *jv_kind_name(struct jvalue v)
 {
-	static const char *const names[] = {"undefined", "none", "a boolean", "an integer", "a float",
-					    "a string", "a list", "a dictionary", "a function",
-					    "a macro"};
+	static const char *const names[] = {"undefined",  "none",     "a boolean", "an integer",
+					    "a float",    "a string", "a list",    "a dictionary",
+					    "a function", "a macro"};
 
 	return names[v.kind];
 }

@@ -72,11 +72,13 @@ static void check_weight(struct loader *l, const char *name, const struct gguf_t
 	if (type && tl_type(type->id))
 		tl_check(type, name, t->ne[0], t->ne[1], l->e);
 	else if (!type || !type->dequantize)
-		err_set(l->e, EXIT_MODEL_LOAD, "tensor %s has weight type %s (%u), which is not supported",
-			name, type ? type->name : "unknown", t->type);
+		err_set(l->e, EXIT_MODEL_LOAD,
+			"tensor %s has weight type %s (%u), which is not supported", name,
+			type ? type->name : "unknown", t->type);
 	else if (t->ne[0] % type->block_elems != 0)
-		err_set(l->e, EXIT_MODEL_LOAD, "tensor %s has rows of %lld; %s needs a multiple of %u",
-			name, (long long)t->ne[0], type->name, type->block_elems);
+		err_set(l->e, EXIT_MODEL_LOAD,
+			"tensor %s has rows of %lld; %s needs a multiple of %u", name,
+			(long long)t->ne[0], type->name, type->block_elems);
 	else if (type->id == TYPE_I2_S && t->ne[1] % 4 != 0)
 		err_set(l->e, EXIT_MODEL_LOAD,
 			"tensor %s has %lld rows; i2_s needs a multiple of 4 (the reference writes past others)",
@@ -122,7 +124,8 @@ static void linear(struct loader *l, const char *base, int64_t n_in, int64_t n_o
 static void load_layer(struct loader *l, int i, struct layer *out)
 {
 	const struct hparams *h = &l->m->hp;
-	const int64_t q = (int64_t)h->n_head * h->head_dim, kv = (int64_t)h->n_kv_head * h->head_dim;
+	const int64_t q = (int64_t)h->n_head * h->head_dim,
+		      kv = (int64_t)h->n_kv_head * h->head_dim;
 	char name[NAME_MAX_BYTES];
 #define NAME(suffix) (snprintf(name, sizeof(name), "blk.%d." suffix, i), name)
 	out->attn_norm = vector(l, NAME("attn_norm.weight"), h->n_embd, true);
@@ -173,8 +176,9 @@ static void count_types(struct model *m)
 		for (uint64_t i = 0; i < m->gguf.n_tensors; i++)
 			n += m->gguf.tensors[i].type == type->id;
 		if (n > 0 && at < sizeof(m->weights))
-			at += (size_t)snprintf(m->weights + at, sizeof(m->weights) - at, "%s%s:%llu",
-					       at ? " " : "", type->name, (unsigned long long)n);
+			at += (size_t)snprintf(m->weights + at, sizeof(m->weights) - at,
+					       "%s%s:%llu", at ? " " : "", type->name,
+					       (unsigned long long)n);
 	}
 }
 
@@ -198,7 +202,8 @@ int model_open(struct model *m, const char *path, const struct overrides *o, str
 	int rc = overrides_check(o, e);
 	if (rc == 0)
 		rc = gguf_open(&m->gguf, path, &first);
-	if (first.code == EXIT_MODEL_INVALID)	/* to `verify` a verdict, to who wants to run it no model */
+	if (first.code ==
+	    EXIT_MODEL_INVALID) /* to `verify` a verdict, to who wants to run it no model */
 		return err_set(e, EXIT_MODEL_LOAD,
 			       "%s; `assay fetch-models` fetches whole, checked files", first.msg);
 	if (rc != 0)
@@ -228,7 +233,8 @@ static void free_packed(struct model *m)
 		free((void *)m->output.w.packed);
 	for (int i = 0; m->layers && i < m->hp.n_layer; i++) {
 		const struct layer *l = &m->layers[i];
-		const struct linear *const all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+		const struct linear *const all[] = {&l->q,    &l->k,  &l->v,   &l->o,
+						    &l->gate, &l->up, &l->down};
 
 		for (size_t j = 0; j < sizeof(all) / sizeof(*all); j++)
 			free((void *)all[j]->w.packed);

@@ -11,8 +11,8 @@
 /* Anonymous pages: zero, and resident only where written. */
 static void *map_pages(size_t bytes)
 {
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		       -1, 0);
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	return p == MAP_FAILED ? NULL : p;
 }
 
@@ -30,8 +30,9 @@ int kv_cache_new(struct kv_cache *c, int n_layers, int n_ctx, int width, bool f3
 	n.v = map_pages(n.v_bytes * (size_t)n_layers);
 	if (!n.k || !n.v) {
 		kv_cache_free(&n);
-		return err_set(e, EXIT_INFERENCE, "no memory for a KV cache of %d positions (%zu MiB)",
-			       n_ctx, (n.k_bytes + n.v_bytes) * (size_t)n_layers >> 20);
+		return err_set(e, EXIT_INFERENCE,
+			       "no memory for a KV cache of %d positions (%zu MiB)", n_ctx,
+			       (n.k_bytes + n.v_bytes) * (size_t)n_layers >> 20);
 	}
 	*c = n;
 	return 0;
@@ -65,7 +66,8 @@ int ops_init(struct ops *o, const struct kernels *k, struct team *team, int64_t 
 	size_t bytes = (size_t)team_size(team) * o->scratch_bytes;
 	o->scratch = aligned_alloc(64, bytes);
 	if (!o->scratch)
-		return err_set(e, EXIT_INFERENCE, "no memory for attention scores (%zu bytes)", bytes);
+		return err_set(e, EXIT_INFERENCE, "no memory for attention scores (%zu bytes)",
+			       bytes);
 	return 0;
 }
 
@@ -353,8 +355,14 @@ void op_kv_store(struct ops *o, const struct kv_cache *kv, int layer, const floa
 {
 	assert(layer >= 0 && layer < kv->n_layers && pos0 + n_rows <= kv->n_ctx);
 	struct store_job j = {
-		.o = o, .kv = kv, .k = k, .v = v, .pos0 = pos0, .n_rows = n_rows,
-		.kc = kv->k + (size_t)layer * kv->k_bytes, .vc = kv->v + (size_t)layer * kv->v_bytes,
+		.o = o,
+		.kv = kv,
+		.k = k,
+		.v = v,
+		.pos0 = pos0,
+		.n_rows = n_rows,
+		.kc = kv->k + (size_t)layer * kv->k_bytes,
+		.vc = kv->v + (size_t)layer * kv->v_bytes,
 	};
 	int64_t groups = (kv->width + STORE_CHANNELS - 1) / STORE_CHANNELS;
 	team_run(o->team, n_rows, row_chunk(o, n_rows), store_k, &j);

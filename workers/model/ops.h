@@ -61,7 +61,7 @@ struct attention {
 	int64_t pos0, n_rows;
 	int64_t n_used;			/* cells stored so far */
 	int64_t n_kv;			/* padded length, the same for all rows */
-	int64_t shift;			/* 0; a hypothesis shows a row so many cells more or fewer */
+	int64_t shift; /* 0; a hypothesis shows a row so many cells more or fewer */
 	const float *q;			/* [n_rows, n_head · head_dim] after RoPE */
 	float *out;			/* the same shape */
 	float *scores, *probs;		/* [n_head, n_rows, n_kv] for a trace, or NULL */

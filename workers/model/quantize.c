@@ -48,7 +48,7 @@ static void range(const float *x, int n, float *low, float *high)
 	}
 }
 
-/* ---- floats --------------------------------------------------------------------------------- */
+/* ---- floats ------------------------------------------------------------------------------- */
 
 static void to_f16(const float *x, uint8_t *b)
 {
@@ -65,7 +65,7 @@ static void to_bf16(const float *x, uint8_t *b)
 	b[1] = (uint8_t)(u >> 24);
 }
 
-/* ---- blocks of 32 --------------------------------------------------------------------------- */
+/* ---- blocks of 32 ------------------------------------------------------------------------- */
 
 static void to_q8_0(const float *x, uint8_t *b)
 {
@@ -143,7 +143,7 @@ static void to_q5_1(const float *x, uint8_t *b)
 	put_nibbles(codes, b + 4, b + 8);
 }
 
-/* ---- super-blocks of 256 -------------------------------------------------------------------- */
+/* ---- super-blocks of 256 ------------------------------------------------------------------ */
 
 /*
  * Sub-blocks of `width` elements with a scale and a minimum each, both as codes up to `top`
@@ -205,7 +205,8 @@ static void put_pairs(const uint8_t *codes, int from, uint8_t *qs)
 {
 	memset(qs, 0, 64);
 	for (int i = 0; i < SUPER; i++)
-		qs[i / 128 * 32 + i % 32] |= (uint8_t)((codes[i] >> from & 3) << (i % 128 / 32 * 2));
+		qs[i / 128 * 32 + i % 32] |=
+			(uint8_t)((codes[i] >> from & 3) << (i % 128 / 32 * 2));
 }
 
 static void to_q2_k(const float *x, uint8_t *b)
@@ -281,11 +282,13 @@ static void to_q6_k(const float *x, uint8_t *b)
 	memcpy(b + 192, scales, 16);
 }
 
-/* ---- ternary -------------------------------------------------------------------------------- */
+/* ---- ternary ------------------------------------------------------------------------------ */
 
 static void to_tq1_0(const float *x, uint8_t *b)
 {
-	static const struct { int at, bytes, digits; } runs[] = { {0, 32, 5}, {32, 16, 5}, {48, 4, 4} };
+	static const struct {
+		int at, bytes, digits;
+	} runs[] = {{0, 32, 5}, {32, 16, 5}, {48, 4, 4}};
 	float inv = inverse(put_half(b + 52, max_abs(x, SUPER)));
 
 	for (int r = 0; r < 3; r++) {
@@ -328,13 +331,14 @@ static void to_i2_s(const float *x, float scale, uint8_t *b, int64_t n)
 		}
 }
 
-/* ---- the table ------------------------------------------------------------------------------ */
+/* ---- the table ---------------------------------------------------------------------------- */
 
-static const struct { uint32_t id; void (*block)(const float *x, uint8_t *b); } table[] = {
-	{ TYPE_F16, to_f16 }, { TYPE_BF16, to_bf16 }, { TYPE_Q8_0, to_q8_0 }, { TYPE_Q4_0, to_q4_0 },
-	{ TYPE_Q4_1, to_q4_1 }, { TYPE_Q5_0, to_q5_0 }, { TYPE_Q5_1, to_q5_1 }, { TYPE_Q2_K, to_q2_k },
-	{ TYPE_Q3_K, to_q3_k }, { TYPE_Q4_K, to_q4_k }, { TYPE_Q5_K, to_q5_k }, { TYPE_Q6_K, to_q6_k },
-	{ TYPE_TQ1_0, to_tq1_0 }, { TYPE_TQ2_0, to_tq2_0 },
+static const struct { uint32_t id; void (*block)(const float *x, uint8_t *b);
+} table[] = {
+	{TYPE_F16, to_f16},     {TYPE_BF16, to_bf16},   {TYPE_Q8_0, to_q8_0}, {TYPE_Q4_0, to_q4_0},
+	{TYPE_Q4_1, to_q4_1},   {TYPE_Q5_0, to_q5_0},   {TYPE_Q5_1, to_q5_1}, {TYPE_Q2_K, to_q2_k},
+	{TYPE_Q3_K, to_q3_k},   {TYPE_Q4_K, to_q4_k},   {TYPE_Q5_K, to_q5_k}, {TYPE_Q6_K, to_q6_k},
+	{TYPE_TQ1_0, to_tq1_0}, {TYPE_TQ2_0, to_tq2_0},
 };
 
 void quantize_row(const struct weight_type *t, const float *x, float scale, uint8_t *dst, int64_t n)

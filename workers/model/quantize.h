@@ -11,7 +11,8 @@
 #include "weight_type.h"
 
 /* x: [n], n a multiple of the type's block. dst: n / block_elems · block_bytes. */
-void quantize_row(const struct weight_type *t, const float *x, float scale, uint8_t *dst, int64_t n);
+void quantize_row(const struct weight_type *t, const float *x, float scale, uint8_t *dst,
+		  int64_t n);
 
 /* The bytes that follow the blocks of a tensor: tail_bytes of them. */
 void quantize_tail(const struct weight_type *t, float scale, uint8_t *dst);

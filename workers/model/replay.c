@@ -45,7 +45,8 @@ static const float *given(struct replay *r, enum trace_stage stage, int64_t rows
 		int64_t want = rows * stage_width(r, stage);
 		if (q->input_elements[i] == want)
 			return q->input[i];
-		err_set(r->e, EXIT_USAGE, "input %s of %s has %lld values; expected %lld rows of %lld",
+		err_set(r->e, EXIT_USAGE,
+			"input %s of %s has %lld values; expected %lld rows of %lld",
 			trace_stage_name(stage), trace_stage_name(q->stage),
 			(long long)q->input_elements[i], (long long)rows,
 			(long long)stage_width(r, stage));
@@ -74,7 +75,8 @@ static void *scratch(struct replay *r, size_t bytes)
 {
 	void *p = r->e->code == 0 ? aligned_alloc(64, (bytes + 63) / 64 * 64) : NULL;
 	if (!p && r->e->code == 0)
-		err_set(r->e, EXIT_INFERENCE, "no memory to replay %s", trace_stage_name(r->q->stage));
+		err_set(r->e, EXIT_INFERENCE, "no memory to replay %s",
+			trace_stage_name(r->q->stage));
 	return p;
 }
 
@@ -92,7 +94,8 @@ static void norm(struct replay *r, const float *in, const float *w, int64_t widt
 	if (r->k.skip)
 		copy_rows(r, in);
 	else
-		op_norm(&r->s->ops, in, w, r->k.hp.norm_eps, width, r->n * (r->width / width), r->out);
+		op_norm(&r->s->ops, in, w, r->k.hp.norm_eps, width, r->n * (r->width / width),
+			r->out);
 }
 
 static void product(struct replay *r, const float *in, const struct linear *lin)
@@ -115,7 +118,8 @@ static void rope(struct replay *r, const float *in, int n_heads)
 	copy_rows(r, in);
 	if (!r->k.skip) {
 		op_rope_angles(&r->s->ops, &h->rope, r->pos0 + r->k.pos_shift, r->n, cs);
-		op_rope(&r->s->ops, r->out, cs, n_heads, h->head_dim, h->rope.n_dims, h->neox, r->n);
+		op_rope(&r->s->ops, r->out, cs, n_heads, h->head_dim, h->rope.n_dims, h->neox,
+			r->n);
 	}
 	free(cs);
 }
@@ -212,17 +216,19 @@ static void value_head(struct replay *r, const struct kv_cache *kv, const float 
 	r->s->k->to_f16(padded, half, n_kv);
 	for (int64_t i = 0; i < d; i++) {
 		int64_t at = (channel + i) * kv->v_stride;
-		out[i] = kv->f32 ? r->s->k->dot_f32(r->s->k, (const float *)(const void *)kv->v + at,
-						     padded, n_kv)
-				 : r->s->k->dot_f16(r->s->k,
-						     (const uint16_t *)(const void *)kv->v + at, half,
-						     n_kv);
+		out[i] =
+			kv->f32 ? r->s->k->dot_f32(r->s->k, (const float *)(const void *)kv->v + at,
+						   padded, n_kv)
+				: r->s->k->dot_f16(r->s->k,
+						   (const uint16_t *)(const void *)kv->v + at, half,
+						   n_kv);
 	}
 	r->s->ops.count.dot += (uint64_t)d;
 }
 
 /* The part of a score row that a position sees; the rest of the output stays 0. */
-static void softmax_row(struct replay *r, const float *scores, int64_t row, float *padded, float *out)
+static void softmax_row(struct replay *r, const float *scores, int64_t row, float *padded,
+			float *out)
 {
 	const int64_t n_kv = session_n_kv(r->s, r->cells), n = visible(r, row);
 	r->s->k->softmax(r->s->k, scores, r->k.hp.attn_scale, n, n_kv, padded);
@@ -252,10 +258,12 @@ static void from_softmax(struct replay *r, const float *probs, float *padded)
 /* From q and k (and v for the whole): the fused kernel, of which the wanted part is kept. */
 static void from_queries(struct replay *r, float *padded)
 {
-	const int64_t heads = r->k.hp.n_head, d = r->k.hp.head_dim, n_kv = session_n_kv(r->s, r->cells);
+	const int64_t heads = r->k.hp.n_head, d = r->k.hp.head_dim,
+		      n_kv = session_n_kv(r->s, r->cells);
 	const float *q = need(r, STAGE_Q_ROPE, r->n), *k = need(r, STAGE_K_ROPE, r->cells);
 	const float *v = r->q->stage == STAGE_ATTN_OUT_HEADS ? need(r, STAGE_V, r->cells) : NULL;
-	float *scores = scratch(r, (size_t)(n_kv + d) * sizeof(float)), *out = scores ? scores + n_kv : NULL;
+	float *scores = scratch(r, (size_t)(n_kv + d) * sizeof(float)),
+	      *out = scores ? scores + n_kv : NULL;
 	struct kv_cache kv = {0};
 	if (r->e->code == 0 && fill_cache(r, &kv, k, v) == 0) {
 		for (int64_t i = 0; i < r->n * heads; i++) {
@@ -297,7 +305,8 @@ static void compute(struct replay *r)
 	switch (r->q->stage) {
 	case STAGE_EMBEDDINGS: embed(r); break;
 	case STAGE_ATTN_NORM:
-		norm(r, either(r, STAGE_LAYER_OUT, STAGE_EMBEDDINGS, n), l->attn_norm, h->n_embd); break;
+		norm(r, either(r, STAGE_LAYER_OUT, STAGE_EMBEDDINGS, n), l->attn_norm, h->n_embd);
+		break;
 	case STAGE_Q: product(r, need(r, STAGE_ATTN_NORM, n), &l->q); break;
 	case STAGE_K: product(r, need(r, STAGE_ATTN_NORM, n), &l->k); break;
 	case STAGE_V: product(r, need(r, STAGE_ATTN_NORM, n), &l->v); break;
@@ -312,12 +321,18 @@ static void compute(struct replay *r)
 	case STAGE_ATTN_O:
 		product(r, either(r, STAGE_ATTN_SUB_NORM, STAGE_ATTN_OUT_HEADS, n), &l->o); break;
 	case STAGE_ATTN_RESIDUAL:
-		binary(r, need(r, STAGE_ATTN_O, n), either(r, STAGE_LAYER_OUT, STAGE_EMBEDDINGS, n)); break;
-	case STAGE_FFN_NORM: norm(r, need(r, STAGE_ATTN_RESIDUAL, n), l->ffn_norm, h->n_embd); break;
+		binary(r, need(r, STAGE_ATTN_O, n),
+		       either(r, STAGE_LAYER_OUT, STAGE_EMBEDDINGS, n));
+		break;
+	case STAGE_FFN_NORM:
+		norm(r, need(r, STAGE_ATTN_RESIDUAL, n), l->ffn_norm, h->n_embd);
+		break;
 	case STAGE_FFN_GATE: product(r, need(r, STAGE_FFN_NORM, n), &l->gate); break;
 	case STAGE_FFN_UP: product(r, need(r, STAGE_FFN_NORM, n), &l->up); break;
 	case STAGE_FFN_ACT: glu(r); break;
-	case STAGE_FFN_SUB_NORM: norm(r, need(r, STAGE_FFN_ACT, n), l->ffn_sub_norm, h->n_ff); break;
+	case STAGE_FFN_SUB_NORM:
+		norm(r, need(r, STAGE_FFN_ACT, n), l->ffn_sub_norm, h->n_ff);
+		break;
 	case STAGE_FFN_DOWN:
 		product(r, either(r, STAGE_FFN_SUB_NORM, STAGE_FFN_ACT, n), &l->down); break;
 	case STAGE_LAYER_OUT:
@@ -343,13 +358,15 @@ static int check_request(const struct session *s, const struct engine_replay *q,
 		return err_set(e, EXIT_USAGE, "stage %s of layer %d does not exist; layers are %s",
 			       trace_stage_name(q->stage), q->layer,
 			       is_global(q->stage) ? "-1 for this one" : "counted from 0");
-	if (((q->stage == STAGE_ATTN_SUB_NORM || q->stage == STAGE_FFN_SUB_NORM) && !a->sub_norms) ||
+	if (((q->stage == STAGE_ATTN_SUB_NORM || q->stage == STAGE_FFN_SUB_NORM) &&
+	     !a->sub_norms) ||
 	    ((q->stage == STAGE_Q_NORM || q->stage == STAGE_K_NORM) && !a->qk_norms))
 		return err_set(e, EXIT_USAGE, "architecture %s has no %s", a->name,
 			       trace_stage_name(q->stage));
 	if (q->n_tokens < 1 || q->pos0 < 0 || q->n_tokens > s->n_ctx - q->pos0)
-		return err_set(e, EXIT_USAGE, "%d rows from position %d do not fit the context of %d",
-			       q->n_tokens, q->pos0, s->n_ctx);
+		return err_set(e, EXIT_USAGE,
+			       "%d rows from position %d do not fit the context of %d", q->n_tokens,
+			       q->pos0, s->n_ctx);
 	return 0;
 }
 
@@ -382,9 +399,11 @@ int replay_run(struct session *s, const struct engine_replay *q, struct err *e)
 	r.width = stage_width(&r, q->stage);
 	r.out = calloc((size_t)(r.n * r.width), sizeof(float));
 	if (!r.out)
-		return err_set(e, EXIT_INFERENCE, "no memory to replay %s", trace_stage_name(q->stage));
+		return err_set(e, EXIT_INFERENCE, "no memory to replay %s",
+			       trace_stage_name(q->stage));
 	compute(&r);
-	rc = first.code != 0 ? err_set(e, (enum exit_code)first.code, "%s", first.msg) : deliver(&r);
+	rc = first.code != 0 ? err_set(e, (enum exit_code)first.code, "%s", first.msg)
+			     : deliver(&r);
 	free(r.out);
 	return rc;
 }

@@ -6,13 +6,13 @@
 #include <string.h>
 
 #define BIT(stage) ((uint64_t)1 << (stage))
-#define NORMS                                                                                       \
-	(BIT(STAGE_ATTN_NORM) | BIT(STAGE_Q_NORM) | BIT(STAGE_K_NORM) | BIT(STAGE_ATTN_SUB_NORM) |  \
+#define NORMS                                                                                      \
+	(BIT(STAGE_ATTN_NORM) | BIT(STAGE_Q_NORM) | BIT(STAGE_K_NORM) | BIT(STAGE_ATTN_SUB_NORM) | \
 	 BIT(STAGE_FFN_NORM) | BIT(STAGE_FFN_SUB_NORM) | BIT(STAGE_OUTPUT_NORM))
 #define ROPES (BIT(STAGE_Q_ROPE) | BIT(STAGE_K_ROPE))
 #define ATTENTION (BIT(STAGE_ATTN_SCORES) | BIT(STAGE_ATTN_SOFTMAX) | BIT(STAGE_ATTN_OUT_HEADS))
-#define PRODUCTS                                                                                    \
-	(BIT(STAGE_Q) | BIT(STAGE_K) | BIT(STAGE_V) | BIT(STAGE_ATTN_O) | BIT(STAGE_FFN_GATE) |     \
+#define PRODUCTS                                                                                   \
+	(BIT(STAGE_Q) | BIT(STAGE_K) | BIT(STAGE_V) | BIT(STAGE_ATTN_O) | BIT(STAGE_FFN_GATE) |    \
 	 BIT(STAGE_FFN_UP) | BIT(STAGE_FFN_DOWN))
 #define EVERY (BIT(STAGE_COUNT) - 1)
 
@@ -30,7 +30,8 @@ const struct replay_variant replay_variants[] = {
 	{"no_rope", NULL, ROPES, "no rotation"},
 	{"pos_shift", "N", ROPES, "positions counted from N instead of 0"},
 	{"eps", "EPS", NORMS, "another RMSNorm epsilon"},
-	{"no_sub_norm", NULL, BIT(STAGE_ATTN_SUB_NORM) | BIT(STAGE_FFN_SUB_NORM), "sub-norm left out"},
+	{"no_sub_norm", NULL, BIT(STAGE_ATTN_SUB_NORM) | BIT(STAGE_FFN_SUB_NORM),
+	 "sub-norm left out"},
 	{"no_norm", NULL, NORMS, "norm left out"},
 	{"no_norm_weight", NULL, NORMS, "norm without its weight"},
 	{"mask_off_by_one", NULL, ATTENTION, "each position sees one cell fewer"},
@@ -55,7 +56,8 @@ static void set_epsilon(struct replay_knobs *k, double v)
 static void drop_norm_weights(struct replay_knobs *k)
 {
 	struct layer *l = &k->layer;
-	l->attn_norm = l->q_norm = l->k_norm = l->attn_sub_norm = l->ffn_norm = l->ffn_sub_norm = NULL;
+	l->attn_norm = l->q_norm = l->k_norm = l->attn_sub_norm = l->ffn_norm = l->ffn_sub_norm =
+		NULL;
 	k->output_norm = NULL;
 }
 
@@ -127,8 +129,8 @@ static int apply(struct replay_knobs *k, const struct session *s, const char *na
 	else if (strcmp(name, "weights_of_layer") == 0 && v >= 0 && v < n_layer)
 		k->layer = s->m->layers[(int)v];
 	else
-		return err_set(e, EXIT_USAGE, "variant %s=%g: the model has layers 0 to %d", name, v,
-			       n_layer - 1);
+		return err_set(e, EXIT_USAGE, "variant %s=%g: the model has layers 0 to %d", name,
+			       v, n_layer - 1);
 	return 0;
 }
 
@@ -155,8 +157,8 @@ static int set_variant(struct replay_knobs *k, const struct session *s,
 	char *end = NULL;
 	double value = equals ? strtod(equals + 1, &end) : 0;
 	if (!equals != !v->value || (equals && (end == equals + 1 || *end || !isfinite(value))))
-		return err_set(e, EXIT_USAGE, "variant \"%s\": expected %s%s%s", q->variant, v->name,
-			       v->value ? "=" : "", v->value ? v->value : "");
+		return err_set(e, EXIT_USAGE, "variant \"%s\": expected %s%s%s", q->variant,
+			       v->name, v->value ? "=" : "", v->value ? v->value : "");
 	if (!(v->stages >> q->stage & 1))
 		return err_set(e, EXIT_USAGE, "variant %s changes nothing in %s", v->name,
 			       trace_stage_name(q->stage));

@@ -76,14 +76,17 @@ int rope_read(struct hparams *h, const struct gguf *g, const struct overrides *o
 	}
 #undef KEY
 	if (dims < 2 || dims % 2 != 0 || dims > (uint64_t)h->head_dim)
-		return err_set(e, EXIT_MODEL_LOAD,
-			       "%s.rope.dimension_count is %llu; expected an even number up to the head size %d",
-			       arch, (unsigned long long)dims, h->head_dim);
+		return err_set(
+			e, EXIT_MODEL_LOAD,
+			"%s.rope.dimension_count is %llu; expected an even number up to the head size %d",
+			arch, (unsigned long long)dims, h->head_dim);
 	if (!(base >= 1) || !isfinite(base) || !(factor >= 0) || !isfinite(factor) || orig < 1 ||
 	    orig > INT32_MAX)
-		return err_set(e, EXIT_MODEL_LOAD,
-			       "%s.rope has frequency base %g, factor %g and original context %llu; "
-			       "that cannot be computed", arch, base, factor, (unsigned long long)orig);
+		return err_set(
+			e, EXIT_MODEL_LOAD,
+			"%s.rope has frequency base %g, factor %g and original context %llu; "
+			"that cannot be computed",
+			arch, base, factor, (unsigned long long)orig);
 	if (h->rope_scaling == ROPE_LINEAR && factor == 0)
 		h->rope_scaling = ROPE_NONE;
 	h->rope_orig_ctx = (int)orig;

@@ -22,7 +22,8 @@ int32_t sample_greedy(const float *logits, int n_vocab)
 int sampler_init(struct sampler *s, int n_vocab, float temperature, int top_k, float top_p,
 		 uint64_t seed, struct err *e)
 {
-	if (!(temperature >= 0) || !isfinite(temperature) || top_k < 0 || !(top_p >= 0 && top_p <= 1))
+	if (!(temperature >= 0) || !isfinite(temperature) || top_k < 0 ||
+	    !(top_p >= 0 && top_p <= 1))
 		return err_set(e, EXIT_USAGE,
 			       "temperature %g, top-k %d, top-p %g: expected ≥ 0, ≥ 0 and 0 to 1",
 			       (double)temperature, top_k, (double)top_p);
@@ -30,7 +31,8 @@ int sampler_init(struct sampler *s, int n_vocab, float temperature, int top_k, f
 	if (temperature > 0) {
 		n.order = malloc((size_t)n_vocab * sizeof(*n.order));
 		if (!n.order)
-			return err_set(e, EXIT_INFERENCE, "no memory to sample from %d tokens", n_vocab);
+			return err_set(e, EXIT_INFERENCE, "no memory to sample from %d tokens",
+				       n_vocab);
 	}
 	*s = n;
 	return 0;

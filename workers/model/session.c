@@ -14,8 +14,9 @@ static size_t max_size(size_t a, size_t b)
 
 static size_t act_max(const struct linear *l, size_t so_far)
 {
-	return l->w.type->act == ACT_F32 ? so_far
-					 : max_size(so_far, act_row_bytes(l->w.type->act, l->w.n_in));
+	return l->w.type->act == ACT_F32
+		       ? so_far
+		       : max_size(so_far, act_row_bytes(l->w.type->act, l->w.n_in));
 }
 
 /* Bytes of the longest activation row of any weight, rounded up to whole cache lines. */
@@ -24,7 +25,8 @@ static size_t act_row_max(const struct model *m)
 	size_t n = act_max(&m->output, 64);
 	for (int i = 0; i < m->hp.n_layer; i++) {
 		const struct layer *l = &m->layers[i];
-		const struct linear *all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+		const struct linear *all[] = {&l->q,    &l->k,  &l->v,   &l->o,
+					      &l->gate, &l->up, &l->down};
 		for (size_t k = 0; k < sizeof(all) / sizeof(all[0]); k++)
 			n = act_max(all[k], n);
 	}
@@ -56,8 +58,8 @@ static int allocate(struct session *s, struct err *e)
 	s->cs = block_new(s, t * (size_t)h->rope.n_dims * f, &failed);
 	if (failed)
 		return err_set(e, EXIT_INFERENCE,
-			       "no memory for the activations of %d positions (%zu MiB)", s->n_ubatch,
-			       s->activation_bytes >> 20);
+			       "no memory for the activations of %d positions (%zu MiB)",
+			       s->n_ubatch, s->activation_bytes >> 20);
 	s->q = s->block;
 	s->heads = s->q + t * q;
 	s->kcur = s->heads + t * q;

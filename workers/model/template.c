@@ -88,7 +88,8 @@ static int render_own(struct template_result *r, const struct template_model *m,
 	if (system && *system)
 		messages[in.n_messages++] = (struct jinja_message){"system", system};
 	messages[in.n_messages++] = (struct jinja_message){"user", user};
-	code = jinja_render(m->chat_template, strlen(m->chat_template), &in, &r->text, &r->bytes, e);
+	code = jinja_render(m->chat_template, strlen(m->chat_template), &in, &r->text, &r->bytes,
+			    e);
 	if (code < 0) {
 		err_prefix(e, "tokenizer.chat_template");
 		return code;
@@ -113,11 +114,15 @@ static const char *by_architecture(const struct template_model *m, char *why, si
 		 strcmp(m->bos_token, "<|begin_of_text|>") == 0)
 		name = "llama3-chat";
 	if (strcmp(name, "raw") == 0)
-		snprintf(why, size, "auto: the file has no tokenizer.chat_template and no template is "
-			 "known for architecture \"%.60s\"", arch);
+		snprintf(why, size,
+			 "auto: the file has no tokenizer.chat_template and no template is "
+			 "known for architecture \"%.60s\"",
+			 arch);
 	else
-		snprintf(why, size, "auto: the file has no tokenizer.chat_template; by architecture "
-			 "\"%.60s\"", arch);
+		snprintf(why, size,
+			 "auto: the file has no tokenizer.chat_template; by architecture "
+			 "\"%.60s\"",
+			 arch);
 	return name;
 }
 

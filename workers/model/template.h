@@ -13,7 +13,7 @@
 enum { TEMPLATE_STOPS_MAX = 4 };
 
 struct template_result {
-	char *text;		/* formatted prompt, NUL-terminated; caller frees by template_free */
+	char *text; /* formatted prompt, NUL-terminated; caller frees by template_free */
 	size_t bytes;
 	char name[32];		/* the template that was used ("auto" resolved) */
 	char why[256];		/* why this one, for people and the receipt */

@@ -151,8 +151,10 @@ int tokenizer_piece(const struct tokenizer *t, int32_t id, bool special, char *o
 		memcpy(out, tmp, n);
 	free(tmp);
 	if (n > size)
-		return err_set(e, EXIT_INTERNAL, "the piece of token %d has %zu bytes, there is room "
-			       "for %zu", id, n, size);
+		return err_set(e, EXIT_INTERNAL,
+			       "the piece of token %d has %zu bytes, there is room "
+			       "for %zu",
+			       id, n, size);
 	return (int)n;
 }
 

@@ -37,8 +37,10 @@ static int check_overrides(const struct source *s, struct err *e)
 		for (int k = 0; eq && k < 4; k++)
 			ok = ok || strncmp(eq + 1, types[k], strlen(types[k])) == 0;
 		if (!ok)
-			return err_set(e, EXIT_USAGE, "override \"%s\": expected KEY=TYPE:VALUE with "
-				       "TYPE int, float, bool or str", s->overrides[i]);
+			return err_set(e, EXIT_USAGE,
+				       "override \"%s\": expected KEY=TYPE:VALUE with "
+				       "TYPE int, float, bool or str",
+				       s->overrides[i]);
 	}
 	return 0;
 }
@@ -240,8 +242,10 @@ static int choose_model(struct tokenizer **out, const struct source *s, struct e
 		return err_set(e, EXIT_MODEL_INVALID, "the file has no tokenizer "
 			       "(tokenizer.ggml.model); use --tokenizer FILE");
 	if (strcmp(model, "gpt2") != 0 && strcmp(model, "llama") != 0)
-		return err_set(e, EXIT_MODEL_INVALID, "tokenizer model \"%s\" is not supported; known: "
-			       "gpt2 (byte-level BPE), llama (SentencePiece)", model);
+		return err_set(e, EXIT_MODEL_INVALID,
+			       "tokenizer model \"%s\" is not supported; known: "
+			       "gpt2 (byte-level BPE), llama (SentencePiece)",
+			       model);
 	t = tokenizer_new(model[0] == 'g' ? TOKENIZER_BPE : TOKENIZER_SPM);
 	memcpy(t->info.model, model, sizeof(model));
 	if (t->kind == TOKENIZER_SPM) {
@@ -260,11 +264,13 @@ static void note_missing_pre(struct tokenizer *t)
 
 	if (!t->info.pre_missing)
 		return;
-	snprintf(t->info.note, sizeof(t->info.note),
-		 "the file names no pre-tokenizer: \"default\" is used, as llama.cpp does, and splits "
-		 "words wrongly for most models; %s --override-kv tokenizer.ggml.pre=str:%s, for both "
-		 "sides", llama3 ? "this is Llama 3's vocabulary, correct is" : "give the right one by",
-		 llama3 ? "llama-bpe" : "NAME");
+	snprintf(
+		t->info.note, sizeof(t->info.note),
+		"the file names no pre-tokenizer: \"default\" is used, as llama.cpp does, and splits "
+		"words wrongly for most models; %s --override-kv tokenizer.ggml.pre=str:%s, for both "
+		"sides",
+		llama3 ? "this is Llama 3's vocabulary, correct is" : "give the right one by",
+		llama3 ? "llama-bpe" : "NAME");
 }
 
 static int build(struct tokenizer *t, const struct source *s, struct err *e)

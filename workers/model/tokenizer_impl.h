@@ -46,8 +46,8 @@ struct tokenizer {
 	enum tokenizer_kind kind;
 	const struct pretok *pre;	/* BPE */
 	bool ignore_merges;
-	bool by_rank;			/* SPM from tokenizer.json: merges as listed, not by score */
-	bool space_prefix;		/* SPM: a space before text that follows nothing or a special */
+	bool by_rank;      /* SPM from tokenizer.json: merges as listed, not by score */
+	bool space_prefix; /* SPM: a space before text that follows nothing or a special */
 
 	char *text;			/* bytes of all symbols */
 	size_t text_bytes, text_cap;
@@ -63,7 +63,7 @@ struct tokenizer {
 	uint32_t token_bytes_max;
 
 	int32_t byte_symbol[256];	/* BPE: symbol of each byte's letter, −1 */
-	int32_t byte_token[256];	/* SPM: <0xHH> or the byte itself; BPE: the bare byte; −1 */
+	int32_t byte_token[256]; /* SPM: <0xHH> or the byte itself; BPE: the bare byte; −1 */
 };
 
 /* ---- tokenizer_vocab.c: building ---------------------------------------------------------- */

@@ -64,8 +64,9 @@ struct entries {
 static int set_entry(struct entries *all, int64_t id, struct entry x, struct err *e)
 {
 	if (id < 0 || id >= TOKENIZER_VOCAB_MAX)
-		return err_set(e, EXIT_MODEL_INVALID, "tokenizer.json: token id %lld is outside 0…%d",
-			       (long long)id, TOKENIZER_VOCAB_MAX - 1);
+		return err_set(e, EXIT_MODEL_INVALID,
+			       "tokenizer.json: token id %lld is outside 0…%d", (long long)id,
+			       TOKENIZER_VOCAB_MAX - 1);
 	if (id >= all->cap) {
 		int64_t cap = id * 2 + 1024;
 
@@ -96,8 +97,10 @@ static int collect_vocab(struct entries *all, const json_t *model, struct err *e
 			if (!json_is_string(s) || !json_is_number(score) ||
 			    fabs(json_number_value(score)) > 1e30)
 				return invalid(e, "an entry of model.vocab is not [text, score]");
-			r = set_entry(all, (int64_t)i, (struct entry){json_string_value(s),
-				      json_string_length(s), json_number_value(score), TOKEN_NORMAL}, e);
+			r = set_entry(all, (int64_t)i,
+				      (struct entry){json_string_value(s), json_string_length(s),
+						     json_number_value(score), TOKEN_NORMAL},
+				      e);
 			if (r < 0)
 				return r;
 		}
@@ -106,7 +109,8 @@ static int collect_vocab(struct entries *all, const json_t *model, struct err *e
 	json_object_keylen_foreach(vocab, key, n, v) {
 		if (!json_is_integer(v))
 			return invalid(e, "an id in model.vocab is no integer");
-		r = set_entry(all, json_integer_value(v), (struct entry){key, n, 0, TOKEN_NORMAL}, e);
+		r = set_entry(all, json_integer_value(v), (struct entry){key, n, 0, TOKEN_NORMAL},
+			      e);
 		if (r < 0)
 			return r;
 	}
@@ -120,7 +124,8 @@ static int collect_added(struct entries *all, const json_t *root, struct err *e)
 
 	json_array_foreach(list, i, v) {
 		json_t *id = json_object_get(v, "id"), *s = json_object_get(v, "content");
-		unsigned attr = json_is_true(json_object_get(v, "special")) ? TOKEN_CONTROL : TOKEN_USER;
+		unsigned attr =
+			json_is_true(json_object_get(v, "special")) ? TOKEN_CONTROL : TOKEN_USER;
 		int r;
 
 		if (!json_is_integer(id) || !json_is_string(s) || !json_string_length(s))
@@ -178,8 +183,8 @@ static int add_merge(struct tokenizer *t, const json_t *v, uint32_t rank, struct
 	gap = s && n > 1 ? memchr(s + 1, ' ', n - 1) : NULL;
 	if (!gap)
 		return err_set(e, EXIT_MODEL_INVALID, "tokenizer.json: merge %u is no pair", rank);
-	return tokenizer_add_merge(t, s, (size_t)(gap - s), gap + 1, (size_t)(s + n - gap - 1), rank,
-				   e);
+	return tokenizer_add_merge(t, s, (size_t)(gap - s), gap + 1, (size_t)(s + n - gap - 1),
+				   rank, e);
 }
 
 static int read_vocabulary(struct tokenizer *t, const json_t *root, struct err *e)
@@ -198,7 +203,8 @@ static int read_vocabulary(struct tokenizer *t, const json_t *root, struct err *
 	    json_integer_value(unk_id) < all.n && all.v[json_integer_value(unk_id)].s)
 		unk = all.v[json_integer_value(unk_id)].s;
 	if (r == 0)
-		r = add_entries(t, &all, unk, json_is_true(json_object_get(model, "byte_fallback")), e);
+		r = add_entries(t, &all, unk, json_is_true(json_object_get(model, "byte_fallback")),
+				e);
 	free(all.v);
 	if (r < 0 || t->kind == TOKENIZER_UNIGRAM)
 		return r;
@@ -226,20 +232,25 @@ static int choose_pre(struct tokenizer *t, const json_t *root, struct err *e)
 			if (!regex)
 				regex = text_of(json_object_get(p, "pattern"), "Regex");
 		} else if (!has_type(p, "ByteLevel") && !has_type(p, "Digits")) {
-			return err_set(e, EXIT_MODEL_INVALID, "tokenizer.json: pre-tokenizer \"%.60s\" is "
-				       "not supported; use the model's GGUF", text_of(p, "type"));
+			return err_set(e, EXIT_MODEL_INVALID,
+				       "tokenizer.json: pre-tokenizer \"%.60s\" is "
+				       "not supported; use the model's GGUF",
+				       text_of(p, "type"));
 		}
 	}
 	if (json_is_true(json_object_get(level, "add_prefix_space")))
-		return invalid(e, "ByteLevel with add_prefix_space is not supported; use the model's "
+		return invalid(e,
+			       "ByteLevel with add_prefix_space is not supported; use the model's "
 			       "GGUF");
 	if (splits == 0)
 		t->pre = pretok_find(digits ? "starcoder" : "gpt-2");
 	else
 		t->pre = pretok_by_regex(regex, splits);
 	if (!t->pre)
-		return err_set(e, EXIT_MODEL_INVALID, "tokenizer.json: unknown pre-tokenizer pattern "
-			       "\"%.200s\"; use the model's GGUF", regex);
+		return err_set(e, EXIT_MODEL_INVALID,
+			       "tokenizer.json: unknown pre-tokenizer pattern "
+			       "\"%.200s\"; use the model's GGUF",
+			       regex);
 	snprintf(t->info.pre, sizeof(t->info.pre), "%s", t->pre->name);
 	t->ignore_merges = json_is_true(json_object_get(json_object_get(root, "model"),
 							"ignore_merges"));
@@ -292,8 +303,10 @@ static void note_normalizer(struct tokenizer *t, const json_t *root)
 
 	for (int i = 0; i < 4; i++)
 		if (part_of_type(n, "normalizers", forms[i]))
-			snprintf(t->info.note, sizeof(t->info.note), "the file's %s normalizer is not "
-				 "applied, as llama.cpp does not either", forms[i]);
+			snprintf(t->info.note, sizeof(t->info.note),
+				 "the file's %s normalizer is not "
+				 "applied, as llama.cpp does not either",
+				 forms[i]);
 }
 
 /* A ▁ in front of the text: the normalizer's Prepend, or Metaspace's rule. */
@@ -329,7 +342,9 @@ static int choose_kind(struct tokenizer **out, const json_t *root, struct err *e
 		return err_set(e, EXIT_MODEL_INVALID, "tokenizer.json: model type \"%.60s\" is not "
 			       "supported; known: BPE, Unigram", text_of(model, "type"));
 	snprintf(t->info.model, sizeof(t->info.model), "%s",
-		 t->kind == TOKENIZER_BPE ? "gpt2" : t->kind == TOKENIZER_SPM ? "llama" : "unigram");
+		 t->kind == TOKENIZER_BPE   ? "gpt2"
+		 : t->kind == TOKENIZER_SPM ? "llama"
+					    : "unigram");
 	t->by_rank = t->kind == TOKENIZER_SPM;
 	t->space_prefix = t->kind != TOKENIZER_BPE && prepends_space(root);
 	*out = t;
@@ -366,11 +381,13 @@ int tokenizer_from_json_bytes(struct tokenizer **out, const char *s, size_t n, s
 	int r;
 
 	if (n > JSON_BYTES_MAX)
-		return err_set(e, EXIT_MODEL_INVALID, "tokenizer.json: %zu bytes, at most %d are allowed",
-			       n, JSON_BYTES_MAX);
+		return err_set(e, EXIT_MODEL_INVALID,
+			       "tokenizer.json: %zu bytes, at most %d are allowed", n,
+			       JSON_BYTES_MAX);
 	root = json_loadb(s, n, JSON_REJECT_DUPLICATES, &je);
 	if (!root)
-		return err_set(e, EXIT_MODEL_INVALID, "tokenizer.json: line %d: %s", je.line, je.text);
+		return err_set(e, EXIT_MODEL_INVALID, "tokenizer.json: line %d: %s", je.line,
+			       je.text);
 	r = build(out, root, e);
 	json_decref(root);
 	return r;
@@ -388,8 +405,8 @@ int tokenizer_from_json(struct tokenizer **out, const char *path, struct err *e)
 		return err_set(e, EXIT_MODEL_LOAD, "%s: %s", path, strerror(errno));
 	if (fstat(fileno(f), &st) != 0 || !S_ISREG(st.st_mode) || st.st_size > JSON_BYTES_MAX) {
 		fclose(f);
-		return err_set(e, EXIT_MODEL_INVALID, "%s: no regular file of at most %d bytes", path,
-			       JSON_BYTES_MAX);
+		return err_set(e, EXIT_MODEL_INVALID, "%s: no regular file of at most %d bytes",
+			       path, JSON_BYTES_MAX);
 	}
 	s = tokenizer_alloc(NULL, (size_t)st.st_size + 1, 1);
 	n = fread(s, 1, (size_t)st.st_size, f);

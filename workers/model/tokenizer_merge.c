@@ -296,8 +296,10 @@ int encode_piece(struct encoding *o, const struct blanked *b, uint32_t at, uint3
 		int32_t id = t->byte_token[byte] >= 0 ? t->byte_token[byte] : t->info.unk;
 
 		if (id < 0)
-			return err_set(e, EXIT_MODEL_INVALID, "the vocabulary has no token for byte "
-				       "0x%02X and no unknown token", byte);
+			return err_set(e, EXIT_MODEL_INVALID,
+				       "the vocabulary has no token for byte "
+				       "0x%02X and no unknown token",
+				       byte);
 		encoding_add(o, id, base + b->source[i]);
 	}
 	return 0;

@@ -146,8 +146,9 @@ int tokenizer_add_token(struct tokenizer *t, int32_t id, const char *s, size_t n
 	int32_t k;
 
 	if (n > TOKENIZER_TOKEN_BYTES_MAX)
-		return err_set(e, EXIT_MODEL_INVALID, "token %d has %zu bytes, at most %d are allowed",
-			       id, n, TOKENIZER_TOKEN_BYTES_MAX);
+		return err_set(e, EXIT_MODEL_INVALID,
+			       "token %d has %zu bytes, at most %d are allowed", id, n,
+			       TOKENIZER_TOKEN_BYTES_MAX);
 	if (n == 0) {
 		n = (size_t)snprintf(empty, sizeof(empty), "[EMPTY_%d]", id);
 		s = empty;
@@ -156,8 +157,9 @@ int tokenizer_add_token(struct tokenizer *t, int32_t id, const char *s, size_t n
 	if (k < 0)
 		return text_limit(e);
 	if (t->symbols[k].token >= 0)
-		return err_set(e, EXIT_MODEL_INVALID, "tokens %d and %d have the same text \"%.*s\"",
-			       t->symbols[k].token, id, n > 60 ? 60 : (int)n, s);
+		return err_set(e, EXIT_MODEL_INVALID,
+			       "tokens %d and %d have the same text \"%.*s\"", t->symbols[k].token,
+			       id, n > 60 ? 60 : (int)n, s);
 	t->symbols[k].token = id;
 	t->tokens[id] = (struct token){k, score, (uint16_t)attr};
 	if (n > t->token_bytes_max)
@@ -288,8 +290,9 @@ static void mark_control(struct tokenizer *t)
 		if (id >= 0)
 			t->tokens[id].attr = TOKEN_USER;
 	}
-	if (has(t, "<|end|>") && ((has(t, "<|return|>") && has(t, "<|call|>")) ||
-				  (has(t, "<|flush|>") && (has(t, "<|call|>") || has(t, "<|calls|>")))))
+	if (has(t, "<|end|>") &&
+	    ((has(t, "<|return|>") && has(t, "<|call|>")) ||
+	     (has(t, "<|flush|>") && (has(t, "<|call|>") || has(t, "<|calls|>")))))
 		t->tokens[tokenizer_find(t, "<|end|>")].attr = TOKEN_USER;
 	if (has(t, "<|tool_response>") && has(t, "</s>"))
 		t->tokens[tokenizer_find(t, "</s>")].attr = TOKEN_NORMAL;

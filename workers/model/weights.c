@@ -22,7 +22,8 @@ void weights_row(const struct gguf_tensor *t, int64_t row, float *dst)
 	w->dequantize(t->data + (size_t)row * row_bytes, tail, dst, t->ne[0]);
 }
 
-static int one(const struct gguf_tensor *t, bool values, engine_weight_fn *fn, void *ctx, struct err *e)
+static int one(const struct gguf_tensor *t, bool values, engine_weight_fn *fn, void *ctx,
+	       struct err *e)
 {
 	const struct weight_type *w = weight_type_by_id(t->type);
 	int64_t shape[GGUF_DIMS_MAX], rows = t->ne[1] * t->ne[2] * t->ne[3];
@@ -30,7 +31,8 @@ static int one(const struct gguf_tensor *t, bool values, engine_weight_fn *fn, v
 
 	snprintf(name, sizeof(name), "%.*s", (int)t->name.n, t->name.s);
 	if (!w)
-		return err_set(e, EXIT_MODEL_LOAD, "tensor %s has type %u, which is not supported", name, t->type);
+		return err_set(e, EXIT_MODEL_LOAD, "tensor %s has type %u, which is not supported",
+			       name, t->type);
 	if (tl_type(w->id) && tl_check(w, name, t->ne[0], rows, e) < 0)
 		return -EXIT_MODEL_LOAD;
 	for (int d = 0; d < t->n_dims; d++)
@@ -59,8 +61,8 @@ static int one(const struct gguf_tensor *t, bool values, engine_weight_fn *fn, v
 	return rc;
 }
 
-int weights_each(const struct gguf *g, const char *name, bool values, engine_weight_fn *fn, void *ctx,
-		 struct err *e)
+int weights_each(const struct gguf *g, const char *name, bool values, engine_weight_fn *fn,
+		 void *ctx, struct err *e)
 {
 	int rc = 0;
 
@@ -68,7 +70,8 @@ int weights_each(const struct gguf *g, const char *name, bool values, engine_wei
 		const struct gguf_tensor *t = gguf_tensor(g, name);
 
 		if (!t)
-			return err_set(e, EXIT_USAGE, "the model has no tensor called '%.64s'", name);
+			return err_set(e, EXIT_USAGE, "the model has no tensor called '%.64s'",
+				       name);
 		return one(t, values, fn, ctx, e);
 	}
 	for (uint64_t i = 0; i < g->n_tensors && rc == 0; i++)

@@ -13,8 +13,8 @@
  * slowest first. Tensors of types that are not in the registry: EXIT_MODEL_LOAD, named. Ends
  * early with what fn returned when that is not 0.
  */
-int weights_each(const struct gguf *g, const char *name, bool values, engine_weight_fn *fn, void *ctx,
-		 struct err *e);
+int weights_each(const struct gguf *g, const char *name, bool values, engine_weight_fn *fn,
+		 void *ctx, struct err *e);
 
 /* n values of row `row` (ne0 of them) to dst. The tensor's type must be in the registry,
  * a shape of TL1 and TL2 checked with tl_check. */

@@ -47,7 +47,7 @@ static int need_engine(const struct session *s, struct err *e)
 	return s->engine ? 0 : err_set(e, EXIT_USAGE, "no model is open: OPEN comes first");
 }
 
-/* ---- OPEN ---------------------------------------------------------------------------------- */
+/* ---- OPEN --------------------------------------------------------------------------------- */
 
 static int on_note(void *ctx, const char *line)
 {
@@ -148,7 +148,7 @@ int serve_open(struct session *s, const struct wire_frame *f, struct err *e)
 	return rc < 0 ? rc : send_opened(s, start_us, e);
 }
 
-/* ---- TOKENIZE, DETOKENIZE ------------------------------------------------------------------- */
+/* ---- TOKENIZE, DETOKENIZE ----------------------------------------------------------------- */
 
 static int serve_tokenize(struct session *s, const struct wire_frame *f, struct err *e)
 {
@@ -189,7 +189,7 @@ static int serve_detokenize(struct session *s, const struct wire_frame *f, struc
 	return channel_send(&s->ch, e);
 }
 
-/* ---- DONE ----------------------------------------------------------------------------------- */
+/* ---- DONE --------------------------------------------------------------------------------- */
 
 static void count(void *ctx, const char *kernel, uint64_t calls)
 {
@@ -239,7 +239,7 @@ int serve_done(struct session *s, int64_t n_pos, int64_t start_us, struct err *e
 	return channel_send(&s->ch, e);
 }
 
-/* ---- the loop ------------------------------------------------------------------------------- */
+/* ---- the loop ----------------------------------------------------------------------------- */
 
 static int dispatch(struct session *s, const struct wire_frame *f, struct err *e)
 {

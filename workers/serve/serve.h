@@ -18,7 +18,7 @@ typedef int serve_template_fn(struct channel *c, const char *model_path,
 struct worker_traits {
 	size_t stack_bytes;		/* stack that the engines' threads need; 0 = the default */
 	serve_template_fn *render;
-	int (*measure)(struct channel *c, const struct wire_frame *f, struct err *e);	/* or NULL */
+	int (*measure)(struct channel *c, const struct wire_frame *f, struct err *e); /* or NULL */
 };
 extern const struct worker_traits worker_traits;
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- answers on their way ------------------------------------------------------------------- */
+/* ---- answers on their way ----------------------------------------------------------------- */
 
 int serve_trace(void *ctx, const struct trace_record *r, const float *values)
 {
@@ -91,7 +91,7 @@ static int on_trace(void *ctx, const struct trace_record *r, const float *values
 	return serve_trace(((struct evaluation *)ctx)->s, r, values);
 }
 
-/* ---- EVALUATE ------------------------------------------------------------------------------- */
+/* ---- EVALUATE ----------------------------------------------------------------------------- */
 
 /* "all", "none", or names with commas, as a set of bits. */
 static int parse_stages(const char *text, uint64_t *bits, struct err *e)
@@ -227,7 +227,7 @@ int serve_evaluate(struct session *s, const struct wire_frame *f, struct err *e)
 	return rc < 0 ? rc : serve_done(s, v.n_pos, start_us, e);
 }
 
-/* ---- REPLAY --------------------------------------------------------------------------------- */
+/* ---- REPLAY ------------------------------------------------------------------------------- */
 
 /* "stage:elements,stage:elements" and the floats that follow one another in the body. */
 static int parse_inputs(struct engine_replay *q, const struct wire_frame *f, struct err *e)
@@ -295,7 +295,7 @@ int serve_replay(struct session *s, const struct wire_frame *f, struct err *e)
 	return rc < 0 ? rc : serve_done(s, q.n_tokens, start_us, e);
 }
 
-/* ---- WEIGHTS -------------------------------------------------------------------------------- */
+/* ---- WEIGHTS ------------------------------------------------------------------------------ */
 
 static int on_weight(void *ctx, const char *name, const char *type, int n_dims,
 		     const int64_t *shape, const char *sha256, const float *values)

@@ -52,7 +52,10 @@ static void put_stop(struct wire_builder *b, const char *s)
 	size_t n = 0;
 
 	for (; *s && n + 3 < sizeof(out); s++) {
-		const char *escape = *s == '\n' ? "\\n" : *s == '\r' ? "\\r" : *s == '\\' ? "\\\\" : NULL;
+		const char *escape = *s == '\n'   ? "\\n"
+				     : *s == '\r' ? "\\r"
+				     : *s == '\\' ? "\\\\"
+						  : NULL;
 
 		if (escape) {
 			out[n++] = escape[0];
@@ -93,7 +96,8 @@ int serve_template(struct channel *c, const char *model_path, const struct wire_
 		return err_set(e, EXIT_USAGE, "system=%lld in a body of %zu bytes", (long long)n,
 			       f->body_bytes);
 	if (memchr(f->body, 0, f->body_bytes))
-		return err_set(e, EXIT_TEMPLATE, "a prompt that goes through a template holds a NUL");
+		return err_set(e, EXIT_TEMPLATE,
+			       "a prompt that goes through a template holds a NUL");
 	rc = gguf_open(&g, model_path, e);
 	if (rc < 0)
 		return rc;

@@ -64,7 +64,8 @@ int32_t llama_n_layer(const struct llama_model *m);
 int32_t llama_n_head(const struct llama_model *m);
 int32_t llama_n_ctx_train(const struct llama_model *m);
 int32_t llama_model_desc(const struct llama_model *m, char *out, size_t size);
-int32_t llama_model_meta_val_str(const struct llama_model *m, const char *key, char *out, size_t size);
+int32_t llama_model_meta_val_str(const struct llama_model *m, const char *key, char *out,
+				 size_t size);
 llama_token llama_token_bos(const struct llama_model *m);
 llama_token llama_token_eos(const struct llama_model *m);
 llama_token llama_token_eot(const struct llama_model *m);

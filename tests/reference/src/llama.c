@@ -57,7 +57,8 @@ int32_t llama_model_desc(const struct llama_model *m, char *out, size_t size)
 	(void)size;
 	return -1;
 }
-int32_t llama_model_meta_val_str(const struct llama_model *m, const char *key, char *out, size_t size)
+int32_t llama_model_meta_val_str(const struct llama_model *m, const char *key, char *out,
+				 size_t size)
 {
 	(void)m;
 	(void)key;
@@ -72,7 +73,13 @@ bool llama_add_bos_token(const struct llama_model *m) { (void)m; return false; }
 int32_t llama_tokenize(const struct llama_model *m, const char *text, int32_t bytes,
 		       llama_token *out, int32_t max, bool add_special, bool parse_special)
 {
-	(void)m; (void)text; (void)bytes; (void)out; (void)max; (void)add_special; (void)parse_special;
+	(void)m;
+	(void)text;
+	(void)bytes;
+	(void)out;
+	(void)max;
+	(void)add_special;
+	(void)parse_special;
 	return -1;
 }
 int32_t llama_token_to_piece(const struct llama_model *m, llama_token t, char *out, int32_t size,
