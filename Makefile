@@ -6,6 +6,10 @@
 # CC=clang works as well. Object lists are explicit: a file that is not named here is not built.
 
 .DEFAULT_GOAL := all
+# one job per processor unless another number is asked for
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
 CC      ?= cc
 SAN     ?=
 PREFIX  ?= /usr/local

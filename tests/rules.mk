@@ -14,8 +14,8 @@ test:
 
 .PHONY: test-run
 test-run: all $(UNIT_BINS) $(TEST_BINS) $(patsubst %,$(B)/tests/corpus/%_corpus,$(FUZZERS))
-	@B=$(B) tests/run.sh $(patsubst %,$(B)/tests/unit/%_test,$(UNIT_TESTS)) \
-		$(patsubst %,tests/%.sh,$(SHELL_TESTS)) \
+	@B=$(B) tests/run.sh $(patsubst %,tests/%.sh,$(SHELL_TESTS)) \
+		$(patsubst %,$(B)/tests/unit/%_test,$(UNIT_TESTS)) \
 		$(patsubst %,$(B)/tests/corpus/%_corpus,$(FUZZERS))
 
 .SECONDARY: $(patsubst %,$(B)/tests/unit/%_test.o,$(UNIT_TESTS))

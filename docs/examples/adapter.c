@@ -79,8 +79,8 @@ static void evaluate(const char *header, const int32_t *body, int n)
 
 	memcpy(ids, body, (size_t)n * sizeof(*ids));
 	for (pos = 0; pos < total; pos++) {
-		int step = pos < n ? 0 : pos - n + 1, chooses = greedy > 0 && pos >= n - 1,
-		    best = 0;
+		int step = pos < n ? 0 : pos - n + 1, best = 0;
+		int chooses = greedy > 0 && pos >= n - 1;
 		float row[N_VOCAB];
 
 		if (want != 'a' && !chooses && (want != 'l' || pos < n - 1))
@@ -111,10 +111,8 @@ static void answer(int type, char *header, const unsigned char *body, int n)
 
 		model[strcspn(model, "\n")] = 0;
 		if ((opened = load(model) == 0))
-			say(OPENED,
-			    "arch=toy\nn_vocab=256\nn_layer=1\nn_embd=1\nn_ctx=4096\nbos=-1\n"
-			    "eos=-1\neot=-1\nadd_bos=0\nweights=none\n",
-			    NULL, 0);
+			say(OPENED, "arch=toy\nn_vocab=256\nn_layer=1\nn_embd=1\nn_ctx=4096\nbos=-1\n"
+				    "eos=-1\neot=-1\nadd_bos=0\nweights=none\n", NULL, 0);
 		else
 			fail("code=10\n", "cannot open the model");
 	} else if (opened && type == TOKENIZE) {
@@ -138,8 +136,7 @@ int main(void)
 
 	in = fdopen(atoi(getenv("ASSAY_WIRE_FD")), "rb");
 	out = fdopen(dup(fileno(in)), "wb");
-	say(HELLO, "protocol=1\nengine=toy-c\nbuild=1\nisa=c\nfeatures=tokenize,evaluate\n", NULL,
-	    0);
+	say(HELLO, "protocol=1\nengine=toy-c\nbuild=1\nisa=c\nfeatures=tokenize,evaluate\n", NULL, 0);
 	while (fread(head, 8, 1, in) == 1 && head[6] != BYE) {
 		memcpy(&size, head, 4);
 		memcpy(&h, head + 4, 2);
