@@ -79,8 +79,7 @@ static void evaluate(const char *header, const int32_t *body, int n)
 
 	memcpy(ids, body, (size_t)n * sizeof(*ids));
 	for (pos = 0; pos < total; pos++) {
-		int step = pos < n ? 0 : pos - n + 1, best = 0;
-		int chooses = greedy > 0 && pos >= n - 1;
+		int chooses = greedy > 0 && pos >= n - 1, step = pos < n ? 0 : pos - n + 1, best = 0;
 		float row[N_VOCAB];
 
 		if (want != 'a' && !chooses && (want != 'l' || pos < n - 1))
@@ -90,8 +89,7 @@ static void evaluate(const char *header, const int32_t *body, int n)
 			best = row[i] > row[best] ? i : best;
 		if (chooses && step + 1 < greedy && best != stop)
 			ids[total++] = best;
-		snprintf(text, sizeof(text), "pos=%d\nstep=%d\ntoken=%d\n", pos, step,
-			 chooses ? best : -1);
+		snprintf(text, sizeof(text), "pos=%d\nstep=%d\ntoken=%d\n", pos, step, chooses ? best : -1);
 		say(LOGITS, text, row, want == 'n' ? 0 : sizeof(row));
 	}
 	snprintf(text, sizeof(text), "n_pos=%d\nkernel.toy=%d\n", pos, pos);
