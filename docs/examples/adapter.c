@@ -79,17 +79,17 @@ static void evaluate(const char *header, const int32_t *body, int n)
 
 	memcpy(ids, body, (size_t)n * sizeof(*ids));
 	for (pos = 0; pos < total; pos++) {
-		int chooses = greedy > 0 && pos >= n - 1, step = pos < n ? 0 : pos - n + 1, best = 0;
+		int pick = greedy > 0 && pos >= n - 1, step = pos < n ? 0 : pos - n + 1, best = 0;
 		float row[N_VOCAB];
 
-		if (want != 'a' && !chooses && (want != 'l' || pos < n - 1))
+		if (want != 'a' && !pick && (want != 'l' || pos < n - 1))
 			continue;
 		logits(ids, pos + 1, row);
 		for (int i = 1; i < N_VOCAB; i++)
 			best = row[i] > row[best] ? i : best;
-		if (chooses && step + 1 < greedy && best != stop)
+		if (pick && step + 1 < greedy && best != stop)
 			ids[total++] = best;
-		snprintf(text, sizeof(text), "pos=%d\nstep=%d\ntoken=%d\n", pos, step, chooses ? best : -1);
+		snprintf(text, sizeof(text), "pos=%d\nstep=%d\ntoken=%d\n", pos, step, pick ? best : -1);
 		say(LOGITS, text, row, want == 'n' ? 0 : sizeof(row));
 	}
 	snprintf(text, sizeof(text), "n_pos=%d\nkernel.toy=%d\n", pos, pos);
