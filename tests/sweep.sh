@@ -215,6 +215,19 @@ check "… and a likely cause" has "$T/out" "likely cause: "
 check "one side alone is reported, not passed" exits 0 one per-token --backend native --format json
 check "… NOT_RUN" has "$T/out" '"verdict": "NOT_RUN"'
 
+# ---- which reference knows the model ---------------------------------------------------------
+detected() { # WORD MODEL: of a model that no reference is built for here
+	XDG_CACHE_HOME=$T/nowhere "$A" per-token --model "$2" --backend both --ladder tokens >"$T/out" 2>"$T/err"
+	has "$T/err" "reference for this model: $1"
+}
+"$A" gen-fixtures --preset tiny-bitnet-silu --weights tl2 --embd 1536 --ff 4096 --heads 16 --kv-heads 16 --layers 1 \
+	--out "$T/tl2.gguf" -q >/dev/null
+"$A" gen-fixtures --preset tiny-llama --weights i2_s --out "$T/i2s.gguf" -q >/dev/null
+"$A" gen-fixtures --preset tiny-bitnet-silu --weights tq2_0 --out "$T/tq2.gguf" -q >/dev/null
+check "TL2 of arch bitnet is for bitnet.cpp" detected "bitnet (its weights are TL2)" "$T/tl2.gguf"
+check "I2_S of arch llama too" detected "bitnet (its weights are I2_S)" "$T/i2s.gguf"
+check "TQ2_0 of arch bitnet is for llama.cpp" detected "llama (by its architecture)" "$T/tq2.gguf"
+
 # ---- crossval_report.json -------------------------------------------------------------------
 report() { exits "$1" "$A" crossval --model "$T/t.gguf" --report "$T/report.json" "${@:2}"; }
 allow() { exits "$1" env CROSSVAL_ALLOW_CPP_FAIL=1 "$A" crossval --model "$T/t.gguf" \

@@ -71,28 +71,43 @@ void compare_read_model(struct exchange_setup *u)
 	gguf_close(&g);
 }
 
+/* The weight type that only bitnet.cpp reads, or NULL: mainline llama.cpp has none of them. */
+static const char *bitnet_type(const struct gguf *g)
+{
+	for (uint64_t i = 0; i < g->n_tensors; i++)
+		switch (g->tensors[i].type) {
+		case TYPE_I2_S:
+			return "I2_S";
+		case TYPE_TL1:
+			return "TL1";
+		case TYPE_TL2:
+			return "TL2";
+		}
+	return NULL;
+}
+
 /* The model says first which reference knows it; its path only where it cannot be read. */
 static void detect_backend(struct compare_run *r)
 {
-	const char *model = r->o.setup.model, *why;
+	const char *model = r->o.setup.model, *type = NULL;
 	struct gguf g = {0};
 	struct gguf_str arch = {"", 0};
 	struct err ignored = ERR_NONE;
-	bool has_i2_s = false, readable = gguf_open(&g, model, &ignored) == 0;
+	bool readable = gguf_open(&g, model, &ignored) == 0, bitnet;
+	char why[64] = "by its path, the file cannot be read";
 
-	if (readable)
+	if (readable) {
 		gguf_string(&g, "general.architecture", &arch);
-	for (uint64_t i = 0; readable && i < g.n_tensors; i++)
-		has_i2_s |= g.tensors[i].type == TYPE_I2_S;
-	if (readable)
-		why = has_i2_s ? "its weights are I2_S" : "by its architecture";
-	else
-		why = "by its path, the file cannot be read";
-	if (has_i2_s || (arch.n > 7 && memcmp(arch.s, "bitnet-", 7) == 0) ||
-	    (!readable && strstr(model, "i2_s")))
-		snprintf(r->detected, sizeof(r->detected), "bitnet");
-	else
-		snprintf(r->detected, sizeof(r->detected), "llama");
+		type = bitnet_type(&g);
+		if (type)
+			snprintf(why, sizeof(why), "its weights are %s", type);
+		else
+			snprintf(why, sizeof(why), "by its architecture");
+	}
+	bitnet = type || (arch.n > 7 && memcmp(arch.s, "bitnet-", 7) == 0) ||
+		 (!readable && (strstr(model, "i2_s") || strstr(model, "tl1") ||
+				strstr(model, "tl2")));
+	snprintf(r->detected, sizeof(r->detected), bitnet ? "bitnet" : "llama");
 	term_note("reference for this model: %s (%s)", r->detected, why);
 	gguf_close(&g);
 }
