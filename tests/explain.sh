@@ -101,6 +101,36 @@ else
 	echo "skip - mutations of the table # no python3 here"
 fi
 
+# ---- the files differ, or are read differently: no engine is blamed for that -------------------
+cp "$M" "$T/edited.gguf"
+if command -v python3 >/dev/null; then
+	edit() { # FILE PYTHON: bytes d changed
+		python3 -c "
+import struct
+d = bytearray(open('$1', 'rb').read())
+$2
+open('$1', 'wb').write(d)"
+	}
+	edit "$T/edited.gguf" "key = b'bitnet-b1.58.rope.freq_base'; struct.pack_into('<f', d, d.index(key) + len(key) + 4, 10000.0)"
+	check "other metadata: exit 1" exits 1 "$A" explain --model "$M" --reference native --reference-model "$T/edited.gguf"
+	check "the operation differs" has "$T/out" "differs by itself is q_rope of layer 0"
+	check "no engine is at fault" has "$T/out" "Neither engine is at fault here"
+	check "the metadata is" has "$T/out" "the files differ in their metadata. Which file is right is open"
+	check "and what is in it" has "$T/out" "RoPE base 10000"
+	"$A" gen-fixtures --preset tiny-bitnet --seed 42 --out "$T/locked.gguf" -q >/dev/null
+	check "other weights: exit 1" exits 1 "$A" explain --model "$M" --reference native --reference-model "$T/locked.gguf" \
+		--no-splice
+	check "the tensor is named" has "$T/out" "and the files differ in token_embd.weight"
+	check "the lockfile knows the reference's" has "$T/out" "is the lockfile's tiny-bitnet, our native's is not: our native's file"
+	check "and the other way round" exits 1 "$A" explain --model "$T/locked.gguf" --reference native --reference-model "$M" \
+		--no-splice
+	check "the reference's file" has "$T/out" "reference native's is not: reference native's file is at fault"
+else
+	echo "skip - files that differ # no python3 here"
+fi
+check "a reader of its own" exits 0 env ASSAY_FAULT=read:-1:weight=2 "$A" explain --model "$M" --reference faulty
+check "is told" has "$T/out" "faulty reads other values than this program from its file"
+
 # ---- trace-diff -------------------------------------------------------------------------------
 "$A" trace --model "$M" --out "$T/a" --values -q "2+2=" 2>/dev/null
 "$A" trace --model "$M" --override-kv bitnet-b1.58.hidden_activation=str:silu --out "$T/b" --values -q "2+2=" 2>/dev/null

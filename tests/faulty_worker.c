@@ -17,6 +17,7 @@
  *	row			the rows move down by one (embeddings)
  *	tokenize:-1:bos|prefix|last	tokens without BOS, behind a template's words, or with a
  *				wrong last id
+ *	read:-1:weight=N	says another hash for the N-th weight of the file
  */
 #include "engine.h"
 #include "sample.h"
@@ -33,7 +34,7 @@ const struct worker_traits worker_traits = {.stack_bytes = 0};
 
 static struct fault {
 	char kind[64];
-	int stage, layer;	/* stage −1: none, −2: tokens; layer −2: all */
+	int stage, layer;	/* stage −1: none, −2: tokens, −3: weights; layer −2: all */
 	double value;
 	bool prefill, decode;
 } fault = {.stage = -1};
@@ -378,6 +379,32 @@ static int tokenize(struct engine *g, const char *text, size_t bytes, bool add_b
 	return rc;
 }
 
+struct reading {
+	engine_weight_fn *fn;
+	void *ctx;
+	int at;
+};
+
+static int misread(void *ctx, const char *name, const char *type, int n_dims, const int64_t *shape,
+		   const char *sha256, const float *values)
+{
+	struct reading *r = ctx;
+	char hash[65];
+
+	snprintf(hash, sizeof(hash), "%s", sha256);
+	if (fault.stage == -3 && r->at++ == (int)fault.value)
+		hash[0] = hash[0] == '0' ? '1' : '0';
+	return r->fn(r->ctx, name, type, n_dims, shape, hash, values);
+}
+
+static int weights(struct engine *g, const char *name, bool values, engine_weight_fn *fn, void *ctx,
+		   struct err *e)
+{
+	struct reading r = {fn, ctx, 0};
+
+	return engine_native.weights(g, name, values, misread, &r, e);
+}
+
 __attribute__((constructor)) static void fill_in(void)
 {
 	const char *text = getenv("ASSAY_FAULT");
@@ -388,13 +415,15 @@ __attribute__((constructor)) static void fill_in(void)
 	faulty.name = "faulty";
 	faulty.evaluate = evaluate;
 	faulty.tokenize = tokenize;
+	faulty.weights = weights;
 	if (!text || !*text)
 		return;
 	if (sscanf(text, "%63[^:]:%15[^:]:%63[^:]:%15s", stage, layer, kind, when) < 3) {
 		fprintf(stderr, "ASSAY_FAULT=%s is not understood\n", text);
 		exit(EXIT_USAGE);
 	}
-	fault.stage = strcmp(stage, "tokenize") == 0 ? -2 : trace_stage_by_name(stage);
+	fault.stage = strcmp(stage, "tokenize") == 0 ? -2 :
+		      strcmp(stage, "read") == 0     ? -3 : trace_stage_by_name(stage);
 	if (fault.stage == -1) {
 		fprintf(stderr, "ASSAY_FAULT: there is no stage %s\n", stage);
 		exit(EXIT_USAGE);

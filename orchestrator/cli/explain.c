@@ -1,5 +1,6 @@
 #include "compare_opts.h"
 #include "one_scenario.h"
+#include "provision/models_lock.h"
 #include "report/local_json.h"
 #include "sweep/bundle.h"
 #include "sweep/explain.h"
@@ -21,6 +22,8 @@ static const struct opt opts[] = {
 	 0},
 	{"trace", OPT_STR, "DIR",
 	 "the reference's trace (assay trace --values) instead of running it", NULL, NULL, NULL, 0},
+	{"lock", OPT_STR, "FILE", "models lockfile, which says whose file is right", NULL, NULL,
+	 NULL, 0},
 	{"no-splice", OPT_FLAG, NULL, "leave the bisection over layers out", NULL, NULL, NULL, 0},
 	{0},
 };
@@ -33,6 +36,8 @@ struct seen {
 	int32_t *ids, *greedy[2];
 	int n_greedy[2];
 	bool replays[2], evaluated;
+	char model_sha256[2][RECEIPT_HASH_HEX];	/* ours, the reference's; "" = the same file */
+	char known[2][80];			/* what the lockfile calls them, or "" */
 	char *report;		/* of differing tokens */
 };
 
@@ -66,6 +71,8 @@ static void on_receipt(void *ctx, const struct exchange *x, const struct receipt
 	s->first_difference = r->first_difference;
 	if (r->first_difference >= 0)
 		s->report = receipt_text(r);
+	snprintf(s->model_sha256[0], sizeof(s->model_sha256[0]), "%s", r->run->model_sha256);
+	snprintf(s->model_sha256[1], sizeof(s->model_sha256[1]), "%s", r->run->model_ref_sha256);
 	s->evaluated = x->n_sides == 2 && x->sides[0].finished && x->sides[1].finished;
 	s->n_ids = x->sides[0].n_ids;
 	s->ids = copy_ids(x->sides[0].ids, s->n_ids);
@@ -87,7 +94,7 @@ static json_t *number(double v)
 
 static json_t *finding_json(const struct diagnosis *d, const struct finding *f)
 {
-	const char *culprit = finding_culprit(d, f);
+	const char *culprit = finding_culprit(d, f), *file = finding_file(d, f);
 	json_t *o = json_pack("{s:b, s:s, s:i, s:i, s:i, s:i, s:s, s:b, s:i}", "own", f->own,
 			      "stage", trace_stage_name(f->stage), "layer", f->layer, "seq", f->seq,
 			      "operations", f->n_operations, "last_layer", f->last_layer, "variant",
@@ -99,6 +106,8 @@ static json_t *finding_json(const struct diagnosis *d, const struct finding *f)
 	json_object_set_new(o, "row_ulp", number(f->diff.row_ulp));
 	json_object_set_new(o, "bound", number(f->bound));
 	json_object_set_new(o, "culprit", culprit ? json_string(culprit) : json_null());
+	json_object_set_new(o, "by_file", json_boolean(f->by_file));
+	json_object_set_new(o, "file_at_fault", file ? json_string(file) : json_null());
 	json_object_set_new(o, "decode_only", json_boolean(f->n_prefill == 0));
 	json_object_set_new(o, "rows", json_integer(f->pattern.rows));
 	json_object_set_new(o, "rows_differ", json_integer(f->pattern.rows_differ));
@@ -121,12 +130,16 @@ static void print_json(const struct diagnosis *d, const struct seen *s)
 {
 	const struct finding *first = diagnosis_first(d);
 	json_t *o = json_object(), *all = json_array();
+	char names[400];
 
 	for (int i = 0; i < d->n_findings; i++)
 		json_array_append_new(all, finding_json(d, &d->findings[i]));
 	json_object_set_new(o, "verdict", json_string(d->verdict));
 	json_object_set_new(o, "end_to_end", json_string(s->explanation));
-	json_object_set_new(o, "weights_differ", json_string(d->weights_differ));
+	tensor_names(d->weights_differ, names, sizeof(names));
+	json_object_set_new(o, "weights_differ", json_string(names));
+	tensor_names(d->readers_differ, names, sizeof(names));
+	json_object_set_new(o, "readers_differ", json_string(names));
 	json_object_set_new(o, "first", first ? finding_json(d, first) : json_null());
 	json_object_set_new(o, "findings", all);
 	json_object_set_new(o, "local", local_json(&d->local, true));
@@ -147,7 +160,11 @@ static void print_text(const struct diagnosis *d, const struct seen *s)
 	char text[1024];
 
 	printf("end to end   %s: %s\n", s->verdict, s->explanation);
-	printf("weights      %s%s\n", *d->weights_differ ? "differ: " : "equal", d->weights_differ);
+	tensor_names(d->weights_differ, text, sizeof(text));
+	printf("weights      %s%s\n", *text ? "differ: " : "equal", text);
+	tensor_names(d->readers_differ, text, sizeof(text));
+	if (*text)
+		printf("             %s reads other values: %s\n", d->reader, text);
 	if (d->local.ran) {
 		printf("operations   %d of %s replayed, %d to the bit, %d beyond their bounds, %d missing\n",
 		       d->local.reference.n, d->local.reference.source,
@@ -208,6 +225,24 @@ static int write_bundle(const char *path, json_t *bundle, struct err *e)
 	return rc;
 }
 
+/* The lockfile's word on both files. */
+static int look_up(struct seen *s, struct cli *c, struct err *e)
+{
+	struct models_lock lock = {0};
+	int rc;
+
+	if (!*s->model_sha256[1])
+		return 0;
+	rc = models_lock_open(&lock, cli_str(c, "lock"), e);
+	for (int i = 0; rc == 0 && i < lock.n; i++)
+		for (int k = 0; k < 2; k++)
+			if (strcmp(lock.models[i].sha256_hex, s->model_sha256[k]) == 0)
+				snprintf(s->known[k], sizeof(s->known[k]), "%.79s",
+					 lock.models[i].id);
+	models_lock_free(&lock);
+	return rc;
+}
+
 /* How an engine is called in the text: by its name, unless that is a command or both have it. */
 static const char *label_of(const char *engine, bool ours, bool same, char *out, size_t size)
 {
@@ -232,6 +267,7 @@ static int explain(struct compare_run *r, struct cli *c, struct seen *s, struct 
 			  .n_ids = s->n_ids, .greedy = {s->greedy[swapped], s->greedy[!swapped]},
 			  .n_greedy = {s->n_greedy[swapped], s->n_greedy[!swapped]},
 			  .reference_trace = cli_str(c, "trace")},
+		.file_known = {s->known[0], s->known[1]},
 		.no_splice = cli_flag(c, "no-splice"),
 		.bundle = cli_str(c, "bundle") ? &bundle : NULL,
 	};
@@ -242,8 +278,9 @@ static int explain(struct compare_run *r, struct cli *c, struct seen *s, struct 
 		j.local.label[i] = label_of(i ? j.local.reference : j.local.ours, i == swapped,
 					    strcmp(j.local.ours, j.local.reference) == 0, label[i],
 					    sizeof(label[i]));
-	rc = explain_run(&d, &j, e);
-
+	rc = look_up(s, c, e);
+	if (rc == 0)
+		rc = explain_run(&d, &j, e);
 	if (rc == 0) {
 		snprintf(d.verdict, sizeof(d.verdict), "%s",
 			 d.local.equivalent && strcmp(s->verdict, "IDENTICAL") != 0 ? "EQUIVALENT"

@@ -10,9 +10,10 @@
 struct explaining {
 	struct diagnosis *d;
 	const struct explain_job *j;
-	struct side native;		/* computes hypotheses */
-	struct side oracle;
-	bool has_native, has_oracle;
+	struct side native;		/* computes hypotheses over the replayer's file */
+	struct side oracle;		/* over the replayer's file */
+	struct side oracle_source;	/* over the source's, where that is another one */
+	bool has_native, has_oracle, has_oracle_source;
 };
 
 /* ---- hypotheses --------------------------------------------------------------------------- */
@@ -98,21 +99,55 @@ static void try_all(struct explaining *x, struct finding *f, const struct local_
 
 /* ---- the third opinion -------------------------------------------------------------------- */
 
-static void ask_oracle(struct explaining *x, struct finding *f, const struct local_seen *s)
+/* [s->n], caller frees; NULL when this oracle has no answer. */
+static float *truth_of(struct side *oracle, bool has, const struct local_seen *s)
 {
-	struct side_op op = s->op;
 	struct err ignored = ERR_NONE;
 	float *truth = NULL;
 	int64_t n = 0;
 
-	if (!x->has_oracle || side_replay(&x->oracle, &op, &truth, &n, &ignored) < 0)
-		return;
-	if (n == s->n) {
-		f->oracle_asked = true;
-		opinion(s->got, s->replayed, truth, n, op.n_rows,
-			s->row->inside ? 0 : s->row->bound, &f->oracle_source, &f->oracle_replayer);
-	}
+	if (!has || side_replay(oracle, &s->op, &truth, &n, &ignored) < 0)
+		return NULL;
+	if (n == s->n)
+		return truth;
 	free(truth);
+	return NULL;
+}
+
+/* Each side over the file that it read: nearer to its own than to the other's means that it
+ * computes what stands there, and the files differ. */
+static void judge_files(struct finding *f, const struct local_seen *s, const float *of_source,
+			const struct diagnosis *d, double bound)
+{
+	double source_own, replayer_cross, source_cross = f->oracle_source;
+
+	opinion(s->got, s->replayed, of_source, s->n, s->op.n_rows, bound, &source_own,
+		&replayer_cross);
+	f->oracle_source = source_own;
+	f->by_file = 2 * source_own < source_cross && 2 * f->oracle_replayer < replayer_cross;
+	if (*d->file_known[0] && !*d->file_known[1])
+		f->file_fault = FAULT_SOURCE;
+	else if (*d->file_known[1] && !*d->file_known[0])
+		f->file_fault = FAULT_REPLAYER;
+}
+
+static void ask_oracle(struct explaining *x, struct finding *f, const struct local_seen *s)
+{
+	double bound = s->row->inside ? 0 : s->row->bound;
+	bool other_file = x->d->two_files && !s->own;
+	float *truth = truth_of(&x->oracle, x->has_oracle, s), *of_source = NULL;
+
+	if (truth && other_file)
+		of_source = truth_of(&x->oracle_source, x->has_oracle_source, s);
+	if (truth && (of_source || !other_file)) {
+		f->oracle_asked = true;
+		opinion(s->got, s->replayed, truth, s->n, s->op.n_rows, bound, &f->oracle_source,
+			&f->oracle_replayer);
+	}
+	if (of_source)
+		judge_files(f, s, of_source, x->d, bound);
+	free(truth);
+	free(of_source);
 }
 
 /* ---- findings ----------------------------------------------------------------------------- */
@@ -296,12 +331,52 @@ static int splice(struct diagnosis *d, const struct explain_job *j, struct err *
 
 /* ---- all of it ---------------------------------------------------------------------------- */
 
+/* What the two sides read: two files, or one that a side reads in its own way. */
+static int ask_weights(struct diagnosis *d, const struct explain_job *j, struct err *e)
+{
+	const struct local_job *l = &j->local;
+	bool equal;
+	int rc;
+
+	d->two_files = local_two_files(l->setup);
+	for (int i = 0; i < 2; i++) {
+		const char *known = j->file_known[l->swapped ? !i : i];
+
+		snprintf(d->file_known[i], sizeof(d->file_known[i]), "%.79s", known ? known : "");
+	}
+	rc = local_weights_equal(l->setup, &equal, &d->weights_differ, e);
+	for (int i = 0; i < 2 && rc == 0 && !d->readers_differ; i++) {
+		d->reader = i ? l->reference : l->ours;
+		if (i && l->reference_trace)
+			break;
+		rc = local_reader_equal(l->setup, d->reader, i ? !l->swapped : l->swapped,
+					&d->readers_differ, e);
+	}
+	return rc;
+}
+
+/* Third parties read the files as they are, not as the reference was told to read them. */
+static void open_third_parties(struct explaining *x, const struct exchange_setup *plain)
+{
+	const struct local_job *l = &x->j->local;
+	struct err ignored = ERR_NONE;
+	int n = l->n_ids + l->n_greedy[1];
+
+	x->has_native = side_open(&x->native, "native", plain, l->swapped, l->reference, n,
+				  &ignored) == 0;
+	if (x->j->no_oracle)
+		return;
+	x->has_oracle = side_open(&x->oracle, "oracle", plain, l->swapped, NULL, n, &ignored) == 0;
+	if (x->d->two_files)
+		x->has_oracle_source = side_open(&x->oracle_source, "oracle", plain, !l->swapped,
+						 NULL, n, &ignored) == 0;
+}
+
 int explain_run(struct diagnosis *d, const struct explain_job *j, struct err *e)
 {
 	struct explaining x = {.d = d, .j = j};
 	struct local_job l = j->local;
-	struct err ignored = ERR_NONE;
-	bool equal;
+	struct exchange_setup plain = *l.setup;
 	int rc;
 
 	d->ours = l.swapped ? l.reference : l.ours;
@@ -309,14 +384,11 @@ int explain_run(struct diagnosis *d, const struct explain_job *j, struct err *e)
 	d->model = l.setup->model;
 	l.on_seen = on_seen;
 	l.ctx = &x;
-	rc = local_weights_equal(l.setup, &equal, d->weights_differ, sizeof(d->weights_differ), e);
+	plain.n_overrides_ref = 0;
+	rc = ask_weights(d, j, e);
 	if (rc < 0)
 		return rc;
-	x.has_native = side_open(&x.native, "native", l.setup, false, l.reference,
-				 l.n_ids + l.n_greedy[1], &ignored) == 0;
-	if (!j->no_oracle)
-		x.has_oracle = side_open(&x.oracle, "oracle", l.setup, false, NULL,
-					 l.n_ids + l.n_greedy[1], &ignored) == 0;
+	open_third_parties(&x, &plain);
 	rc = local_run(&d->local, &l, e);
 	if (rc == 0 && !j->no_splice && !l.reference_trace && d->n_findings)
 		rc = splice(d, j, e);
@@ -324,6 +396,8 @@ int explain_run(struct diagnosis *d, const struct explain_job *j, struct err *e)
 		side_close(&x.native);
 	if (x.has_oracle)
 		side_close(&x.oracle);
+	if (x.has_oracle_source)
+		side_close(&x.oracle_source);
 	diagnosis_write(d);
 	return rc;
 }
@@ -331,4 +405,6 @@ int explain_run(struct diagnosis *d, const struct explain_job *j, struct err *e)
 void explain_free(struct diagnosis *d)
 {
 	local_free(&d->local);
+	free(d->weights_differ);
+	free(d->readers_differ);
 }

@@ -15,6 +15,8 @@ struct explain_job {
 	struct local_job local;		/* on_seen is explain's own */
 	bool no_splice;
 	bool no_oracle;
+	/* what the lockfile calls the setup's model and model_ref; "" or NULL: nothing */
+	const char *file_known[2];
 	json_t **bundle; /* when not NULL: gets a repro of the first finding, caller frees */
 };
 

@@ -233,29 +233,15 @@ void local_feed_free(struct local_feed *f)
 struct hashes {
 	char (*name)[96];
 	char (*sha)[65];
-	int n, cap, at;
-	bool comparing;
-	int n_differ;
-	char *out;
-	size_t size;
+	int n, cap;
 };
 
 static int on_weight(void *ctx, const char *name, const char *type, const char *sha, struct err *e)
 {
 	struct hashes *h = ctx;
-	size_t n = strlen(h->out);
 
 	(void)type;
 	(void)e;
-	if (h->comparing) {
-		bool same = h->at < h->n && strcmp(h->name[h->at], name) == 0 &&
-			    strcmp(h->sha[h->at], sha) == 0;
-
-		h->at++;
-		if (!same && h->n_differ++ < 8)
-			snprintf(h->out + n, h->size - n, "%s%s", n ? ", " : "", name);
-		return 0;
-	}
 	if (h->n == h->cap) {
 		h->cap = h->cap ? 2 * h->cap : 256;
 		h->name = realloc(h->name, (size_t)h->cap * sizeof(*h->name));
@@ -267,28 +253,101 @@ static int on_weight(void *ctx, const char *name, const char *type, const char *
 	return 0;
 }
 
-int local_weights_equal(const struct exchange_setup *u, bool *equal, char *out, size_t size,
-			struct err *e)
+static void free_hashes(struct hashes *h)
 {
-	struct hashes h = {.out = out, .size = size};
+	free(h->name);
+	free(h->sha);
+	*h = (struct hashes){0};
+}
+
+/* The place of a name; files list their tensors in much the same order. */
+static int place_of(const struct hashes *h, const char *name, int hint)
+{
+	for (int i = 0; i < h->n; i++) {
+		int k = (hint + i) % h->n;
+
+		if (strcmp(h->name[k], name) == 0)
+			return k;
+	}
+	return -1;
+}
+
+/* Names in a whose hash b has not, then (unless partial) those that only b has; NULL = none. */
+static char *differing(const struct hashes *a, const struct hashes *b, bool partial)
+{
+	char *text = NULL;
+	size_t n = 0;
+	FILE *f = open_memstream(&text, &n);
+
+	assert(f);
+	for (int i = 0; i < a->n; i++) {
+		int k = place_of(b, a->name[i], i);
+
+		if (k < 0 ? !partial : strcmp(a->sha[i], b->sha[k]) != 0)
+			fprintf(f, "%s\n", a->name[i]);
+	}
+	for (int k = 0; k < b->n; k++)
+		if (place_of(a, b->name[k], k) < 0)
+			fprintf(f, "%s\n", b->name[k]);
+	fclose(f);
+	if (n)
+		return text;
+	free(text);
+	return NULL;
+}
+
+static int read_hashes(struct hashes *h, const char *engine, const struct exchange_setup *u,
+		       bool reference, struct err *e)
+{
+	struct side s;
+	int rc = side_open(&s, engine, u, reference, NULL, 0, e);
+
+	if (rc == 0 && s.has_weights)
+		rc = side_weights(&s, on_weight, h, e);
+	side_close(&s);
+	return rc;
+}
+
+bool local_two_files(const struct exchange_setup *u)
+{
+	return u->model_ref && strcmp(u->model_ref, u->model) != 0;
+}
+
+int local_weights_equal(const struct exchange_setup *u, bool *equal, char **differ, struct err *e)
+{
+	struct hashes h[2] = {{0}};
 	int rc = 0;
 
-	out[0] = '\0';
+	*differ = NULL;
 	*equal = true;
-	if (!u->model_ref || strcmp(u->model_ref, u->model) == 0)
+	if (!local_two_files(u))
 		return 0;
-	for (int i = 0; i < 2 && rc == 0; i++) {
-		struct side s;
+	for (int i = 0; i < 2 && rc == 0; i++)
+		rc = read_hashes(&h[i], "native", u, i == 1, e);
+	if (rc == 0)
+		*differ = differing(&h[0], &h[1], false);
+	*equal = rc == 0 && !*differ;
+	free_hashes(&h[0]);
+	free_hashes(&h[1]);
+	return rc;
+}
 
-		h.comparing = i == 1;
-		rc = side_open(&s, "native", u, i == 1, NULL, 0, e);
-		if (rc == 0)
-			rc = side_weights(&s, on_weight, &h, e);
-		side_close(&s);
-	}
-	*equal = rc == 0 && h.n_differ == 0 && h.at == h.n;
-	free(h.name);
-	free(h.sha);
+int local_reader_equal(const struct exchange_setup *u, const char *engine, bool reference,
+		       char **differ, struct err *e)
+{
+	struct hashes h[2] = {{0}};
+	int rc = 0;
+
+	*differ = NULL;
+	if (engine_is_own(engine))
+		return 0;
+	rc = read_hashes(&h[1], engine, u, reference, e);
+	if (rc == 0 && h[1].n)
+		rc = read_hashes(&h[0], "native", u, reference, e);
+	if (rc == 0 && h[1].n)
+		*differ = differing(&h[0], &h[1], true);
+	free_hashes(&h[0]);
+	free_hashes(&h[1]);
 	return rc;
 }
 
@@ -390,7 +449,7 @@ int local_run(struct local_result *out, const struct local_job *j, struct err *e
 	uint64_t *expected = NULL;
 	const char *ours_label;
 	struct side ours;
-	char differ[300];
+	char *differ;
 	int rc;
 
 	out->tried = true;
@@ -398,7 +457,8 @@ int local_run(struct local_result *out, const struct local_job *j, struct err *e
 	ours_label = j->label[0] ? j->label[0] : j->ours;
 	local_pass_init(&out->reference, j->label[1] ? j->label[1] : j->reference, ours_label);
 	local_pass_init(&out->own, ours_label, ours_label);
-	rc = local_weights_equal(j->setup, &out->weights_equal, differ, sizeof(differ), e);
+	rc = local_weights_equal(j->setup, &out->weights_equal, &differ, e);
+	free(differ);
 	if (rc == 0)
 		rc = side_open(&ours, j->ours, j->setup, j->swapped, j->reference,
 			       j->n_ids + j->n_greedy[0], e);

@@ -70,8 +70,15 @@ struct local_job {
 /* Both passes. Negative only when an engine failed; why there is no table is in out->reason. */
 int local_run(struct local_result *out, const struct local_job *j, struct err *e);
 
-/* Hashes of all dequantised weights of two files; names of those that differ go to out. */
-int local_weights_equal(const struct exchange_setup *u, bool *equal, char *out, size_t size,
-			struct err *e);
+bool local_two_files(const struct exchange_setup *u);
+
+/*
+ * Hashes of all dequantised weights of the two files. *differ: the names of those that differ, a
+ * line each, NULL when there are none; caller frees.
+ */
+int local_weights_equal(const struct exchange_setup *u, bool *equal, char **differ, struct err *e);
+/* The same of one file as this engine reads it, where it can say that, against our reading. */
+int local_reader_equal(const struct exchange_setup *u, const char *engine, bool reference,
+		       char **differ, struct err *e);
 
 #endif

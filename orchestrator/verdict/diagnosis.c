@@ -152,12 +152,85 @@ void opinion(const float *source, const float *replayer, const float *truth, int
 	*off_replayer = isfinite(r) ? sqrt(r / t) : INFINITY;
 }
 
+static void say(char *out, size_t size, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+static void say(char *out, size_t size, const char *fmt, ...)
+{
+	size_t n = strlen(out);
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(out + n, size - n, fmt, ap);
+	va_end(ap);
+}
+
+/* ---- weights ------------------------------------------------------------------------------ */
+
+bool operation_weight(enum trace_stage stage, int layer, char *out, size_t size)
+{
+	static const char *const names[STAGE_COUNT] = {
+		[STAGE_ATTN_NORM] = "attn_norm", [STAGE_Q] = "attn_q", [STAGE_K] = "attn_k",
+		[STAGE_V] = "attn_v", [STAGE_Q_NORM] = "attn_q_norm",
+		[STAGE_K_NORM] = "attn_k_norm", [STAGE_ATTN_SUB_NORM] = "attn_sub_norm",
+		[STAGE_ATTN_O] = "attn_output", [STAGE_FFN_NORM] = "ffn_norm",
+		[STAGE_FFN_GATE] = "ffn_gate", [STAGE_FFN_UP] = "ffn_up",
+		[STAGE_FFN_SUB_NORM] = "ffn_sub_norm", [STAGE_FFN_DOWN] = "ffn_down",
+		[STAGE_EMBEDDINGS] = "token_embd", [STAGE_OUTPUT_NORM] = "output_norm",
+		[STAGE_LOGITS] = "output",
+	};
+
+	if (!names[stage])
+		return false;
+	if (layer < 0)
+		snprintf(out, size, "%s", names[stage]);
+	else
+		snprintf(out, size, "blk.%d.%s", layer, names[stage]);
+	return true;
+}
+
+void tensor_names(const char *lines, char *out, size_t size)
+{
+	int n = 0;
+
+	out[0] = '\0';
+	for (const char *p = lines; p && *p; p += strcspn(p, "\n") + 1)
+		if (n++ < 4)
+			say(out, size, "%s%.*s", n > 1 ? ", " : "", (int)strcspn(p, "\n"), p);
+	if (n > 4)
+		say(out, size, " and %d more", n - 4);
+}
+
+/* The operation's own tensor, where it is among those that differ. */
+static bool differing_weight(const struct diagnosis *d, const struct finding *f, char *out,
+			     size_t size)
+{
+	char prefix[96];
+	size_t n;
+
+	if (!operation_weight(f->stage, f->layer, prefix, sizeof(prefix)))
+		return false;
+	for (int tied = 0; tied < 2; tied++) {
+		n = strlen(prefix);
+		for (const char *p = d->weights_differ; p && *p; p += strcspn(p, "\n") + 1)
+			if (strncmp(p, prefix, n) == 0 && p[n] == '.') {
+				snprintf(out, size, "%.*s", (int)strcspn(p, "\n"), p);
+				return true;
+			}
+		if (f->stage != STAGE_LOGITS)
+			break;
+		snprintf(prefix, sizeof(prefix), "token_embd");
+	}
+	return false;
+}
+
 /* ---- judgement ---------------------------------------------------------------------------- */
 
 enum fault_side finding_fault(const struct finding *f)
 {
 	if (f->own)	/* a run that is not what its own operations give */
 		return FAULT_SOURCE;
+	if (f->by_file)
+		return f->file_fault;
 	/* which precision was asked for is no matter of truth: who departs from it is at fault */
 	if (f->explains && strncmp(f->variant, "kv_", 3) == 0)
 		return FAULT_SOURCE;
@@ -173,6 +246,8 @@ const char *finding_culprit(const struct diagnosis *d, const struct finding *f)
 {
 	const char *source = f->own ? d->local.own.source : d->local.reference.source;
 
+	if (f->by_file && !f->own)
+		return NULL;
 	switch (finding_fault(f)) {
 	case FAULT_SOURCE:
 		return source;
@@ -181,6 +256,13 @@ const char *finding_culprit(const struct diagnosis *d, const struct finding *f)
 	default:
 		return NULL;
 	}
+}
+
+const char *finding_file(const struct diagnosis *d, const struct finding *f)
+{
+	if (!f->by_file || f->file_fault == FAULT_OPEN)
+		return NULL;
+	return f->file_fault == FAULT_SOURCE ? d->local.reference.source : d->local.own.replayer;
 }
 
 static bool earlier(const struct finding *a, const struct finding *b)
@@ -204,18 +286,6 @@ const struct finding *diagnosis_first(const struct diagnosis *d)
 }
 
 /* ---- words -------------------------------------------------------------------------------- */
-
-static void say(char *out, size_t size, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-
-static void say(char *out, size_t size, const char *fmt, ...)
-{
-	size_t n = strlen(out);
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(out + n, size - n, fmt, ap);
-	va_end(ap);
-}
 
 static void say_pattern(char *out, size_t size, const struct finding *f)
 {
@@ -250,7 +320,8 @@ void finding_text(const struct diagnosis *d, const struct finding *f, char *out,
 	    (long long)f->diff.n);
 	say_pattern(out, size, f);
 	if (f->oracle_asked)
-		say(out, size, "; from float64: %s %.3g, %s %.3g", source, f->oracle_source,
+		say(out, size, "; from float64%s: %s %.3g, %s %.3g",
+		    d->two_files && !f->own ? " over its own file" : "", source, f->oracle_source,
 		    d->local.own.replayer, f->oracle_replayer);
 	if (*f->variant && (f->explains || f->variant_rel_rms < 0.5 * f->diff.rel_rms))
 		say(out, size,
@@ -292,6 +363,35 @@ static void say_what(struct diagnosis *d, const struct finding *f, const char *c
 								       : "");
 }
 
+/* Both engines are right about what they read; what they read is not the same. */
+static void say_files(struct diagnosis *d, const struct finding *f, const char *source)
+{
+	const size_t size = sizeof(d->paragraph);
+	const char *replayer = d->local.own.replayer, *wrong = finding_file(d, f);
+	char tensor[96];
+
+	say(d->paragraph, size, "Neither engine is at fault here: each computes what its own file "
+	    "says (%.3g and %.3g from the float64 result over that file), and the files differ",
+	    f->oracle_source, f->oracle_replayer);
+	if (differing_weight(d, f, tensor, sizeof(tensor)))
+		say(d->paragraph, size, " in %s. ", tensor);
+	else
+		say(d->paragraph, size, " in their metadata. ");
+	if (!wrong)
+		say(d->paragraph, size, "Which file is right is open: %s. ",
+		    *d->file_known[0] ? "the lockfile names both" : "the lockfile names neither");
+	else
+		say(d->paragraph, size,
+		    "%s's file is the lockfile's %s, %s's is not: %s's file is at fault. ",
+		    wrong == source ? replayer : source, d->file_known[wrong != source], wrong,
+		    wrong);
+	if (f->explains)
+		say(d->paragraph, size, "What %s's file has there is what `%s` gives: %s. ", source,
+		    f->variant, f->hypothesis->meaning);
+	say(d->paragraph, size, "What to do: take both files to where they came from and compare "
+	    "`assay verify --weights` of each; give both sides one file to judge the engines.");
+}
+
 static void write_finding(struct diagnosis *d, const struct finding *f)
 {
 	const size_t size = sizeof(d->paragraph);
@@ -300,13 +400,18 @@ static void write_finding(struct diagnosis *d, const struct finding *f)
 	char name[64];
 
 	local_name(f->stage, f->layer, name, sizeof(name));
-	say(d->paragraph, size, "The first operation that goes wrong by itself is %s%s%s", name,
+	say(d->paragraph, size, "The first operation that %s by itself is %s%s%s",
+	    f->by_file ? "differs" : "goes wrong", name,
 	    f->n_prefill ? "" : ", while decoding",
 	    f->n_operations > 1 ? ", and the same in later layers or steps" : "");
 	say(d->paragraph, size,
 	    ": on the very inputs that %s had there, %s gives another result (rel-RMS "
 	    "%.3g); all before it agrees, what follows inherits. ",
 	    source, f->own ? "a replay" : d->local.own.replayer, f->diff.rel_rms);
+	if (f->by_file) {
+		say_files(d, f, source);
+		return;
+	}
 	if (culprit && f->own)
 		say(d->paragraph, size,
 		    "%s is at fault: its run is not what its own operations give. ", culprit);
@@ -332,10 +437,16 @@ void diagnosis_write(struct diagnosis *d)
 	const struct finding *f = diagnosis_first(d);
 	const size_t size = sizeof(d->paragraph);
 
+	char names[400];
+
 	d->paragraph[0] = '\0';
-	if (*d->weights_differ)
-		say(d->paragraph, size, "The two sides read different weights: %s. ",
-		    d->weights_differ);
+	tensor_names(d->weights_differ, names, sizeof(names));
+	if (*names)
+		say(d->paragraph, size, "The two files hold different weights: %s. ", names);
+	tensor_names(d->readers_differ, names, sizeof(names));
+	if (*names)
+		say(d->paragraph, size, "%s reads other values than this program from its file: %s. ",
+		    d->reader, names);
 	if (!d->local.ran) {
 		say(d->paragraph, size, "Operations could not be judged one by one: %s.",
 		    d->local.reason);

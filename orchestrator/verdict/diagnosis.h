@@ -34,6 +34,9 @@ void pattern_find(struct pattern *p, const float *a, const float *b, int64_t n, 
 void opinion(const float *source, const float *replayer, const float *truth, int64_t n,
 	     int64_t rows, double bound, double *off_source, double *off_replayer);
 
+/* "blk.3.attn_q" for q of layer 3, "token_embd" for embeddings; false where no weight is read. */
+bool operation_weight(enum trace_stage stage, int layer, char *out, size_t size);
+
 enum fault_side { FAULT_OPEN, FAULT_SOURCE, FAULT_REPLAYER };
 
 /* One kind of operation that is locally wrong in one run. */
@@ -46,7 +49,13 @@ struct finding {
 	struct pattern pattern;
 	int n_operations, last_layer, n_prefill, n_decode;
 	bool oracle_asked;
-	double oracle_source, oracle_replayer;	/* opinion of both */
+	double oracle_source, oracle_replayer;	/* opinion of both, each over its own file */
+	/*
+	 * Two files, and each side computes what its own file says: the files are at fault, not the
+	 * engines. Which file is known only where the lockfile names one of the two.
+	 */
+	bool by_file;
+	enum fault_side file_fault;
 	char variant[64];		/* that comes nearest; "" = none tried */
 	const struct hypothesis *hypothesis;
 	double variant_row_ulp, variant_rel_rms;
@@ -57,7 +66,11 @@ struct finding {
 struct diagnosis {
 	const char *ours, *reference, *model;	/* borrowed */
 	struct local_result local;
-	char weights_differ[LOCAL_TEXT_MAX];	/* names of tensors; "" */
+	char *weights_differ;		/* names of tensors, a line each; NULL; owned */
+	char *readers_differ;		/* the same: one file, but an engine reads other values */
+	const char *reader;		/* that engine; borrowed */
+	bool two_files;
+	char file_known[2][80];		/* what the lockfile calls the replayer's and the source's file */
 	struct finding findings[DIAGNOSIS_FINDINGS_MAX];
 	int n_findings;
 	bool spliced, splice_restores;
@@ -74,11 +87,17 @@ enum fault_side finding_fault(const struct finding *f);
 /* The engine that computes this operation wrong; NULL while it is open. */
 const char *finding_culprit(const struct diagnosis *d, const struct finding *f);
 
+/* The engine whose file is at fault; NULL while that is open, or no matter of files. */
+const char *finding_file(const struct diagnosis *d, const struct finding *f);
+
 /* The first in execution order; NULL when there is none. */
 const struct finding *diagnosis_first(const struct diagnosis *d);
 
 /* Fills paragraph: stage, layer, hypothesis, side at fault, what to do. */
 void diagnosis_write(struct diagnosis *d);
+
+/* "blk.0.attn_q.weight, … and 12 more"; at most four are named. */
+void tensor_names(const char *lines, char *out, size_t size);
 
 /* One line each about findings. */
 void finding_text(const struct diagnosis *d, const struct finding *f, char *out, size_t size);
