@@ -87,6 +87,8 @@ MODEL_OBJS = \
 	workers/model/inspect.o \
 	workers/model/jinja.o \
 	workers/model/jinja_builtin.o \
+	workers/model/jinja_expr.o \
+	workers/model/jinja_strings.o \
 	workers/model/jinja_lex.o \
 	workers/model/jinja_parse.o \
 	workers/model/jinja_value.o \

@@ -1,4 +1,4 @@
-#include "jinja_impl.h"
+#include "jinja_strings.h"
 
 #include "unicode.h"
 
@@ -6,223 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- arguments ---------------------------------------------------------------------------- */
-
-/* The i-th argument, or the one named so; undefined when it is not given. */
-static struct jvalue arg(const struct jargs *a, int i, const char *name)
-{
-	if (i < a->n)
-		return a->v[i];
-	for (int k = 0; name && k < a->n_kw; k++)
-		if (jstr_is(a->kw[k].key, name))
-			return a->kw[k].v;
-	return (struct jvalue){.kind = J_UNDEFINED};
-}
-
-static struct jstr need_string(struct jinja *j, int line, const char *what, struct jvalue v)
-{
-	if (v.kind == J_STRING)
-		return v.s;
-	jinja_fail(j, line, "%s needs a string, got %s", what, jv_kind_name(v));
-	return (struct jstr){"", 0};
-}
-
-/* ---- strings ------------------------------------------------------------------------------ */
-
-static bool in_set(const char *s, size_t n, const struct jstr *chars)
-{
-	int len;
-
-	if (!chars)
-		return unicode_class(unicode_decode(s, n, &len)) & UC_WHITE ||
-		       (*s >= 28 && *s <= 31);
-	return memmem(chars->s, chars->n, s, n) != NULL;
-}
-
-static struct jvalue strip(struct jstr s, bool left, bool right, const struct jstr *chars)
-{
-	while (left && s.n) {
-		int len;
-
-		unicode_decode(s.s, s.n, &len);
-		if (!in_set(s.s, (size_t)len, chars))
-			break;
-		s.s += len;
-		s.n -= (size_t)len;
-	}
-	while (right && s.n) {
-		size_t at = s.n - 1;
-
-		while (at > 0 && ((unsigned char)s.s[at] & 0xC0) == 0x80)
-			at--;
-		if (!in_set(s.s + at, s.n - at, chars))
-			break;
-		s.n = at;
-	}
-	return jv_str(s.s, s.n);
-}
-
-enum casing { LOWER, UPPER, CAPITALIZE, TITLE };
-
-static struct jvalue change_case(struct jinja *j, struct jstr s, enum casing how)
-{
-	struct jbuf out = {.j = j};
-	bool begin = true;
-
-	for (size_t i = 0; i < s.n && !j->failed;) {
-		char enc[4];
-		int len;
-		uint32_t cp = unicode_decode(s.s + i, s.n - i, &len);
-		bool up = how == UPPER || (begin && how != LOWER);
-		bool letter = unicode_class(cp) & UC_L;
-
-		i += (size_t)len;
-		len = unicode_encode(up ? unicode_to_upper(cp) : unicode_to_lower(cp), enc);
-		jbuf_add(&out, enc, (size_t)len);
-		begin = how == TITLE ? !letter : false;
-	}
-	return jv_str(out.s, out.n);
-}
-
-static struct jvalue replace(struct jinja *j, struct jstr s, struct jstr from, struct jstr to,
-			     int64_t most)
-{
-	struct jbuf out = {.j = j};
-	size_t at = 0;
-
-	if (from.n == 0) {
-		jinja_fail(j, 0, "replace of an empty string is not supported");
-		return jv_none();
-	}
-	while (most != 0 && !j->failed) {
-		const char *hit = memmem(s.s + at, s.n - at, from.s, from.n);
-
-		if (!hit)
-			break;
-		jbuf_add(&out, s.s + at, (size_t)(hit - s.s) - at);
-		jbuf_add(&out, to.s, to.n);
-		at = (size_t)(hit - s.s) + from.n;
-		most--;
-	}
-	jbuf_add(&out, s.s + at, s.n - at);
-	return jv_str(out.s, out.n);
-}
-
-static struct jvalue split_white(struct jinja *j, struct jstr s)
-{
-	struct jvalue out = jv_list(j);
-	size_t from = 0;
-
-	for (size_t i = 0; i <= s.n && !j->failed; i++) {
-		if (i < s.n && !strchr(" \t\n\r\v\f", s.s[i]))
-			continue;
-		if (i > from)
-			jlist_add(j, out, jv_str(s.s + from, i - from));
-		from = i + 1;
-	}
-	return out;
-}
-
-static struct jvalue split(struct jinja *j, int line, struct jstr s, const struct jargs *a)
-{
-	struct jvalue by = arg(a, 0, "sep"), limit = arg(a, 1, "maxsplit"), out = jv_list(j);
-	int64_t most = limit.kind == J_INT ? limit.i : -1;
-
-	if (by.kind == J_UNDEFINED || by.kind == J_NONE)
-		return split_white(j, s);
-	if (need_string(j, line, "split", by).n == 0) {
-		jinja_fail(j, line, "split: the separator is empty");
-		return out;
-	}
-	while (most != 0 && !j->failed) {
-		const char *hit = memmem(s.s, s.n, by.s.s, by.s.n);
-
-		if (!hit)
-			break;
-		jlist_add(j, out, jv_str(s.s, (size_t)(hit - s.s)));
-		s.n -= (size_t)(hit - s.s) + by.s.n;
-		s.s = hit + by.s.n;
-		most--;
-	}
-	jlist_add(j, out, jv_str(s.s, s.n));
-	return out;
-}
-
-static struct jvalue rsplit(struct jinja *j, int line, struct jstr s, const struct jargs *a)
-{
-	struct jvalue by = arg(a, 0, "sep"), limit = arg(a, 1, "maxsplit"), out = jv_list(j);
-	struct jstr sep = need_string(j, line, "rsplit", by);
-
-	if (limit.kind != J_INT || limit.i < 0)
-		return split(j, line, s, a);
-	if (limit.i == 1 && sep.n && s.n >= sep.n) {
-		for (size_t at = s.n - sep.n + 1; at-- > 0;) {
-			if (memcmp(s.s + at, sep.s, sep.n) == 0) {
-				jlist_add(j, out, jv_str(s.s, at));
-				jlist_add(j, out, jv_str(s.s + at + sep.n, s.n - at - sep.n));
-				return out;
-			}
-		}
-	} else if (limit.i > 1) {
-		jinja_fail(j, line, "rsplit with more than one split is not supported");
-	}
-	jlist_add(j, out, jv_str(s.s, s.n));
-	return out;
-}
-
-static bool has_affix(struct jstr s, struct jstr affix, bool front)
-{
-	return s.n >= affix.n &&
-	       memcmp(front ? s.s : s.s + s.n - affix.n, affix.s, affix.n) == 0;
-}
-
-/* startswith, endswith: one string, or any of a tuple */
-static struct jvalue affix(struct jinja *j, int line, struct jstr s, struct jvalue what, bool front)
-{
-	const char *name = front ? "startswith" : "endswith";
-
-	if (what.kind != J_LIST)
-		return jv_bool(has_affix(s, need_string(j, line, name, what), front) && !j->failed);
-	for (int i = 0; i < what.list->n; i++)
-		if (has_affix(s, need_string(j, line, name, what.list->v[i]), front))
-			return jv_bool(true);
-	return jv_bool(false);
-}
-
-static struct jvalue join(struct jinja *j, int line, struct jvalue list, struct jvalue sep,
-			  struct jvalue attribute)
-{
-	struct jbuf out = {.j = j};
-
-	list = jv_iterate(j, line, list);
-	for (int i = 0; i < list.list->n && !j->failed; i++) {
-		struct jvalue v = list.list->v[i];
-
-		if (i && sep.kind == J_STRING)
-			jbuf_add(&out, sep.s.s, sep.s.n);
-		if (attribute.kind == J_STRING)
-			v = jinja_attribute(j, line, v, attribute.s);
-		jbuf_value(&out, v);
-	}
-	return jv_str(out.s, out.n);
-}
-
-static int64_t find(struct jstr s, struct jstr what, bool last)
-{
-	int64_t at = -1;
-	const char *hit, *from = s.s;
-
-	while ((hit = memmem(from, s.n - (size_t)(from - s.s), what.s, what.n)) != NULL) {
-		at = hit - s.s;
-		if (!last || hit == s.s + s.n)
-			break;
-		from = hit + 1;
-	}
-	if (at < 0)
-		return at;
-	return jv_length(NULL, 0, jv_str(s.s, (size_t)at));
-}
 
 /* ---- methods ------------------------------------------------------------------------------ */
 
@@ -274,10 +57,10 @@ static struct jvalue dict_method(struct jinja *j, int line, struct jdict *d, str
 		return dict_items(j, d, true, false);
 	if (jstr_is(name, "values"))
 		return dict_items(j, d, false, true);
-	v = jdict_get(d, need_string(j, line, "get", arg(a, 0, "key")));
+	v = jdict_get(d, jarg_string(j, line, "get", jarg(a, 0, "key")));
 	if (v)
 		return *v;
-	return arg(a, 1, "default").kind == J_UNDEFINED ? jv_none() : arg(a, 1, "default");
+	return jarg(a, 1, "default").kind == J_UNDEFINED ? jv_none() : jarg(a, 1, "default");
 }
 
 static struct jvalue split_lines(struct jinja *j, struct jstr s)
@@ -322,33 +105,34 @@ static struct jvalue is_digits(struct jstr s)
 struct jvalue jinja_method(struct jinja *j, int line, struct jvalue v, struct jstr name,
 			   const struct jargs *a)
 {
-	struct jvalue first = arg(a, 0, NULL);
+	struct jvalue first = jarg(a, 0, NULL);
 	const struct jstr *chars = first.kind == J_STRING ? &first.s : NULL;
 
 	if (v.kind == J_DICT)
 		return dict_method(j, line, v.dict, name, a);
 	if (jstr_is(name, "strip"))
-		return strip(v.s, true, true, chars);
+		return jstr_strip(v.s, true, true, chars);
 	if (jstr_is(name, "lstrip"))
-		return strip(v.s, true, false, chars);
+		return jstr_strip(v.s, true, false, chars);
 	if (jstr_is(name, "rstrip"))
-		return strip(v.s, false, true, chars);
+		return jstr_strip(v.s, false, true, chars);
 	if (jstr_is(name, "split"))
-		return split(j, line, v.s, a);
+		return jstr_split(j, line, v.s, a);
 	if (jstr_is(name, "rsplit"))
-		return rsplit(j, line, v.s, a);
+		return jstr_rsplit(j, line, v.s, a);
 	if (jstr_is(name, "splitlines"))
 		return split_lines(j, v.s);
 	if (jstr_is(name, "startswith"))
-		return affix(j, line, v.s, first, true);
+		return jstr_affix(j, line, v.s, first, true);
 	if (jstr_is(name, "endswith"))
-		return affix(j, line, v.s, first, false);
+		return jstr_affix(j, line, v.s, first, false);
 	if (jstr_is(name, "join"))
-		return join(j, line, first, v, (struct jvalue){.kind = J_UNDEFINED});
+		return jstr_join(j, line, first, v, (struct jvalue){.kind = J_UNDEFINED});
 	if (jstr_is(name, "find") || jstr_is(name, "rfind"))
-		return jv_int(find(v.s, need_string(j, line, "find", first), name.s[0] == 'r'));
+		return jv_int(
+			jstr_find(v.s, jarg_string(j, line, "find", first), name.s[0] == 'r'));
 	if (jstr_is(name, "count"))
-		return count(v.s, need_string(j, line, "count", first));
+		return count(v.s, jarg_string(j, line, "count", first));
 	if (jstr_is(name, "isdigit"))
 		return is_digits(v.s);
 	return jinja_filter(j, line, name, v, a);	/* upper lower title capitalize replace */
@@ -370,14 +154,14 @@ static struct jvalue select_items(struct jinja *j, int line, struct jvalue v,
 				  const struct jargs *a, bool by_attribute, bool keep)
 {
 	struct jvalue items = jv_true(v) ? jv_iterate(j, line, v) : jv_list(j), out = jv_list(j);
-	struct jvalue attribute = by_attribute ? arg(a, 0, NULL) : jv_none();
-	struct jvalue test = arg(a, by_attribute, NULL);
+	struct jvalue attribute = by_attribute ? jarg(a, 0, NULL) : jv_none();
+	struct jvalue test = jarg(a, by_attribute, NULL);
 	struct jargs rest = {.v = a->v + by_attribute + 1, .n = a->n - by_attribute - 1};
 
 	if (rest.n < 0)
 		rest = (struct jargs){0};
 	if (by_attribute)
-		need_string(j, line, "selectattr", attribute);
+		jarg_string(j, line, "selectattr", attribute);
 	for (int i = 0; i < items.list->n && !j->failed; i++) {
 		struct jvalue x = items.list->v[i];
 		bool yes;
@@ -394,7 +178,7 @@ static struct jvalue select_items(struct jinja *j, int line, struct jvalue v,
 static struct jvalue map_items(struct jinja *j, int line, struct jvalue v, const struct jargs *a)
 {
 	struct jvalue items = jv_true(v) ? jv_iterate(j, line, v) : jv_list(j), out = jv_list(j);
-	struct jvalue attribute = arg(a, a->n, "attribute"), filter = arg(a, 0, NULL);
+	struct jvalue attribute = jarg(a, a->n, "attribute"), filter = jarg(a, 0, NULL);
 	struct jargs rest = {.v = a->v + 1, .n = a->n - 1};
 
 	for (int i = 0; i < items.list->n && !j->failed; i++) {
@@ -403,7 +187,7 @@ static struct jvalue map_items(struct jinja *j, int line, struct jvalue v, const
 		if (attribute.kind == J_STRING)
 			x = jinja_attribute(j, line, x, attribute.s);
 		else
-			x = jinja_filter(j, line, need_string(j, line, "map", filter), x, &rest);
+			x = jinja_filter(j, line, jarg_string(j, line, "map", filter), x, &rest);
 		jlist_add(j, out, x);
 	}
 	return out;
@@ -481,7 +265,7 @@ static struct jvalue to_number(struct jinja *j, struct jvalue v, bool whole)
 
 static struct jvalue indent_lines(struct jinja *j, struct jstr s, const struct jargs *a)
 {
-	struct jvalue width = arg(a, 0, "width"), first = arg(a, 1, "first");
+	struct jvalue width = jarg(a, 0, "width"), first = jarg(a, 1, "first");
 	int64_t n = width.kind == J_INT ? width.i : 4;
 	struct jbuf out = {.j = j};
 	bool begin = jv_true(first);
@@ -498,8 +282,8 @@ static struct jvalue indent_lines(struct jinja *j, struct jstr s, const struct j
 
 static struct jvalue with_default(struct jvalue v, const struct jargs *a)
 {
-	struct jvalue otherwise = arg(a, 0, "default_value");
-	bool falsy_too = jv_true(arg(a, 1, "boolean"));
+	struct jvalue otherwise = jarg(a, 0, "default_value");
+	bool falsy_too = jv_true(jarg(a, 1, "boolean"));
 
 	if (v.kind != J_UNDEFINED && (!falsy_too || jv_true(v)))
 		return v;
@@ -535,26 +319,27 @@ static int filter_by_name(struct jstr name)
 struct jvalue jinja_filter(struct jinja *j, int line, struct jstr name, struct jvalue v,
 			   const struct jargs *a)
 {
-	struct jvalue first = arg(a, 0, NULL);
+	struct jvalue first = jarg(a, 0, NULL);
 	int f = filter_by_name(name);
 
 	switch (f) {
 	case F_TRIM:
-		return strip(jv_text(j, v).s, true, true, first.kind == J_STRING ? &first.s : NULL);
-	case F_UPPER: return change_case(j, jv_text(j, v).s, UPPER);
-	case F_LOWER: return change_case(j, jv_text(j, v).s, LOWER);
-	case F_CAPITALIZE: return change_case(j, jv_text(j, v).s, CAPITALIZE);
-	case F_TITLE: return change_case(j, jv_text(j, v).s, TITLE);
+		return jstr_strip(jv_text(j, v).s, true, true,
+				  first.kind == J_STRING ? &first.s : NULL);
+	case F_UPPER: return jstr_case(j, jv_text(j, v).s, CASE_UPPER);
+	case F_LOWER: return jstr_case(j, jv_text(j, v).s, CASE_LOWER);
+	case F_CAPITALIZE: return jstr_case(j, jv_text(j, v).s, CASE_CAPITALIZE);
+	case F_TITLE: return jstr_case(j, jv_text(j, v).s, CASE_TITLE);
 	case F_LENGTH: return jv_int(jv_length(j, line, v));
 	case F_DEFAULT: return with_default(v, a);
-	case F_JOIN: return join(j, line, v, arg(a, 0, "d"), arg(a, 1, "attribute"));
+	case F_JOIN: return jstr_join(j, line, v, jarg(a, 0, "d"), jarg(a, 1, "attribute"));
 	case F_REPLACE:
-		return replace(j, jv_text(j, v).s, need_string(j, line, "replace", first),
-			       need_string(j, line, "replace", arg(a, 1, NULL)),
-			       arg(a, 2, "count").kind == J_INT ? arg(a, 2, "count").i : -1);
+		return jstr_replace(j, jv_text(j, v).s, jarg_string(j, line, "replace", first),
+			       jarg_string(j, line, "replace", jarg(a, 1, NULL)),
+			       jarg(a, 2, "count").kind == J_INT ? jarg(a, 2, "count").i : -1);
 	case F_FIRST: return first_or_last(j, line, v, false);
 	case F_LAST: return first_or_last(j, line, v, true);
-	case F_TOJSON: return json(j, v, arg(a, 0, "indent"));
+	case F_TOJSON: return json(j, v, jarg(a, 0, "indent"));
 	case F_STRING: return jv_text(j, v);
 	case F_INT: return to_number(j, v, true);
 	case F_FLOAT: return to_number(j, v, false);
@@ -592,7 +377,7 @@ static bool is_equal_test(struct jstr n)
 
 bool jinja_test(struct jinja *j, int line, struct jstr n, struct jvalue v, const struct jargs *a)
 {
-	struct jvalue x = arg(a, 0, NULL);
+	struct jvalue x = jarg(a, 0, NULL);
 	double f;
 
 	if (jstr_is(n, "defined"))
@@ -671,8 +456,8 @@ bool jinja_is_function(struct jstr name, const char **out)
 
 static struct jvalue range(struct jinja *j, int line, const struct jargs *a)
 {
-	struct jvalue out = jv_list(j), x = arg(a, 0, NULL), y = arg(a, 1, NULL),
-		      z = arg(a, 2, NULL);
+	struct jvalue out = jv_list(j), x = jarg(a, 0, NULL), y = jarg(a, 1, NULL),
+		      z = jarg(a, 2, NULL);
 	int64_t from = a->n > 1 ? x.i : 0, to = a->n > 1 ? y.i : x.i, by = a->n > 2 ? z.i : 1;
 
 	if (x.kind != J_INT || (a->n > 1 && y.kind != J_INT) || (a->n > 2 && z.kind != J_INT) ||
@@ -687,7 +472,7 @@ static struct jvalue range(struct jinja *j, int line, const struct jargs *a)
 
 struct jvalue jinja_function(struct jinja *j, int line, const char *name, const struct jargs *a)
 {
-	struct jvalue v = arg(a, 0, NULL);
+	struct jvalue v = jarg(a, 0, NULL);
 
 	if (strcmp(name, "raise_exception") == 0) {
 		struct jstr s = jv_text(j, v).s;
