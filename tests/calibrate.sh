@@ -2,32 +2,10 @@
 # `assay calibrate`: an engine with noise of a known size, one without; WITHIN_NOISE, DRIFT and
 # DIVERGED are decided by what was measured.
 set -u
-B=${B:-build/cc}
-T=$(mktemp -d)
-trap 'rm -rf "$T"' EXIT
-A=$B/assay
+. tests/expect.sh
 N="exec:python3 $PWD/tests/noisy_engine.py"
 mkdir "$T/tmp"
 export TMPDIR=$T/tmp
-export -n CROSSVAL_TIMEOUT_SECS CROSSVAL_GGUF ASSAY_WIRE_LOG
-
-check() {
-	local what=$1
-	shift
-	if "$@" >"$T/why" 2>&1; then echo "ok - $what"; else
-		echo "not ok - $what"
-		tail -n 20 "$T/why" "$T/err" | sed 's/^/    /'
-	fi
-}
-exits() {
-	local want=$1 got
-	shift
-	"$@" >"$T/out" 2>"$T/err" </dev/null
-	got=$?
-	[ $got -eq "$want" ] || { echo "exit $got, expected $want: $*"; cat "$T/out"; return 1; }
-}
-has() { grep -qF -- "$2" "$1" || { echo "no \"$2\" in $1:"; cat "$1"; return 1; }; }
-lacks() { ! grep -qF -- "$2" "$1" || { echo "\"$2\" in $1:"; cat "$1"; return 1; }; }
 
 check "a float model" "$A" gen-fixtures --preset tiny-llama --weights f16 --out "$T/m.gguf"
 check "a quantised one" "$A" gen-fixtures --preset tiny-bitnet --out "$T/q.gguf"

@@ -1,30 +1,10 @@
 #!/usr/bin/env bash
 # explain, trace-diff and the local check as whole commands, on generated models.
 set -u
-B=${B:-build/cc}
-T=$(mktemp -d)
-trap 'rm -rf "$T"' EXIT
-A=$PWD/$B/assay
+. tests/expect.sh
 export ASSAY_WORKER_FAULTY=$PWD/$B/tests/faulty_worker
 export -n CROSSVAL_TIMEOUT_SECS CROSSVAL_GGUF ASSAY_FAULT
 M=$T/m.gguf
-
-check() { # description, then a command that must succeed
-	local what=$1
-	shift
-	if "$@" >"$T/why" 2>&1; then echo "ok - $what"; else
-		echo "not ok - $what"
-		tail -n 20 "$T/why" "$T/err" | sed 's/^/    /'
-	fi
-}
-exits() { # wanted code, command …: output in $T/out and $T/err
-	local want=$1 got
-	shift
-	"$@" >"$T/out" 2>"$T/err" </dev/null
-	got=$?
-	[ $got -eq "$want" ] || { echo "exit $got, expected $want: $*"; cat "$T/out"; return 1; }
-}
-has() { grep -qF -- "$2" "$1" || { echo "no \"$2\" in $1:"; cat "$1"; return 1; }; }
 
 "$A" gen-fixtures --preset tiny-bitnet --out "$M" -q >/dev/null
 silu="--reference native --reference-override bitnet-b1.58.hidden_activation=str:silu"

@@ -1,28 +1,7 @@
 #!/usr/bin/env bash
 # `assay kl`: its numbers against Python's, computed from the logits that `assay logits` writes.
 set -u
-B=${B:-build/cc}
-T=$(mktemp -d)
-trap 'rm -rf "$T"' EXIT
-A=$B/assay
-export -n CROSSVAL_TIMEOUT_SECS CROSSVAL_GGUF ASSAY_WIRE_LOG
-
-check() {
-	local what=$1
-	shift
-	if "$@" >"$T/why" 2>&1; then echo "ok - $what"; else
-		echo "not ok - $what"
-		tail -n 20 "$T/why" "$T/err" | sed 's/^/    /'
-	fi
-}
-exits() {
-	local want=$1 got
-	shift
-	"$@" >"$T/out" 2>"$T/err" </dev/null
-	got=$?
-	[ $got -eq "$want" ] || { echo "exit $got, expected $want: $*"; cat "$T/out"; return 1; }
-}
-has() { grep -qF -- "$2" "$1" || { echo "no \"$2\" in $1:"; cat "$1"; return 1; }; }
+. tests/expect.sh
 
 check "a model" "$A" gen-fixtures --preset tiny-bitnet --seed 5 --out "$T/m.gguf"
 head -c 600 docs/scenarios.md >"$T/text"

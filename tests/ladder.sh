@@ -1,28 +1,8 @@
 #!/usr/bin/env bash
 # The rungs of crossval-per-token, above all masks: who sees what.
 set -u
-B=${B:-build/cc}
-T=$(mktemp -d)
-trap 'rm -rf "$T"' EXIT
-A=$B/assay
-export -n CROSSVAL_TIMEOUT_SECS CROSSVAL_GGUF ASSAY_WIRE_LOG
+. tests/expect.sh
 
-check() {
-	local what=$1
-	shift
-	if "$@" >"$T/why" 2>&1; then echo "ok - $what"; else
-		echo "not ok - $what"
-		tail -n 20 "$T/why" "$T/err" | sed 's/^/    /'
-	fi
-}
-exits() {
-	local want=$1 got
-	shift
-	"$@" >"$T/out" 2>"$T/err" </dev/null
-	got=$?
-	[ $got -eq "$want" ] || { echo "exit $got, expected $want: $*"; cat "$T/out"; return 1; }
-}
-has() { grep -qF -- "$2" "$1" || { echo "no \"$2\" in $1:"; cat "$1"; return 1; }; }
 engine() { # how many of the last ids it sees
 	echo "exec:exec python3 -c 'import sys; sys.path.insert(0, \"docs/examples\"); import adapter
 f = adapter.logits; adapter.logits = lambda m, ids: f(m, [0, 0, 0] + ids[-$1:]); adapter.main()'"

@@ -2,29 +2,8 @@
 # `assay record` and the engine recorded:FILE: a recording stands in for the engine it was made
 # from, and refuses whatever it does not hold.
 set -u
-B=${B:-build/cc}
-T=$(mktemp -d)
-trap 'rm -rf "$T"' EXIT
-A=$B/assay
+. tests/expect.sh
 export -n CROSSVAL_TIMEOUT_SECS CROSSVAL_GGUF ASSAY_WIRE_LOG BITNET_SEED
-
-check() {
-	local what=$1
-	shift
-	if "$@" >"$T/why" 2>&1; then echo "ok - $what"; else
-		echo "not ok - $what"
-		tail -n 20 "$T/why" "$T/err" | sed 's/^/    /'
-	fi
-}
-exits() {
-	local want=$1 got
-	shift
-	"$@" >"$T/out" 2>"$T/err" </dev/null
-	got=$?
-	[ $got -eq "$want" ] || { echo "exit $got, expected $want: $*"; cat "$T/out"; return 1; }
-}
-has() { grep -qF -- "$2" "$1" || { echo "no \"$2\" in $1:"; cat "$1"; return 1; }; }
-lacks() { ! grep -qF -- "$2" "$1" || { echo "\"$2\" in $1:"; cat "$1"; return 1; }; }
 
 check "a model" "$A" gen-fixtures --preset tiny-bitnet --seed 5 --out "$T/m.gguf"
 check "another" "$A" gen-fixtures --preset tiny-bitnet --seed 6 --out "$T/other.gguf"

@@ -4,11 +4,8 @@
 # two builders at once, a full disk, and git http-backend behind nginx. The project builds a real
 # library and loads no model, so its self-check fails and its builds end with 5 where all is well.
 set -u
-B=${B:-build/cc}
-A=$PWD/$B/assay
+. tests/expect.sh
 SRC=$PWD/tests/reference
-T=$(mktemp -d)
-trap 'rm -rf "$T"' EXIT
 export HOME=$T/home ASSAY_CACHE=$T/cache ASSAY_REFERENCES_LOCK=$T/lock.json ASSAY_CCACHE=0
 unset BITNET_CPP_DIR CC CXX XDG_CACHE_HOME
 export -n BITNET_CPP_REPO BITNET_CPP_REV
@@ -18,23 +15,6 @@ git config --global user.email t@example.org
 git config --global protocol.file.allow always
 git config --global init.defaultBranch main
 
-check() { # description, then a command that must succeed
-	local what=$1
-	shift
-	if "$@" >"$T/why" 2>&1; then echo "ok - $what"; else
-		echo "not ok - $what"
-		tail -n 15 "$T/why" "$T/err" 2>/dev/null | sed 's/^/    /'
-	fi
-}
-exits() { # wanted code, command …
-	local want=$1 got
-	shift
-	"$@" >"$T/out" 2>"$T/err" </dev/null
-	got=$?
-	[ $got -eq "$want" ] || { echo "exit $got, expected $want: $*"; return 1; }
-}
-has() { grep -qF -- "$2" "$1" || { echo "no \"$2\" in $1"; return 1; }; }
-lacks() { ! grep -qF -- "$2" "$1" || { echo "\"$2\" in $1"; return 1; }; }
 says() { has "$T/err" "$1"; }
 
 # ---- the repositories -----------------------------------------------------------------------

@@ -2,30 +2,9 @@
 # The whole command `sweep`: what each kind of end looks like, with workers that misbehave on
 # purpose and with the real ones on a generated model.
 set -u
-B=${B:-build/cc}
-T=$(mktemp -d)
-trap 'rm -rf "$T"' EXIT
+. tests/expect.sh
 F=$PWD/$B/tests/fake_worker
-A=$B/assay
-export -n CROSSVAL_TIMEOUT_SECS CROSSVAL_GGUF ASSAY_WIRE_LOG
 
-check() { # description, then a command that must succeed
-	local what=$1
-	shift
-	if "$@" >"$T/why" 2>&1; then echo "ok - $what"; else
-		echo "not ok - $what"
-		tail -n 20 "$T/why" "$T/err" | sed 's/^/    /'
-	fi
-}
-exits() { # wanted code, command …: output in $T/out and $T/err
-	local want=$1 got
-	shift
-	"$@" >"$T/out" 2>"$T/err" </dev/null
-	got=$?
-	[ $got -eq "$want" ] || { echo "exit $got, expected $want: $*"; cat "$T/out"; return 1; }
-}
-has() { grep -qF -- "$2" "$1" || { echo "no \"$2\" in $1:"; cat "$1"; return 1; }; }
-lacks() { ! grep -qF -- "$2" "$1" || { echo "\"$2\" in $1:"; cat "$1"; return 1; }; }
 verdict() { has "$1" "\"verdict\": \"$2\""; }
 
 echo "not a model, but the fake workers do not mind" >"$T/m.gguf"
