@@ -391,6 +391,7 @@ TEST_PROGRAMS = \
 # shell tests: tests/NAME.sh, same output lines
 SHELL_TESTS = \
 	calibrate \
+	cli \
 	engine_check \
 	explain \
 	faults \

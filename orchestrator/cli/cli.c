@@ -178,10 +178,9 @@ static int unknown_option(const struct cli *c, const char *arg, struct err *e)
 		names[i] = c->opts[i]->name;
 	best = suggest(arg + strspn(arg, "-"), names, c->n_opts);
 	if (best)
-		return err_set(e, EXIT_USAGE, "%s: unknown option %s; did you mean --%s?",
-			       c->invoked_as, arg, best);
-	return err_set(e, EXIT_USAGE, "%s: unknown option %s; see `assay %s --help`", c->invoked_as,
-		       arg, c->invoked_as);
+		return err_set(e, EXIT_USAGE, "unknown option %s; did you mean --%s?", arg,
+			       best);
+	return err_set(e, EXIT_USAGE, "unknown option %s; see `assay %s --help`", arg, c->invoked_as);
 }
 
 static int parse_long(struct cli *c, int argc, char **argv, int *at, struct err *e)

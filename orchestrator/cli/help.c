@@ -65,23 +65,21 @@ void cli_help(const struct command *c)
 		printf("\n%s", c->details);
 }
 
+/* What a newcomer needs first stands first; a command's group is one of these. */
+static const char *const groups[] = {"Comparing", "Models",    "Provisioning", "Receipts",
+				     "Speed",     "Reporting", "Engines",      "House"};
+
 void cli_help_all(void)
 {
 	printf("assay - proves an LLM inference engine against its reference\n\n"
 	       "Usage: assay COMMAND [options]\n"
 	       "       assay help COMMAND\n"
 	       "       assay --version [--format json]\n");
-	for (int i = 0; commands[i]; i++) {
-		bool seen = false;
-
-		for (int j = 0; j < i; j++)
-			seen = seen || strcmp(commands[j]->group, commands[i]->group) == 0;
-		if (seen)
-			continue;
-		printf("\n%s\n", commands[i]->group);
-		for (int j = i; commands[j]; j++)
-			if (strcmp(commands[j]->group, commands[i]->group) == 0)
-				printf("  %-20s %s\n", commands[j]->name, commands[j]->summary);
+	for (size_t g = 0; g < sizeof(groups) / sizeof(groups[0]); g++) {
+		printf("\n%s\n", groups[g]);
+		for (int i = 0; commands[i]; i++)
+			if (strcmp(commands[i]->group, groups[g]) == 0)
+				printf("  %-20s %s\n", commands[i]->name, commands[i]->summary);
 	}
 	printf("\nExit codes: 0 agree, 1 diverged, 2 tokens differ, 3 no reference, 4 template,\n"
 	       "5 reference build, 6 worker died, 7 nothing ran, 10 model load, 11 authentication,\n"

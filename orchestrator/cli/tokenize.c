@@ -336,7 +336,7 @@ static int run(struct cli *c, struct err *e)
 
 const struct command cmd_tokenize = {
 	.name = "tokenize",
-	.group = "Inference",
+	.group = "Models",
 	.summary = "text to ids, pieces and byte offsets, as the engines see them",
 	.positional = "[TEXT]",
 	.examples = "  assay tokenize --model model.gguf \"What is 2+2?\"\n"

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# What every command has in common: help, examples first, suggestions, versions.
+set -u
+. tests/expect.sh
+
+check "help" exits 0 "$A" --help
+cp "$T/out" "$T/help"
+names=$("$A" completion names)
+check "there are commands" test "$(wc -w <<<"$names")" -gt 30
+for c in $names; do
+	check "help lists $c" grep -qE "^  $c +[a-z0-9]" "$T/help"
+	check "$c --help begins with examples" bash -c "'$A' $c --help | sed -n 3p | grep -qx 'Examples:'"
+	check "$c refuses an unknown option: exit 64" exits 64 "$A" "$c" --no-such-thing-at-all
+	check "… naming it and the help" has "$T/err" \
+		"assay $c: unknown option --no-such-thing-at-all; see \`assay $c --help\`"
+done
+refuses "a near option is suggested" 64 "did you mean --model?" "$A" sweep --modle x
+refuses "a near command is suggested" 64 "did you mean sweep?" "$A" swep
+refuses "an option without its value" 64 "--model needs a value" "$A" sweep --model
+check "versions as JSON" exits 0 "$A" --version --format json
+check "… of every library" python3 -c "
+import json; v = json.load(open('$T/out'))
+text = json.dumps(v).lower()
+assert all(l in text for l in ('git2', 'curl', 'archive', 'uv', 'jansson', 'openssl')), v"
