@@ -17,6 +17,7 @@ done
 refuses "a near option is suggested" 64 "did you mean --model?" "$A" sweep --modle x
 refuses "a near command is suggested" 64 "did you mean sweep?" "$A" swep
 refuses "an option without its value" 64 "--model needs a value" "$A" sweep --model
+refuses "a form there is not" 64 "expected one of text|json" "$A" env --format yaml
 check "versions as JSON" exits 0 "$A" --version --format json
 check "… of every library" python3 -c "
 import json; v = json.load(open('$T/out'))

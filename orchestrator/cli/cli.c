@@ -32,7 +32,7 @@ struct cli {
 
 const struct opt common_opts[] = {
 	{"help", OPT_FLAG, NULL, "show this help", NULL, NULL, NULL, 'h'},
-	{"format", OPT_STR, "FORM", "form of the result", "text", NULL, NULL, 0},
+	{"format", OPT_STR, "FORM", "form of the result", "text", NULL, "text|json", 0},
 	{"verbose", OPT_FLAG, NULL, "say more on standard error", NULL, NULL, NULL, 'v'},
 	{"quiet", OPT_FLAG, NULL, "no progress on standard error", NULL, NULL, NULL, 'q'},
 	{"no-color", OPT_FLAG, NULL, "plain output", NULL, "NO_COLOR", NULL, 0},

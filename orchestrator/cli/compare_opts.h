@@ -16,11 +16,11 @@
 	 0},                                                                                       \
 	{"engine", OPT_STR, "NAME", "engine under test: native, oracle, exec:COMMAND, a reference", \
 	 "native", NULL, NULL, 0},                                                                 \
-	{"reference", OPT_LIST, "NAME", "what it is compared with; repeatable; default oracle",    \
+	{"reference", OPT_LIST, "NAME", "what it is compared with; default oracle",    \
 	 NULL, NULL, NULL, 0},                                                                     \
 	{"backend", OPT_STR, "SIDE", "native or cpp alone, or both compared", NULL, NULL,          \
 	 "native|cpp|both", 0},                                                                    \
-	{"cpp-backend", OPT_LIST, "NAME", "the C++ reference; repeatable; default by the model",   \
+	{"cpp-backend", OPT_LIST, "NAME", "the C++ reference; default by the model",   \
 	 NULL, NULL, NULL, 0},                                                                     \
 	{"profile", OPT_STR, "NAME", "numerics profile of native", NULL, NULL, NULL, 0},           \
 	{"isa", OPT_STR, "NAME", "instruction set of our engines", NULL, NULL, NULL, 0},           \

@@ -27,7 +27,7 @@
 	 "-gcc or -clang", NULL, NULL, NULL, 0},                                                   \
 	{"isa", OPT_STR, "NAME", "instruction set instead of the widest", NULL, NULL, NULL, 0},    \
 	{"kv", OPT_STR, "TYPE", "KV cache type", "f16", NULL, "f16|f32", 0},                       \
-	{"override-kv", OPT_LIST, "KEY=TYPE:VALUE", "metadata instead of the file's; repeatable",  \
+	{"override-kv", OPT_LIST, "KEY=TYPE:VALUE", "metadata instead of the file's",  \
 	 NULL, NULL, NULL, 0},                                                                     \
 	{"reproduce-defects", OPT_FLAG, NULL, "native: the reference's known defects too", NULL,   \
 	 NULL, NULL, 0},                                                                           \

@@ -308,7 +308,7 @@ const struct command cmd_infer = {
 			 "1", NULL, NULL, 0},
 			{"seed", OPT_INT, "N", "of the random numbers", "0", "BITNET_SEED", NULL,
 			 0},
-			{"stop", OPT_LIST, "TEXT", "a text that ends the reply; repeatable", NULL,
+			{"stop", OPT_LIST, "TEXT", "a text that ends the reply", NULL,
 			 NULL, NULL, 0},
 			{"ignore-eos", OPT_FLAG, NULL, "go on after the model's end tokens", NULL,
 			 NULL, NULL, 0},

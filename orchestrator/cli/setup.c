@@ -13,7 +13,7 @@
 
 #define SETUP_OPTS                                                                                 \
 	{"tier", OPT_STR, "TIER", "models of this tier", "ci-light", NULL, "ci-light|integration", 0}, \
-	{"cpp-backend", OPT_LIST, "NAME", "reference to provide; repeatable; default bitnet", NULL,    \
+	{"cpp-backend", OPT_LIST, "NAME", "reference to provide; default bitnet", NULL,    \
 	 NULL, NULL, 0},                                                                           \
 	{"repo", OPT_STR, "URL|DIR", "clone the reference from here", NULL, NULL, NULL, 0},        \
 	{"allow-bad-reference", OPT_FLAG, NULL, "use a reference that fails its self-check", NULL, \
