@@ -39,6 +39,21 @@ enum trace_stage {		/* shape; T = positions of this evaluation, C = visible cell
 	STAGE_COUNT,
 };
 
+/* Sets of stages, bit by stage: what a hypothesis is about, what a trace asks for. */
+#define STAGE_BIT(stage) ((uint64_t)1 << (stage))
+#define STAGES_ALL (STAGE_BIT(STAGE_COUNT) - 1)
+#define STAGES_NORMS                                                                               \
+	(STAGE_BIT(STAGE_ATTN_NORM) | STAGE_BIT(STAGE_Q_NORM) | STAGE_BIT(STAGE_K_NORM) |          \
+	 STAGE_BIT(STAGE_ATTN_SUB_NORM) | STAGE_BIT(STAGE_FFN_NORM) |                              \
+	 STAGE_BIT(STAGE_FFN_SUB_NORM) | STAGE_BIT(STAGE_OUTPUT_NORM))
+#define STAGES_ROPES (STAGE_BIT(STAGE_Q_ROPE) | STAGE_BIT(STAGE_K_ROPE))
+#define STAGES_ATTENTION                                                                           \
+	(STAGE_BIT(STAGE_ATTN_SCORES) | STAGE_BIT(STAGE_ATTN_SOFTMAX) |                            \
+	 STAGE_BIT(STAGE_ATTN_OUT_HEADS))
+#define STAGES_PRODUCTS                                                                            \
+	(STAGE_BIT(STAGE_Q) | STAGE_BIT(STAGE_K) | STAGE_BIT(STAGE_V) | STAGE_BIT(STAGE_ATTN_O) |  \
+	 STAGE_BIT(STAGE_FFN_GATE) | STAGE_BIT(STAGE_FFN_UP) | STAGE_BIT(STAGE_FFN_DOWN))
+
 enum { TRACE_NAME_MAX = 64, TRACE_DIMS_MAX = 4, BLAKE3_HEX = 65 };
 
 struct trace_record {

@@ -152,6 +152,8 @@ bool wire_get(const struct wire_frame *f, const char *key, int nth, char *out, s
 /* `absent` also where the value is not a number. */
 int64_t wire_get_int(const struct wire_frame *f, const char *key, int64_t absent);
 double wire_get_real(const struct wire_frame *f, const char *key, double absent);
+/* Whether a list with commas (features, logits, trace) names it; a missing key is an empty list. */
+bool wire_lists(const struct wire_frame *f, const char *key, const char *name);
 /* Iterates all lines: *at starts 0; false at the end. Key and value borrow the frame. */
 bool wire_each(const struct wire_frame *f, size_t *at, const char **key, size_t *key_bytes,
 	       const char **value, size_t *value_bytes);

@@ -7,12 +7,7 @@ enum { UNKNOWN_TYPE = 200 };
 
 bool check_has(const struct engine_check *k, const char *feature)
 {
-	size_t n = strlen(feature);
-
-	for (const char *p = k->features; (p = strstr(p, feature)); p += n)
-		if ((p == k->features || p[-1] == ',') && (p[n] == ',' || p[n] == 0))
-			return true;
-	return false;
+	return client_says(k->client, feature);
 }
 
 bool check_ask(struct engine_check *k, const char *step, const struct wire_builder *b,

@@ -41,14 +41,6 @@ struct seen {
 	char *report;		/* of differing tokens */
 };
 
-static bool replays(const struct exchange_side *s)
-{
-	char features[512];
-
-	return exchange_fact(s->hello, "features", features, sizeof(features)) &&
-	       strstr(features, "replay");
-}
-
 static int32_t *copy_ids(const int32_t *ids, int n)
 {
 	int32_t *to = malloc((size_t)n * sizeof(*to) + 1);
@@ -79,7 +71,7 @@ static void on_receipt(void *ctx, const struct exchange *x, const struct receipt
 	for (int i = 0; i < 2; i++) {
 		s->greedy[i] = copy_ids(x->sides[i].greedy, x->sides[i].n_greedy);
 		s->n_greedy[i] = x->sides[i].n_greedy;
-		s->replays[i] = replays(&x->sides[i]);
+		s->replays[i] = exchange_says(x->sides[i].hello, "replay");
 	}
 }
 

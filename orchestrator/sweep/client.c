@@ -159,6 +159,13 @@ bool client_hello(const struct client *c, const char *key, char *out, size_t siz
 	return wire_get(&f, key, 0, out, size);
 }
 
+bool client_says(const struct client *c, const char *feature)
+{
+	struct wire_frame f = {.header = c->hello, .header_bytes = c->hello_bytes};
+
+	return wire_lists(&f, "features", feature);
+}
+
 void client_close(struct client *c)
 {
 	if (!c)

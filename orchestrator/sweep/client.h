@@ -27,6 +27,7 @@ int client_call(struct client *c, const struct wire_builder *request, client_fra
 
 /* What the worker said about itself: the value of a key of HELLO; false when absent. */
 bool client_hello(const struct client *c, const char *key, char *out, size_t size);
+bool client_says(const struct client *c, const char *feature); /* among the HELLO's features */
 
 void client_close(struct client *c);	/* BYE, drain, TERM, KILL; accepts NULL */
 

@@ -24,6 +24,13 @@ bool exchange_fact(const char *lines, const char *key, char *out, size_t size)
 	return lines && wire_get(&f, key, 0, out, size);
 }
 
+bool exchange_says(const char *hello, const char *feature)
+{
+	struct wire_frame f = as_frame(hello);
+
+	return hello && wire_lists(&f, "features", feature);
+}
+
 int64_t exchange_fact_int(const char *lines, const char *key, int64_t absent)
 {
 	struct wire_frame f = as_frame(lines);
@@ -202,23 +209,6 @@ static void ask_open(struct exchange *x, struct lane *l)
 	wire_builder_free(&b);
 }
 
-static bool has_feature(struct lane *l, int side, const char *name)
-{
-	char features[512];
-	size_t n = strlen(name);
-
-	if (!exchange_fact(lane_hello(l, side), "features", features, sizeof(features)))
-		return false;
-	for (const char *p = features; *p;) {
-		size_t len = strcspn(p, ",");
-
-		if (len == n && memcmp(p, name, n) == 0)
-			return true;
-		p += len + (p[len] == ',');
-	}
-	return false;
-}
-
 static const char *wanted_template(const struct exchange *x)
 {
 	return *x->scenario->template_name ? x->scenario->template_name : x->setup->template_name;
@@ -249,7 +239,7 @@ static void ask_template(struct exchange *x, struct lane *l)
 	struct wire_builder b = {0};
 	int side = 0;
 
-	while (side < x->n_sides && !has_feature(l, side, "template"))
+	while (side < x->n_sides && !exchange_says(lane_hello(l, side), "template"))
 		side++;
 	if (side == x->n_sides) {
 		raw_prompt(x, l);
@@ -284,7 +274,7 @@ static void ask_tokens(struct exchange *x, struct lane *l)
 	struct wire_builder b = {0};
 
 	for (int i = 0; i < x->n_sides; i++) {
-		if (!has_feature(l, i, "tokenize"))
+		if (!exchange_says(lane_hello(l, i), "tokenize"))
 			continue;
 		x->sides[i].tokenized = true;
 		wire_begin(&b, WIRE_TOKENIZE);
@@ -342,7 +332,7 @@ static void ask_text(struct exchange *x, struct lane *l)
 	for (int i = 0; i < x->n_sides; i++) {
 		const struct exchange_side *s = &x->sides[i];
 
-		if (s->n_greedy == 0 || !has_feature(l, i, "tokenize"))
+		if (s->n_greedy == 0 || !exchange_says(lane_hello(l, i), "tokenize"))
 			continue;
 		wire_begin(&b, WIRE_DETOKENIZE);
 		wire_body(&b, s->greedy, (size_t)s->n_greedy * sizeof(*s->greedy));

@@ -136,6 +136,8 @@ int exchange_first_position(const struct exchange *x);
 
 /* The value of a key in header lines; false when absent or lines is NULL. */
 bool exchange_fact(const char *lines, const char *key, char *out, size_t size);
+/* Whether a HELLO offers the feature. */
+bool exchange_says(const char *hello, const char *feature);
 int64_t exchange_fact_int(const char *lines, const char *key, int64_t absent);
 
 #endif

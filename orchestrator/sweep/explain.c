@@ -296,8 +296,8 @@ static int splice(struct diagnosis *d, const struct explain_job *j, struct err *
 			      .on_trace = keep_layer,
 			      .on_logits = keep_last,
 			      .ctx = &s,
-			      .stages = (uint64_t)1 << STAGE_EMBEDDINGS |
-					(uint64_t)1 << STAGE_LAYER_OUT};
+			      .stages = STAGE_BIT(STAGE_EMBEDDINGS) |
+					STAGE_BIT(STAGE_LAYER_OUT)};
 	int rc = side_open(&ours, l->ours, l->setup, l->swapped, l->reference, l->n_ids + 1, e);
 
 	if (rc == 0)

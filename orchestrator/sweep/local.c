@@ -142,7 +142,7 @@ int local_feed_init(struct local_feed *f, struct side *replayer, struct local_pa
 
 static void note_missing(struct local_feed *f)
 {
-	const uint64_t fused = (uint64_t)1 << STAGE_ATTN_SCORES | (uint64_t)1 << STAGE_ATTN_SOFTMAX;
+	const uint64_t fused = STAGE_BIT(STAGE_ATTN_SCORES) | STAGE_BIT(STAGE_ATTN_SOFTMAX);
 
 	for (int layer = -1; f->call && f->expected && layer < f->n_layer; layer++) {
 		uint64_t lack = f->expected[layer + 1] & ~f->has[layer + 1];

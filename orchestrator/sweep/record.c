@@ -125,26 +125,14 @@ static int open_engine(struct job *j, struct err *e)
 	return rc;
 }
 
-static bool has_feature(const struct client *c, const char *name)
-{
-	char list[514], wanted[64];
-
-	list[0] = ',';
-	if (!client_hello(c, "features", list + 1, sizeof(list) - 2))
-		return false;
-	strcat(list, ",");
-	snprintf(wanted, sizeof(wanted), ",%s,", name);
-	return strstr(list, wanted) != NULL;
-}
-
 /* A reference renders no templates: our own worker does it then, without the weights. */
 static int open_renderer(struct job *j, struct err *e)
 {
 	struct client_options co = {.engine = "native"};
 	struct err ignored = ERR_NONE;
 
-	j->tokenizes = has_feature(j->engine, "tokenize");
-	if (has_feature(j->engine, "template")) {
+	j->tokenizes = client_says(j->engine, "tokenize");
+	if (client_says(j->engine, "template")) {
 		j->renderer = j->engine;
 		return 0;
 	}

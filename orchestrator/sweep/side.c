@@ -6,20 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool says(const char *features, const char *name)
-{
-	size_t n = strlen(name);
-
-	for (const char *p = features; *p;) {
-		size_t len = strcspn(p, ",");
-
-		if (len == n && memcmp(p, name, n) == 0)
-			return true;
-		p += len + (p[len] == ',');
-	}
-	return false;
-}
-
 static int call(struct side *s, client_frame_fn *fn, void *ctx, struct err *e)
 {
 	int rc = wire_finish(&s->request, e);
@@ -87,7 +73,6 @@ int side_open(struct side *s, const char *engine, const struct exchange_setup *u
 	      const char *opposite, int n_positions, struct err *e)
 {
 	struct client_options o = {.engine = engine, .deadline_ms = SIDE_DEADLINE_MS};
-	char features[512] = "";
 	int rc;
 
 	*s = (struct side){0};
@@ -97,11 +82,10 @@ int side_open(struct side *s, const char *engine, const struct exchange_setup *u
 		s->client = NULL;
 		return rc;
 	}
-	client_hello(s->client, "features", features, sizeof(features));
-	s->traces = says(features, "trace");
-	s->replays = says(features, "replay");
-	s->splices = says(features, "splice");
-	s->has_weights = says(features, "weights");
+	s->traces = client_says(s->client, "trace");
+	s->replays = client_says(s->client, "replay");
+	s->splices = client_says(s->client, "splice");
+	s->has_weights = client_says(s->client, "weights");
 	rc = open_model(s, u, reference, opposite, n_positions, e);
 	if (rc < 0)
 		side_close(s);

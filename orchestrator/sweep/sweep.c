@@ -238,14 +238,6 @@ static void fill_side(struct receipt_side *out, const struct exchange_side *s)
 
 /* ---- the local check ---------------------------------------------------------------------- */
 
-static bool side_says(const struct exchange_side *s, const char *feature)
-{
-	char features[512];
-
-	return exchange_fact(s->hello, "features", features, sizeof(features)) &&
-	       strstr(features, feature);
-}
-
 static bool wants_local(const struct exchange *x)
 {
 	const struct exchange_side *a = &x->sides[0], *b = &x->sides[1];
@@ -258,13 +250,15 @@ static bool wants_local(const struct exchange *x)
 	return x->verdict != VERDICT_IDENTICAL && a->n_positions <= LOCAL_POSITIONS_MAX &&
 	       x->comparison.n_nonfinite_ours + x->comparison.n_nonfinite_ref == 0 &&
 	       strcmp(a->engine, "oracle") != 0 && strcmp(b->engine, "oracle") != 0 &&
-	       side_says(a, "trace") && side_says(b, "trace") && side_says(a, "replay");
+	       exchange_says(a->hello, "trace") && exchange_says(b->hello, "trace") &&
+	       exchange_says(a->hello, "replay");
 }
 
 /* The side that cannot replay is judged by the one that can. */
 static void check_local(struct local_result *out, struct exchange *x)
 {
-	bool swapped = !side_says(&x->sides[0], "replay") && side_says(&x->sides[1], "replay");
+	bool swapped = !exchange_says(x->sides[0].hello, "replay") &&
+		       exchange_says(x->sides[1].hello, "replay");
 	const struct exchange_side *ours = &x->sides[swapped], *ref = &x->sides[!swapped];
 	struct local_job j = {.setup = x->setup, .ours = ours->engine, .reference = ref->engine,
 			      .swapped = swapped, .ids = ref->ids, .n_ids = ref->n_ids,

@@ -73,12 +73,10 @@ static int tokenize(const struct text_chunks *t, const char *engine, struct toke
 {
 	struct client_options o = {.engine = engine};
 	struct client *c = NULL;
-	char features[512] = "";
 	int rc = client_open(&c, &o, e);
 
 	out->engine = engine;
-	if (rc == 0 && (!client_hello(c, "features", features, sizeof(features)) ||
-			!strstr(features, "tokenize"))) {
+	if (rc == 0 && !client_says(c, "tokenize")) {
 		client_close(c);
 		return 0;
 	}

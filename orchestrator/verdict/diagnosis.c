@@ -7,18 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BIT(stage) ((uint64_t)1 << (stage))
-#define NORMS                                                                                      \
-	(BIT(STAGE_ATTN_NORM) | BIT(STAGE_Q_NORM) | BIT(STAGE_K_NORM) | BIT(STAGE_ATTN_SUB_NORM) | \
-	 BIT(STAGE_FFN_NORM) | BIT(STAGE_FFN_SUB_NORM) | BIT(STAGE_OUTPUT_NORM))
-#define ROPES (BIT(STAGE_Q_ROPE) | BIT(STAGE_K_ROPE))
-#define ATTENTION (BIT(STAGE_ATTN_SCORES) | BIT(STAGE_ATTN_SOFTMAX) | BIT(STAGE_ATTN_OUT_HEADS))
-#define PRODUCTS                                                                                   \
-	(BIT(STAGE_Q) | BIT(STAGE_K) | BIT(STAGE_V) | BIT(STAGE_ATTN_O) | BIT(STAGE_FFN_GATE) |    \
-	 BIT(STAGE_FFN_UP) | BIT(STAGE_FFN_DOWN))
-#define SUB_NORMS (BIT(STAGE_ATTN_SUB_NORM) | BIT(STAGE_FFN_SUB_NORM))
-#define LAYER_NORMS (NORMS & ~BIT(STAGE_OUTPUT_NORM))
-#define EVERY (BIT(STAGE_COUNT) - 1)
+#define SUB_NORMS (STAGE_BIT(STAGE_ATTN_SUB_NORM) | STAGE_BIT(STAGE_FFN_SUB_NORM))
+#define LAYER_NORMS (STAGES_NORMS & ~STAGE_BIT(STAGE_OUTPUT_NORM))
 
 static const char fix_act[] = "compare the activation of the feed-forward graph with the model's "
 			      "hidden_activation";
@@ -29,58 +19,59 @@ static const char fix_norm[] =
 	"look at which norm the graph builds before this operation, and its weight";
 
 const struct hypothesis hypotheses[] = {
-	{"silu", BIT(STAGE_FFN_ACT), "SiLU as the gate's activation", fix_act},
-	{"relu2", BIT(STAGE_FFN_ACT), "squared ReLU as the gate's activation", fix_act},
-	{"swap_gate_up", BIT(STAGE_FFN_ACT) | BIT(STAGE_FFN_GATE) | BIT(STAGE_FFN_UP),
+	{"silu", STAGE_BIT(STAGE_FFN_ACT), "SiLU as the gate's activation", fix_act},
+	{"relu2", STAGE_BIT(STAGE_FFN_ACT), "squared ReLU as the gate's activation", fix_act},
+	{"swap_gate_up",
+	 STAGE_BIT(STAGE_FFN_ACT) | STAGE_BIT(STAGE_FFN_GATE) | STAGE_BIT(STAGE_FFN_UP),
 	 "gate and up in each other's place", "compare the order of ffn_gate and ffn_up"},
-	{"rope_neox", ROPES, "RoPE on split halves", fix_rope},
-	{"rope_norm", ROPES, "RoPE on neighbouring pairs", fix_rope},
-	{"rope_base=10000", ROPES, "RoPE base 10000", fix_rope},
-	{"rope_base=500000", ROPES, "RoPE base 500000", fix_rope},
-	{"rope_base=1000000", ROPES, "RoPE base 1000000", fix_rope},
-	{"rope_base=100000", ROPES, "RoPE base 100000", fix_rope},
-	{"rope_scale=1", ROPES, "RoPE without its linear scale", fix_rope},
-	{"rope_scale=0.5", ROPES, "RoPE frequencies halved", fix_rope},
-	{"rope_scale=0.25", ROPES, "RoPE frequencies divided by 4", fix_rope},
-	{"rope_scale=2", ROPES, "RoPE frequencies doubled", fix_rope},
-	{"rope_scale=4", ROPES, "RoPE frequencies times 4", fix_rope},
-	{"no_freq_factors", ROPES, "RoPE frequency factors ignored", fix_rope},
-	{"no_yarn", ROPES, "YaRN ignored", fix_rope},
-	{"no_rope", ROPES, "no rotation", fix_rope},
-	{"pos_shift=1", ROPES, "positions one too high",
+	{"rope_neox", STAGES_ROPES, "RoPE on split halves", fix_rope},
+	{"rope_norm", STAGES_ROPES, "RoPE on neighbouring pairs", fix_rope},
+	{"rope_base=10000", STAGES_ROPES, "RoPE base 10000", fix_rope},
+	{"rope_base=500000", STAGES_ROPES, "RoPE base 500000", fix_rope},
+	{"rope_base=1000000", STAGES_ROPES, "RoPE base 1000000", fix_rope},
+	{"rope_base=100000", STAGES_ROPES, "RoPE base 100000", fix_rope},
+	{"rope_scale=1", STAGES_ROPES, "RoPE without its linear scale", fix_rope},
+	{"rope_scale=0.5", STAGES_ROPES, "RoPE frequencies halved", fix_rope},
+	{"rope_scale=0.25", STAGES_ROPES, "RoPE frequencies divided by 4", fix_rope},
+	{"rope_scale=2", STAGES_ROPES, "RoPE frequencies doubled", fix_rope},
+	{"rope_scale=4", STAGES_ROPES, "RoPE frequencies times 4", fix_rope},
+	{"no_freq_factors", STAGES_ROPES, "RoPE frequency factors ignored", fix_rope},
+	{"no_yarn", STAGES_ROPES, "YaRN ignored", fix_rope},
+	{"no_rope", STAGES_ROPES, "no rotation", fix_rope},
+	{"pos_shift=1", STAGES_ROPES, "positions one too high",
 	 "look at where positions are counted from"},
-	{"pos_shift=-1", ROPES, "positions one too low",
+	{"pos_shift=-1", STAGES_ROPES, "positions one too low",
 	 "look at where positions are counted from"},
-	{"eps=1e-5", NORMS, "RMSNorm epsilon 1e-5", fix_eps},
-	{"eps=1e-6", NORMS, "RMSNorm epsilon 1e-6", fix_eps},
-	{"eps=1e-12", NORMS, "RMSNorm epsilon 1e-12", fix_eps},
-	{"eps=1e-4", NORMS, "RMSNorm epsilon 1e-4", fix_eps},
-	{"eps=1e-3", NORMS, "RMSNorm epsilon 1e-3", fix_eps},
-	{"eps=0.01", NORMS, "RMSNorm epsilon 0.01", fix_eps},
-	{"eps=0", NORMS, "no RMSNorm epsilon", fix_eps},
+	{"eps=1e-5", STAGES_NORMS, "RMSNorm epsilon 1e-5", fix_eps},
+	{"eps=1e-6", STAGES_NORMS, "RMSNorm epsilon 1e-6", fix_eps},
+	{"eps=1e-12", STAGES_NORMS, "RMSNorm epsilon 1e-12", fix_eps},
+	{"eps=1e-4", STAGES_NORMS, "RMSNorm epsilon 1e-4", fix_eps},
+	{"eps=1e-3", STAGES_NORMS, "RMSNorm epsilon 1e-3", fix_eps},
+	{"eps=0.01", STAGES_NORMS, "RMSNorm epsilon 0.01", fix_eps},
+	{"eps=0", STAGES_NORMS, "no RMSNorm epsilon", fix_eps},
 	{"no_sub_norm", SUB_NORMS, "the sub-norm left out", fix_norm},
-	{"no_norm", NORMS, "the norm left out", fix_norm},
-	{"no_norm_weight", NORMS, "the norm without its weight", fix_norm},
-	{"mask_off_by_one", ATTENTION, "each position sees one cell fewer", fix_mask},
-	{"mask_shift=1", ATTENTION, "each position sees one cell more", fix_mask},
-	{"mask_shift=1000000", ATTENTION, "no causal mask", fix_mask},
-	{"kv_f32", ATTENTION, "the KV cache in F32", "open both sides with the same --kv"},
-	{"kv_f16", ATTENTION, "the KV cache in F16", "open both sides with the same --kv"},
-	{"attn_scale=1", BIT(STAGE_ATTN_SOFTMAX) | BIT(STAGE_ATTN_OUT_HEADS),
+	{"no_norm", STAGES_NORMS, "the norm left out", fix_norm},
+	{"no_norm_weight", STAGES_NORMS, "the norm without its weight", fix_norm},
+	{"mask_off_by_one", STAGES_ATTENTION, "each position sees one cell fewer", fix_mask},
+	{"mask_shift=1", STAGES_ATTENTION, "each position sees one cell more", fix_mask},
+	{"mask_shift=1000000", STAGES_ATTENTION, "no causal mask", fix_mask},
+	{"kv_f32", STAGES_ATTENTION, "the KV cache in F32", "open both sides with the same --kv"},
+	{"kv_f16", STAGES_ATTENTION, "the KV cache in F16", "open both sides with the same --kv"},
+	{"attn_scale=1", STAGE_BIT(STAGE_ATTN_SOFTMAX) | STAGE_BIT(STAGE_ATTN_OUT_HEADS),
 	 "scores without their scale", "scores are multiplied by 1/sqrt(head size)"},
-	{"attn_scale=0.015625", BIT(STAGE_ATTN_SOFTMAX) | BIT(STAGE_ATTN_OUT_HEADS),
+	{"attn_scale=0.015625", STAGE_BIT(STAGE_ATTN_SOFTMAX) | STAGE_BIT(STAGE_ATTN_OUT_HEADS),
 	 "scores divided by the head size", "scores are multiplied by 1/sqrt(head size)"},
-	{"attn_scale=0.0625", BIT(STAGE_ATTN_SOFTMAX) | BIT(STAGE_ATTN_OUT_HEADS),
+	{"attn_scale=0.0625", STAGE_BIT(STAGE_ATTN_SOFTMAX) | STAGE_BIT(STAGE_ATTN_OUT_HEADS),
 	 "scores times 1/16", "scores are multiplied by 1/sqrt(head size)"},
-	{"head_order", ATTENTION, "query head h reads KV head h mod n instead of h / group",
+	{"head_order", STAGES_ATTENTION, "query head h reads KV head h mod n instead of h / group",
 	 "look at how grouped KV heads are repeated"},
-	{"no_bias", PRODUCTS, "the bias left out",
+	{"no_bias", STAGES_PRODUCTS, "the bias left out",
 	 "look at whether the graph adds the .bias tensor"},
-	{"no_scale", PRODUCTS, "the .scale tensor left out",
+	{"no_scale", STAGES_PRODUCTS, "the .scale tensor left out",
 	 "look at whether the graph multiplies by the .scale tensor"},
-	{"weights_of_layer=", PRODUCTS | LAYER_NORMS, "the weights of another layer",
+	{"weights_of_layer=", STAGES_PRODUCTS | LAYER_NORMS, "the weights of another layer",
 	 "look at the layer index with which this weight is loaded"},
-	{"scale=", EVERY, "the result multiplied by a constant",
+	{"scale=", STAGES_ALL, "the result multiplied by a constant",
 	 "look at the scale of this tensor, in the file and where it is applied"},
 	{.variant = NULL},
 };
@@ -445,8 +436,9 @@ void diagnosis_write(struct diagnosis *d)
 		say(d->paragraph, size, "The two files hold different weights: %s. ", names);
 	tensor_names(d->readers_differ, names, sizeof(names));
 	if (*names)
-		say(d->paragraph, size, "%s reads other values than this program from its file: %s. ",
-		    d->reader, names);
+		say(d->paragraph, size,
+		    "%s reads other values than this program from its file: %s. ", d->reader,
+		    names);
 	if (!d->local.ran) {
 		say(d->paragraph, size, "Operations could not be judged one by one: %s.",
 		    d->local.reason);

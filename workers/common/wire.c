@@ -397,6 +397,21 @@ int64_t wire_get_int(const struct wire_frame *f, const char *key, int64_t absent
 	return *end || errno ? absent : v;
 }
 
+bool wire_lists(const struct wire_frame *f, const char *key, const char *name)
+{
+	char list[1024];
+	size_t n = strlen(name), len;
+
+	if (!wire_get(f, key, 0, list, sizeof(list)))
+		return false;
+	for (const char *p = list; *p; p += len + (p[len] == ',')) {
+		len = strcspn(p, ",");
+		if (len == n && memcmp(p, name, n) == 0)
+			return true;
+	}
+	return false;
+}
+
 double wire_get_real(const struct wire_frame *f, const char *key, double absent)
 {
 	char text[64], *end;

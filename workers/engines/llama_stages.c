@@ -163,12 +163,12 @@ int llama_stage(const char *name, const char *op, const char *source, int *layer
 
 uint64_t llama_stages_expected(const char *arch, int layer)
 {
-	const uint64_t outside = (uint64_t)1 << STAGE_EMBEDDINGS |
-				 (uint64_t)1 << STAGE_OUTPUT_NORM | (uint64_t)1 << STAGE_LOGITS;
-	const uint64_t head_norms = (uint64_t)1 << STAGE_Q_NORM | (uint64_t)1 << STAGE_K_NORM;
+	const uint64_t outside = STAGE_BIT(STAGE_EMBEDDINGS) |
+				 STAGE_BIT(STAGE_OUTPUT_NORM) | STAGE_BIT(STAGE_LOGITS);
+	const uint64_t head_norms = STAGE_BIT(STAGE_Q_NORM) | STAGE_BIT(STAGE_K_NORM);
 	const uint64_t sub_norms =
-		(uint64_t)1 << STAGE_ATTN_SUB_NORM | (uint64_t)1 << STAGE_FFN_SUB_NORM;
-	uint64_t all = ((uint64_t)1 << STAGE_COUNT) - 1;
+		STAGE_BIT(STAGE_ATTN_SUB_NORM) | STAGE_BIT(STAGE_FFN_SUB_NORM);
+	uint64_t all = STAGES_ALL;
 
 	if (layer < 0)
 		return outside;

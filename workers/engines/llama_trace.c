@@ -268,7 +268,7 @@ static int missing(const struct engine *g, struct err *e)
 		uint64_t lack = w->stages & llama_stages_expected(g->info.arch, layer) &
 				~w->seen[layer + 1];
 		const uint64_t parts =
-			(uint64_t)1 << STAGE_ATTN_SCORES | (uint64_t)1 << STAGE_ATTN_SOFTMAX;
+			STAGE_BIT(STAGE_ATTN_SCORES) | STAGE_BIT(STAGE_ATTN_SOFTMAX);
 
 		/* flash attention computes neither on its own */
 		if (!(w->seen[layer + 1] & parts) && w->seen[layer + 1] >> STAGE_ATTN_OUT_HEADS & 1)

@@ -5,46 +5,36 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BIT(stage) ((uint64_t)1 << (stage))
-#define NORMS                                                                                      \
-	(BIT(STAGE_ATTN_NORM) | BIT(STAGE_Q_NORM) | BIT(STAGE_K_NORM) | BIT(STAGE_ATTN_SUB_NORM) | \
-	 BIT(STAGE_FFN_NORM) | BIT(STAGE_FFN_SUB_NORM) | BIT(STAGE_OUTPUT_NORM))
-#define ROPES (BIT(STAGE_Q_ROPE) | BIT(STAGE_K_ROPE))
-#define ATTENTION (BIT(STAGE_ATTN_SCORES) | BIT(STAGE_ATTN_SOFTMAX) | BIT(STAGE_ATTN_OUT_HEADS))
-#define PRODUCTS                                                                                   \
-	(BIT(STAGE_Q) | BIT(STAGE_K) | BIT(STAGE_V) | BIT(STAGE_ATTN_O) | BIT(STAGE_FFN_GATE) |    \
-	 BIT(STAGE_FFN_UP) | BIT(STAGE_FFN_DOWN))
-#define EVERY (BIT(STAGE_COUNT) - 1)
-
 const struct replay_variant replay_variants[] = {
-	{"silu", NULL, BIT(STAGE_FFN_ACT), "SiLU as the gate's activation"},
-	{"relu2", NULL, BIT(STAGE_FFN_ACT), "squared ReLU as the gate's activation"},
-	{"swap_gate_up", NULL, BIT(STAGE_FFN_ACT) | BIT(STAGE_FFN_GATE) | BIT(STAGE_FFN_UP),
+	{"silu", NULL, STAGE_BIT(STAGE_FFN_ACT), "SiLU as the gate's activation"},
+	{"relu2", NULL, STAGE_BIT(STAGE_FFN_ACT), "squared ReLU as the gate's activation"},
+	{"swap_gate_up", NULL,
+	 STAGE_BIT(STAGE_FFN_ACT) | STAGE_BIT(STAGE_FFN_GATE) | STAGE_BIT(STAGE_FFN_UP),
 	 "gate and up in each other's place"},
-	{"rope_neox", NULL, ROPES, "RoPE on split halves"},
-	{"rope_norm", NULL, ROPES, "RoPE on neighbouring pairs"},
-	{"rope_base", "BASE", ROPES, "another RoPE frequency base"},
-	{"rope_scale", "FACTOR", ROPES, "another linear RoPE frequency scale (1 = none)"},
-	{"no_freq_factors", NULL, ROPES, "RoPE frequency factors ignored"},
-	{"no_yarn", NULL, ROPES, "YaRN ignored"},
-	{"no_rope", NULL, ROPES, "no rotation"},
-	{"pos_shift", "N", ROPES, "positions counted from N instead of 0"},
-	{"eps", "EPS", NORMS, "another RMSNorm epsilon"},
-	{"no_sub_norm", NULL, BIT(STAGE_ATTN_SUB_NORM) | BIT(STAGE_FFN_SUB_NORM),
+	{"rope_neox", NULL, STAGES_ROPES, "RoPE on split halves"},
+	{"rope_norm", NULL, STAGES_ROPES, "RoPE on neighbouring pairs"},
+	{"rope_base", "BASE", STAGES_ROPES, "another RoPE frequency base"},
+	{"rope_scale", "FACTOR", STAGES_ROPES, "another linear RoPE frequency scale (1 = none)"},
+	{"no_freq_factors", NULL, STAGES_ROPES, "RoPE frequency factors ignored"},
+	{"no_yarn", NULL, STAGES_ROPES, "YaRN ignored"},
+	{"no_rope", NULL, STAGES_ROPES, "no rotation"},
+	{"pos_shift", "N", STAGES_ROPES, "positions counted from N instead of 0"},
+	{"eps", "EPS", STAGES_NORMS, "another RMSNorm epsilon"},
+	{"no_sub_norm", NULL, STAGE_BIT(STAGE_ATTN_SUB_NORM) | STAGE_BIT(STAGE_FFN_SUB_NORM),
 	 "sub-norm left out"},
-	{"no_norm", NULL, NORMS, "norm left out"},
-	{"no_norm_weight", NULL, NORMS, "norm without its weight"},
-	{"mask_off_by_one", NULL, ATTENTION, "each position sees one cell fewer"},
-	{"mask_shift", "N", ATTENTION, "each position sees N cells more"},
-	{"kv_f32", NULL, ATTENTION, "KV cache in F32"},
-	{"kv_f16", NULL, ATTENTION, "KV cache in F16"},
-	{"attn_scale", "X", BIT(STAGE_ATTN_SOFTMAX) | BIT(STAGE_ATTN_OUT_HEADS),
+	{"no_norm", NULL, STAGES_NORMS, "norm left out"},
+	{"no_norm_weight", NULL, STAGES_NORMS, "norm without its weight"},
+	{"mask_off_by_one", NULL, STAGES_ATTENTION, "each position sees one cell fewer"},
+	{"mask_shift", "N", STAGES_ATTENTION, "each position sees N cells more"},
+	{"kv_f32", NULL, STAGES_ATTENTION, "KV cache in F32"},
+	{"kv_f16", NULL, STAGES_ATTENTION, "KV cache in F16"},
+	{"attn_scale", "X", STAGE_BIT(STAGE_ATTN_SOFTMAX) | STAGE_BIT(STAGE_ATTN_OUT_HEADS),
 	 "scores multiplied by X instead of 1/√d"},
-	{"head_order", NULL, ATTENTION, "head h reads KV head h mod n instead of h / group"},
-	{"no_bias", NULL, PRODUCTS, "bias left out"},
-	{"no_scale", NULL, PRODUCTS, "the .scale tensor left out"},
-	{"weights_of_layer", "K", PRODUCTS | NORMS, "the weights of layer K"},
-	{"scale", "X", EVERY, "the result multiplied by X"},
+	{"head_order", NULL, STAGES_ATTENTION, "head h reads KV head h mod n instead of h / group"},
+	{"no_bias", NULL, STAGES_PRODUCTS, "bias left out"},
+	{"no_scale", NULL, STAGES_PRODUCTS, "the .scale tensor left out"},
+	{"weights_of_layer", "K", STAGES_PRODUCTS | STAGES_NORMS, "the weights of layer K"},
+	{"scale", "X", STAGES_ALL, "the result multiplied by X"},
 	{.name = NULL},
 };
 

@@ -102,7 +102,7 @@ static int parse_stages(const char *text, uint64_t *bits, struct err *e)
 	if (strcmp(text, "none") == 0 || !*text)
 		return 0;
 	if (strcmp(text, "all") == 0) {
-		*bits = ((uint64_t)1 << STAGE_COUNT) - 1;
+		*bits = STAGES_ALL;
 		return 0;
 	}
 	snprintf(copy, sizeof(copy), "%s", text);
