@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { UNKNOWN_TYPE = 200 };
+enum { UNKNOWN_TYPE = 200, SETTLE_MS = 30 };
 
 bool check_has(const struct engine_check *k, const char *feature)
 {
@@ -13,8 +13,10 @@ bool check_has(const struct engine_check *k, const char *feature)
 bool check_ask(struct engine_check *k, const char *step, const struct wire_builder *b,
 	       struct probe_answer *a)
 {
-	if (probe_ask(k->client, b, a) == 0)
+	if (probe_ask(k->client, b, a) == 0) {
+		client_settle(k->client, SETTLE_MS);
 		return true;
+	}
 	k->dead = true;
 	check_say(k, CHECK_FAILED, step, "no answer: %s", a->sentence);
 	probe_free(a);

@@ -152,6 +152,32 @@ int client_call(struct client *c, const struct wire_builder *request, client_fra
 	return wait_for_answer(c);
 }
 
+static void on_flag(uv_timer_t *t)
+{
+	*(bool *)t->data = true;
+}
+
+static void on_closed(uv_handle_t *h)
+{
+	*(bool *)h->data = true;
+}
+
+void client_settle(struct client *c, int ms)
+{
+	bool over = false, closed = false;
+	uv_timer_t t;
+
+	uv_timer_init(&c->loop, &t);
+	t.data = &over;
+	uv_timer_start(&t, on_flag, (uint64_t)ms, 0);
+	while (!over && !c->stray && !c->ended)
+		uv_run(&c->loop, UV_RUN_ONCE);
+	t.data = &closed;
+	uv_close((uv_handle_t *)&t, on_closed);
+	while (!closed)
+		uv_run(&c->loop, UV_RUN_ONCE);
+}
+
 bool client_hello(const struct client *c, const char *key, char *out, size_t size)
 {
 	struct wire_frame f = {.header = c->hello, .header_bytes = c->hello_bytes};

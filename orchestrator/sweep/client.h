@@ -25,6 +25,9 @@ typedef int client_frame_fn(void *ctx, const struct wire_frame *f, struct err *e
 int client_call(struct client *c, const struct wire_builder *request, client_frame_fn *fn,
 		void *ctx, struct err *e);
 
+/* Listens for up to ms, so that what comes unasked is found now and not at the next call. */
+void client_settle(struct client *c, int ms);
+
 /* What the worker said about itself: the value of a key of HELLO; false when absent. */
 bool client_hello(const struct client *c, const char *key, char *out, size_t size);
 bool client_says(const struct client *c, const char *feature); /* among the HELLO's features */

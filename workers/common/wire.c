@@ -201,7 +201,7 @@ static int check_head(struct wire_decoder *d, const uint8_t *h)
 
 int wire_next(struct wire_decoder *d, struct wire_frame *f, struct err *e)
 {
-	const uint8_t *h = d->buf + d->start;
+	const uint8_t *h = d->buf ? d->buf + d->start : NULL; /* NULL: nothing was fed */
 	size_t have = d->end - d->start, payload, header;
 	const char *fault;
 
