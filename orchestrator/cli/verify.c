@@ -204,9 +204,13 @@ static int verify(struct cli *c, const struct gguf *g, const char *path, struct 
 
 static int run(struct cli *c, struct err *e)
 {
-	const char *const *paths;
+	const char *const *paths, *model = cli_str(c, "model");
 	int n = cli_positional(c, &paths), code = 0;
 
+	if (n == 0 && model) {
+		paths = &model;
+		n = 1;
+	}
 	if (n < 1)
 		return err_set(e, EXIT_USAGE,
 			       "verify needs a model file; see `assay verify --help`");
@@ -229,12 +233,14 @@ const struct command cmd_verify = {
 	.group = "Models",
 	.summary =
 		"check a model file: structure, every tensor, tokenizer; figures, never corrections",
-	.positional = "MODEL",
+	.positional = "[MODEL …]",
 	.examples = "  assay verify model.gguf\n"
 		    "  assay verify --tensors model.gguf\n"
 		    "  assay verify --weights model.gguf | sort > ours.txt\n",
 	.opts =
 		(const struct opt[]){
+			{"model", OPT_STR, "FILE", "the model, where no file is named", NULL,
+			 "CROSSVAL_GGUF", NULL, 'm'},
 			{"tensors", OPT_FLAG, NULL, "list every tensor with type, size and place",
 			 NULL, NULL, NULL, 0},
 			{"weights", OPT_FLAG, NULL,
