@@ -31,6 +31,11 @@ check "mapper knows every tensor" 0 "$B/assay" gate mapper --model "$t/m.gguf"
 
 python3 tests/gate.py "$B/assay" "$t/run/scenario3/receipt.json" "$B/tests/seal" "$t/m.gguf" || bad=1
 
+# the engine is a grandchild: what a shell holds is not what the engine holds
+W="exec:true; $PWD/$B/assay-worker --engine native; exit \$?"
+check "an engine behind a shell" 0 "$B/assay" sweep --model "$t/m.gguf" --engine "$W" --reference native --out "$t/shell" --threads 2
+check "its memory is the engine's" 0 "$B/assay" gate "$t/shell"
+
 "$B/assay" receipt keygen "$t/key" >/dev/null
 check "a receipt is signed" 0 "$B/assay" receipt sign "$t/run/scenario3/receipt.json" --key "$t/key"
 check "and verified" 0 "$B/assay" receipt verify "$t/run/scenario3/receipt.json.dsse.json" --pub "$t/key.pub" --receipt "$t/run/scenario3/receipt.json"

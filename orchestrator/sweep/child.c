@@ -1,6 +1,8 @@
 #include "child.h"
 
 #include <assert.h>
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -405,15 +407,13 @@ int child_pid(const struct child *c)
 	return c->started ? c->process.pid : 0;
 }
 
-int64_t child_peak_rss(const struct child *c)
+static int64_t peak_of(const char *pid)
 {
 	char path[64], line[256];
 	long long kib = -1;
 	FILE *f;
 
-	if (!c->started || c->exited)
-		return -1;
-	snprintf(path, sizeof(path), "/proc/%d/status", child_pid(c));
+	snprintf(path, sizeof(path), "/proc/%.20s/status", pid);
 	f = fopen(path, "re");
 	while (f && fgets(line, sizeof(line), f))
 		if (sscanf(line, "VmHWM: %lld", &kib) == 1)
@@ -421,6 +421,46 @@ int64_t child_peak_rss(const struct child *c)
 	if (f)
 		fclose(f);
 	return kib < 0 ? -1 : (int64_t)kib * 1024;
+}
+
+/* The group of a process; its name, in parentheses, may hold anything. */
+static int group_of(const char *pid)
+{
+	char path[64], line[512];
+	int group = -1;
+	const char *end;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%.20s/stat", pid);
+	f = fopen(path, "re");
+	if (f && fgets(line, sizeof(line), f) && (end = strrchr(line, ')')) &&
+	    sscanf(end + 1, " %*c %*d %d", &group) != 1)
+		group = -1;
+	if (f)
+		fclose(f);
+	return group;
+}
+
+int64_t child_peak_rss(const struct child *c)
+{
+	char pid[24];
+	const struct dirent *entry;
+	int64_t sum = 0, one;
+	DIR *all;
+
+	if (!c->started || c->exited)
+		return -1;
+	snprintf(pid, sizeof(pid), "%d", child_pid(c));
+	if (!c->o.is_shell || !(all = opendir("/proc")))
+		return peak_of(pid);
+	while ((entry = readdir(all)))
+		if (isdigit((unsigned char)entry->d_name[0]) &&
+		    group_of(entry->d_name) == child_pid(c)) {
+			one = peak_of(entry->d_name);
+			sum += one > 0 ? one : 0;
+		}
+	closedir(all);
+	return sum > 0 ? sum : -1;
 }
 
 static const char *last_line(const char *tail, char *out, size_t size)

@@ -56,6 +56,7 @@ struct child_options {
 	child_frame_fn *on_frame;
 	child_end_fn *on_end;
 	void *ctx;
+	bool is_shell;	/* what does the work is another process of the group */
 };
 
 /* Fails only where nothing was started; a file that cannot be run is told by on_end. */
@@ -77,7 +78,9 @@ void child_bye(struct child *c); /* BYE, then TERM, then KILL; no frame is deliv
 void child_kill(struct child *c);	/* TERM, then KILL */
 
 int child_pid(const struct child *c);	/* 0 when it was not started */
-int64_t child_peak_rss(const struct child *c);	/* bytes, of the process that lives; −1 unknown */
+/* Most that was ever resident, bytes: of the process, with is_shell the sum over the processes of
+ * its group that live now. −1 unknown. */
+int64_t child_peak_rss(const struct child *c);
 
 /* One sentence about the end: "exited with status 3", "was killed by SIGSEGV", …, with the last
  * line it printed. */

@@ -152,7 +152,8 @@ static void on_end(void *ctx, const struct child_end *end)
 static void start_worker(struct worker *w, const char *engine)
 {
 	struct engine_command command;
-	struct child_options o = {.on_frame = on_frame, .on_end = on_end, .ctx = w};
+	struct child_options o = {.on_frame = on_frame, .on_end = on_end, .ctx = w,
+				  .is_shell = strncmp(engine, "exec:", 5) == 0};
 	struct err e = ERR_NONE;
 
 	forget_facts(w);
