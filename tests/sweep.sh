@@ -194,6 +194,42 @@ check "… and a likely cause" has "$T/out" "likely cause: "
 check "one side alone is reported, not passed" exits 0 one per-token --backend native --format json
 check "… NOT_RUN" has "$T/out" '"verdict": "NOT_RUN"'
 
+# ---- several references: every engine is evaluated once, every two are compared ----------------
+ln -s "$F" "$T/f"
+many() { # references …
+	local refs=() r
+	for r in "$@"; do refs+=(--reference "exec:exec ./f $r"); done
+	rm -rf "$T/many" "$T/many.log"
+	(cd "$T" && ASSAY_WIRE_LOG=many.log "$AA" sweep --model m.gguf --engine "exec:exec ./f good" "${refs[@]}" --out many)
+}
+AA=$PWD/$A
+count() { [ "$(grep -c "> $1" "$T/many.log")" -eq "$2" ] || { sort "$T/many.log" | uniq -c; return 1; }; }
+of() { # verdict, reference or two of them: in scenario2
+	verdict "$T/many/scenario2.exec_exec_._f_$2${3:+-exec_exec_._f_$3}/receipt.json" "$1"
+}
+check "three references: exit 1" exits 1 many shifted "tokens" "good x"
+check "… four engines open once" count OPEN 4
+check "… tokenize three scenarios once" count TOKENIZE 12
+check "… and evaluate them once, the one with other tokens never" count EVALUATE 9
+check "… ours against one that differs" of DIVERGED shifted
+check "… against other tokens" of TOKENS_DIFFER tokens
+check "… against an equal one" of IDENTICAL good_x
+check "… references with each other" of DIVERGED shifted good_x
+check "… and the one with other tokens" of TOKENS_DIFFER tokens good_x
+check "… a summary with the matrix" has "$T/many/summary.json" '"matrix"'
+check "a reference that dies costs its own comparisons" exits 6 many die "good x"
+check "… ours with it" of CRASHED die
+check "… it with the other one" of CRASHED die good_x
+check "… ours with the other one" of IDENTICAL good_x
+export CROSSVAL_TIMEOUT_SECS=1
+check "one that hangs" exits 6 many hang "good x"
+export -n CROSSVAL_TIMEOUT_SECS
+check "… is named" of TIMED_OUT hang
+check "… and the others are compared" of IDENTICAL good_x
+export FAKE_WORKER_LATE_MS=300
+check "one that evaluates late pauses the others" exits 0 many late "good x"
+check "… once each, too" count EVALUATE 9
+
 # ---- which reference knows the model ---------------------------------------------------------
 detected() { # WORD MODEL: of a model that no reference is built for here
 	XDG_CACHE_HOME=$T/nowhere "$A" per-token --model "$2" --backend both --ladder tokens >"$T/out" 2>"$T/err"

@@ -4,9 +4,10 @@
  * such a pair tells about the references, so that it differs (exit 1, 2) is not the run's exit
  * code; that it failed is.
  *
- * An engine that took part in several comparisons of a scenario was evaluated in each. Its
- * logits must have had the same digest each time where it computed the same numerics profile;
- * where not, it differs from itself and nothing said about it holds (EXIT_DIVERGED).
+ * An engine that took part in several comparisons of a scenario is evaluated once for all of them in
+ * one run, but anew where a run was resumed or summaries are merged. Its logits must have had the
+ * same digest each time where it computed the same numerics profile; where not, it differs from
+ * itself and nothing said about it holds (EXIT_DIVERGED).
  */
 #ifndef ASSAY_MATRIX_H
 #define ASSAY_MATRIX_H

@@ -64,7 +64,7 @@ static void read_side(struct summary_row *w, int side, const json_t *engine)
 	text_of(w->profile[side], sizeof(w->profile[side]), json_object_get(engine, "opened"),
 		"profile");
 	text_of(w->logits[side], sizeof(w->logits[side]), engine, "logits_sha256");
-	w->finished[side] = json_is_object(json_object_get(engine, "done"));
+	w->finished[side] = json_object_size(json_object_get(engine, "done")) > 0;
 }
 
 static void read_row(struct summary_row *w, const json_t *o)

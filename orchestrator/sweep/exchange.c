@@ -47,6 +47,9 @@ void exchange_init(struct exchange *x, const struct exchange_setup *setup,
 	x->n_sides = engine[1] ? 2 : 1;
 	for (int i = 0; i < x->n_sides; i++) {
 		x->sides[i].engine = engine[i];
+		x->sides[i].is_reference = i == EXCHANGE_REF;
+		if (x->n_sides == 2 && !*x->profile)
+			engine_profile(engine[1 - i], x->profile, sizeof(x->profile));
 		x->sides[i].peak_rss = -1;
 		digest_init(&x->sides[i].logits);
 	}
@@ -112,6 +115,12 @@ void exchange_late(void *job, struct lane *l)
 		late[i] = lane_owes(l, i) && !lane_paused(l, i);
 		n += late[i];
 	}
+	if (n == 0) {
+		exchange_end(x, l, VERDICT_TIMED_OUT, EXIT_WORKER,
+			     "the scenario's %d s were over before its turn came",
+			     x->scenario->timeout_s);
+		return;
+	}
 	x->failed_side = n == 2 ? -1 : (late[0] || x->n_sides == 1 ? 0 : 1);
 	exchange_end(x, l, VERDICT_TIMED_OUT, EXIT_WORKER,
 	    "%s did not finish within the scenario's %d s and %s killed",
@@ -166,31 +175,27 @@ static void put_number(struct wire_builder *b, const char *key, int value)
 		wire_put(b, key, "%d", value);
 }
 
-/* native computes the profile of the reference it is compared with, where that is known. */
-static void wanted_profile(const struct exchange *x, int side, char *out, size_t size)
+static const char *wanted_profile(const struct exchange *x, int side)
 {
-	out[0] = '\0';
 	if (strcmp(x->sides[side].engine, "native") != 0)
-		return;
-	if (x->setup->profile)
-		snprintf(out, size, "%s", x->setup->profile);
-	else if (x->n_sides == 2)
-		engine_profile(x->sides[1 - side].engine, out, size);
+		return "";
+	return x->setup->profile ? x->setup->profile : x->profile;
 }
 
 static void ask_open(struct exchange *x, struct lane *l)
 {
 	const struct exchange_setup *u = x->setup;
 	struct wire_builder b = {0};
-	char profile[POOL_MARK_MAX];
 
 	for (int i = 0; i < x->n_sides; i++) {
-		wanted_profile(x, i, profile, sizeof(profile));
+		const char *profile = wanted_profile(x, i);
+		bool is_ref = x->sides[i].is_reference;
+
 		if (lane_opened(l, i) && strcmp(lane_mark(l, i), profile) == 0)
 			continue;
 		lane_set_mark(l, i, profile);
 		wire_begin(&b, WIRE_OPEN);
-		put_text(&b, "model", i == EXCHANGE_REF && u->model_ref ? u->model_ref : u->model);
+		put_text(&b, "model", is_ref && u->model_ref ? u->model_ref : u->model);
 		put_text(&b, "tokenizer", u->tokenizer);
 		put_text(&b, "isa", u->isa);
 		put_text(&b, "kv", u->kv);
@@ -202,7 +207,7 @@ static void ask_open(struct exchange *x, struct lane *l)
 		put_number(&b, "ubatch", u->ubatch);
 		for (int k = 0; k < u->n_overrides; k++)
 			wire_put(&b, "override", "%s", u->overrides[k]);
-		for (int k = 0; i == EXCHANGE_REF && k < u->n_overrides_ref; k++)
+		for (int k = 0; is_ref && k < u->n_overrides_ref; k++)
 			wire_put(&b, "override", "%s", u->overrides_ref[k]);
 		exchange_ask(x, l, i, &b);
 	}

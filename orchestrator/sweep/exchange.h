@@ -11,7 +11,7 @@
  *	DETOKENIZE	the texts of what each side decoded, where it can
  *
  * Knows nothing of files, receipts or the loop. With one side (no reference) the same steps run
- * and nothing is compared.
+ * and nothing is compared. Other exchanges may share a worker (pool.h): they must open it alike.
  */
 #ifndef ASSAY_EXCHANGE_H
 #define ASSAY_EXCHANGE_H
@@ -63,6 +63,7 @@ struct exchange_setup {
 
 struct exchange_side {
 	const char *engine;		/* borrowed from the job */
+	bool is_reference;		/* reads model_ref and overrides_ref */
 	char *hello, *opened, *done;	/* header lines of these frames, or NULL */
 	int32_t *ids;			/* [n_ids] of the prompt as this side tokenized it */
 	int n_ids;
@@ -90,6 +91,7 @@ struct exchange {
 	const struct scenario *scenario;
 	struct exchange_side sides[POOL_SIDES];
 	int n_sides;
+	char profile[64];		/* native's where the setup names none; "" = the default */
 	int asked;			/* answers that the present step still waits for */
 	enum exchange_step {
 		EXCHANGE_OPEN,
@@ -119,7 +121,8 @@ struct exchange {
 	void *ctx;
 };
 
-/* Fills x; engine[1] NULL = one side. over must end with lane_finish. */
+/* Fills x; engine[1] NULL = one side; native takes the profile of the other side, where that is
+ * known. over must end with lane_finish. */
 void exchange_init(struct exchange *x, const struct exchange_setup *setup,
 		   const struct scenario *s, const char *const engine[POOL_SIDES]);
 

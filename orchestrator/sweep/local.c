@@ -392,7 +392,8 @@ static int own_pass(struct local_result *out, struct side *ours, const struct lo
 {
 	struct side source;
 	struct local_feed f = {0};
-	int n, rc = side_open(&source, j->ours, j->setup, j->swapped, j->reference,
+	int n, rc = side_open(&source, j->ours, j->setup, j->swapped || j->both_references,
+			      j->reference,
 			      j->n_ids + j->n_greedy[0], e);
 	int32_t *ids = all_ids(j, 0, &n);
 
@@ -422,7 +423,8 @@ static int reference_pass(struct local_result *out, struct side *ours, const str
 	int32_t *ids = all_ids(j, 1, &n);
 
 	if (!j->reference_trace)
-		rc = side_open(&source, j->reference, j->setup, !j->swapped, j->ours,
+		rc = side_open(&source, j->reference, j->setup,
+			       !j->swapped || j->both_references, j->ours,
 			       j->n_ids + j->n_greedy[1], e);
 	if (rc == 0)
 		rc = local_feed_init(&f, ours, &out->reference, ids, n, e);
@@ -449,18 +451,21 @@ int local_run(struct local_result *out, const struct local_job *j, struct err *e
 	uint64_t *expected = NULL;
 	const char *ours_label;
 	struct side ours;
-	char *differ;
-	int rc;
+	char *differ = NULL;
+	int rc = 0;
 
 	out->tried = true;
 	out->tokens_equal = true;
 	ours_label = j->label[0] ? j->label[0] : j->ours;
 	local_pass_init(&out->reference, j->label[1] ? j->label[1] : j->reference, ours_label);
 	local_pass_init(&out->own, ours_label, ours_label);
-	rc = local_weights_equal(j->setup, &out->weights_equal, &differ, e);
+	out->weights_equal = true;
+	if (!j->both_references)
+		rc = local_weights_equal(j->setup, &out->weights_equal, &differ, e);
 	free(differ);
 	if (rc == 0)
-		rc = side_open(&ours, j->ours, j->setup, j->swapped, j->reference,
+		rc = side_open(&ours, j->ours, j->setup, j->swapped || j->both_references,
+			       j->reference,
 			       j->n_ids + j->n_greedy[0], e);
 	if (rc < 0)
 		return rc;

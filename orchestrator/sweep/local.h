@@ -58,6 +58,7 @@ struct local_job {
 	const char *ours, *reference;	/* the one that replays, the one that is judged */
 	const char *label[2];		/* how the two are called in the tables; NULL = by name */
 	bool swapped;			/* ours is the setup's reference */
+	bool both_references;		/* both read the reference's model */
 	const int32_t *ids;		/* [n_ids] of the prompt */
 	int n_ids;
 	const int32_t *greedy[2];	/* [n_greedy[i]] what ours and the reference decoded */

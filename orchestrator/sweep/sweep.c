@@ -20,10 +20,13 @@ struct planned {
 	char id[SUMMARY_ID_MAX];
 	const struct scenario *scenario;
 	const char *engine[POOL_SIDES];
+	int seat[POOL_SIDES];		/* of its engines among the scenario's, [1] −1: none */
+	bool references;		/* two of them with each other */
+	int group;			/* comparisons of one scenario are evaluated together */
 	struct exchange *running;	/* NULL before and after */
-	int64_t start_us;
+	int64_t start_us, over_us;
 	char started[32];
-	bool done;
+	bool over, done;
 };
 
 struct sweep {
@@ -32,7 +35,7 @@ struct sweep {
 	struct receipt_run run;
 	char *asked;
 	struct planned *plan;		/* [n] */
-	int n, next, n_done;
+	int n, next, n_done, n_groups;
 	struct journal journal;
 	struct exchange **retired;	/* [n_retired] over, but perhaps still on the stack */
 	int n_retired;
@@ -58,8 +61,10 @@ static void plan_one(struct sweep *w, const struct scenario *s, const char *ours
 	char name[64];
 
 	p->scenario = s;
+	p->group = w->n_groups;
 	p->engine[0] = ours;
 	p->engine[1] = ref;
+	p->seat[1] = ref ? 1 : -1;
 	slug(name, sizeof(name), ref ? ref : "");
 	snprintf(p->id, sizeof(p->id), several ? "%s.%s" : "%s", s->id, name);
 }
@@ -70,8 +75,10 @@ static void plan_scenario(struct sweep *w, const struct scenario *s, const char 
 {
 	char a[48], b[48];
 
-	for (int k = 0; k < n; k++)
+	for (int k = 0; k < n; k++) {
 		plan_one(w, s, ours, refs[k], n > 1);
+		w->plan[w->n - 1].seat[1] = k + 1;
+	}
 	for (int i = 0; i < n; i++)
 		for (int k = i + 1; k < n; k++) {
 			plan_one(w, s, refs[i], refs[k], true);
@@ -79,6 +86,9 @@ static void plan_scenario(struct sweep *w, const struct scenario *s, const char 
 			slug(b, sizeof(b), refs[k]);
 			snprintf(w->plan[w->n - 1].id, SUMMARY_ID_MAX, "%s.%.40s-%.40s", s->id, a,
 				 b);
+			w->plan[w->n - 1].seat[0] = i + 1;
+			w->plan[w->n - 1].seat[1] = k + 1;
+			w->plan[w->n - 1].references = true;
 		}
 }
 
@@ -111,6 +121,7 @@ static int make_plan(struct sweep *w, struct err *e)
 			plan_scenario(w, s, o->engine, o->references, o->n_references);
 		else
 			plan_one(w, s, o->engine, NULL, false);
+		w->n_groups++;
 	}
 	return check_ids(w, e);
 }
@@ -255,18 +266,26 @@ static bool wants_local(const struct exchange *x)
 }
 
 /* The side that cannot replay is judged by the one that can. */
-static void check_local(struct local_result *out, struct exchange *x)
+static void check_local(struct local_result *out, const struct planned *p, struct exchange *x)
 {
+	struct exchange_setup setup = *x->setup;
 	bool swapped = !exchange_says(x->sides[0].hello, "replay") &&
 		       exchange_says(x->sides[1].hello, "replay");
 	const struct exchange_side *ours = &x->sides[swapped], *ref = &x->sides[!swapped];
-	struct local_job j = {.setup = x->setup, .ours = ours->engine, .reference = ref->engine,
-			      .swapped = swapped, .ids = ref->ids, .n_ids = ref->n_ids,
+	struct local_job j = {.setup = &setup,
+			      .ours = ours->engine,
+			      .reference = ref->engine,
+			      .swapped = swapped,
+			      .both_references = p->references,
+			      .ids = ref->ids,
+			      .n_ids = ref->n_ids,
 			      .greedy = {ours->greedy, ref->greedy},
 			      .n_greedy = {ours->n_greedy, ref->n_greedy}};
 	struct err e = ERR_NONE;
 	char end_to_end[ERR_MSG_MAX];
 
+	if (!setup.profile && *x->profile)
+		setup.profile = x->profile;
 	if (local_run(out, &j, &e) < 0) {
 		out->ran = false;
 		snprintf(out->reason, sizeof(out->reason), "%.500s", e.msg);
@@ -287,7 +306,7 @@ static void fill_receipt(struct receipt *r, const struct sweep *w, const struct 
 		.run = &w->run,
 		.scenario = p->scenario,
 		.id = p->id,
-		.wall_us = facts_now_us() - p->start_us,
+		.wall_us = p->over_us - p->start_us,
 		.compare_us = x->compare_us,
 		.template_name = x->template_name,
 		.template_why = x->template_why,
@@ -312,6 +331,7 @@ static void fill_receipt(struct receipt *r, const struct sweep *w, const struct 
 
 static void finish(struct sweep *w, struct planned *p, struct exchange *x)
 {
+	int64_t start_us = facts_now_us();
 	struct err e = ERR_NONE;
 	struct local_result local = {.tried = false};
 	struct receipt r;
@@ -319,7 +339,8 @@ static void finish(struct sweep *w, struct planned *p, struct exchange *x)
 	int rc = 0;
 
 	if (wants_local(x))
-		check_local(&local, x);
+		check_local(&local, p, x);
+	p->over_us += facts_now_us() - start_us;
 	if (w->o->strict && x->verdict == VERDICT_DRIFT)
 		x->exit_code = EXIT_DIVERGED;
 	fill_receipt(&r, w, p, x);
@@ -340,17 +361,37 @@ static void finish(struct sweep *w, struct planned *p, struct exchange *x)
 	local_free(&local);
 }
 
+static bool group_is_over(const struct sweep *w, int group)
+{
+	for (int i = 0; i < w->n; i++)
+		if (w->plan[i].group == group && w->plan[i].running && !w->plan[i].over)
+			return false;
+	return true;
+}
+
+/* A group's receipts are written when all of it is over: a check of operations runs engines of
+ * its own, and the group's workers must not be late because of it. */
 static void on_over(struct exchange *x, struct lane *l)
 {
 	struct sweep *w = x->ctx;
+	int group = -1;
 
 	for (int i = 0; i < w->n; i++)
 		if (w->plan[i].running == x) {
-			finish(w, &w->plan[i], x);
-			w->plan[i].running = NULL;
+			w->plan[i].over = true;
+			w->plan[i].over_us = facts_now_us();
+			group = w->plan[i].group;
 		}
-	w->retired[w->n_retired++] = x;
-	lane_finish(l, false);
+	for (int i = 0; i < w->n && group_is_over(w, group); i++) {
+		struct planned *p = &w->plan[i];
+
+		if (p->group != group || !p->running)
+			continue;
+		finish(w, p, p->running);
+		w->retired[w->n_retired++] = p->running;
+		p->running = NULL;
+	}
+	lane_finish(l);
 }
 
 /* ---- the pool's side ---------------------------------------------------------------------- */
@@ -363,29 +404,56 @@ static void free_retired(struct sweep *w)
 	}
 }
 
-static bool on_next(void *ctx, struct pool_job *out)
+/* native's, where nobody asked for one: the first that is known among the scenario's engines. */
+static void group_profile(const struct sweep *w, int group, char *out, size_t size)
+{
+	out[0] = '\0';
+	for (int i = 0; i < w->n && !*out; i++)
+		for (int k = POOL_SIDES - 1; k >= 0 && w->plan[i].group == group && !*out; k--)
+			if (w->plan[i].engine[k])
+				engine_profile(w->plan[i].engine[k], out, size);
+}
+
+static void start_pair(struct sweep *w, struct planned *p, struct pool_group *out)
+{
+	struct exchange *x = calloc(1, sizeof(*x));
+
+	assert(x);
+	exchange_init(x, &w->o->setup, p->scenario, p->engine);
+	group_profile(w, p->group, x->profile, sizeof(x->profile));
+	x->sides[0].is_reference = p->references;
+	x->over = on_over;
+	x->ctx = w;
+	p->running = x;
+	p->start_us = facts_now_us();
+	facts_time(p->started);
+	out->pair[out->n_pairs].job = x;
+	for (int k = 0; k < POOL_SIDES; k++) {
+		out->pair[out->n_pairs].seat[k] = p->seat[k];
+		if (p->seat[k] >= 0)
+			out->engine[p->seat[k]] = p->engine[k];
+	}
+	out->n_pairs++;
+}
+
+static bool on_next(void *ctx, struct pool_group *out)
 {
 	struct sweep *w = ctx;
-	struct planned *p;
+	int group, engines = 0;
 
 	free_retired(w);	/* none of them is on the stack: this is a new turn of the loop */
 	while (w->next < w->n && w->plan[w->next].done)
 		w->next++;
 	if (w->next == w->n || w->failed.code)
 		return false;
-	p = &w->plan[w->next++];
-	p->running = calloc(1, sizeof(*p->running));
-	assert(p->running);
-	exchange_init(p->running, &w->o->setup, p->scenario, p->engine);
-	p->running->over = on_over;
-	p->running->ctx = w;
-	p->start_us = facts_now_us();
-	facts_time(p->started);
-	*out = (struct pool_job){
-		.job = p->running,
-		.engine = {p->engine[0], p->engine[1]},
-		.timeout_ms = p->scenario->timeout_s * 1000,
-	};
+	group = w->plan[w->next].group;
+	for (; w->next < w->n && w->plan[w->next].group == group; w->next++)
+		if (!w->plan[w->next].done)
+			start_pair(w, &w->plan[w->next], out);
+	for (int i = 0; i < POOL_SEATS_MAX; i++)
+		engines += out->engine[i] != NULL;
+	/* a scenario's time is for two engines at once */
+	out->timeout_ms = w->plan[w->next - 1].scenario->timeout_s * 1000 * ((engines + 1) / 2);
 	return true;
 }
 
@@ -616,9 +684,9 @@ static int run_pool(struct sweep *w, struct err *e)
 		.late = exchange_late,
 		.tick = on_tick,
 	};
-	int left = w->n - w->n_done;
-	int n_lanes = w->o->n_workers < left ? w->o->n_workers : left;
-	int r = n_lanes > 0 ? pool_run(n_lanes, &ops, w, e) : 0;
+	int left = w->n - w->n_done > w->n_groups ? w->n_groups : w->n - w->n_done;
+	int n_crews = w->o->n_workers < left ? w->o->n_workers : left;
+	int r = n_crews > 0 ? pool_run(n_crews, &ops, w, e) : 0;
 
 	free_retired(w);
 	for (int i = 0; i < w->n; i++)

@@ -7,6 +7,9 @@
  *					logits-comparison.json
  *	<out>/summary.json, summary.md
  *
+ * An engine that takes part in several comparisons of a scenario is evaluated once for all of them:
+ * native then in one profile, the setup's or that of the first reference whose profile is known.
+ *
  * Every file appears by rename. Ids are stable: the scenario's id, with ".REFERENCE" behind it
  * where there are several references, and ".A-B" for two references compared with each other.
  */
