@@ -200,9 +200,8 @@ many() { # references …
 	local refs=() r
 	for r in "$@"; do refs+=(--reference "exec:exec ./f $r"); done
 	rm -rf "$T/many" "$T/many.log"
-	(cd "$T" && ASSAY_WIRE_LOG=many.log "$AA" sweep --model m.gguf --engine "exec:exec ./f good" "${refs[@]}" --out many)
+	(cd "$T" && ASSAY_WIRE_LOG=many.log "$A" sweep --model m.gguf --engine "exec:exec ./f good" "${refs[@]}" --out many)
 }
-AA=$PWD/$A
 count() { [ "$(grep -c "> $1" "$T/many.log")" -eq "$2" ] || { sort "$T/many.log" | uniq -c; return 1; }; }
 of() { # verdict, reference or two of them: in scenario2
 	verdict "$T/many/scenario2.exec_exec_._f_$2${3:+-exec_exec_._f_$3}/receipt.json" "$1"
