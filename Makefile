@@ -34,8 +34,8 @@ WORKER_LIBS := $(shell pkg-config --libs jansson libcrypto 2>/dev/null)
 # ---- what both programs share -------------------------------------------------------------
 COMMON_OBJS = \
 	workers/common/blake3.o \
+	workers/common/digest.o \
 	workers/common/err.o \
-	workers/common/sha256.o \
 	workers/common/threads.o \
 	workers/common/trace.o \
 	workers/common/wire.o
@@ -200,7 +200,6 @@ PROVISION_OBJS = \
 	orchestrator/provision/clone_child.o \
 	orchestrator/provision/clone_modules.o \
 	orchestrator/provision/clone_url.o \
-	orchestrator/provision/digest.o \
 	orchestrator/provision/digest_git.o \
 	orchestrator/provision/doctor.o \
 	orchestrator/provision/embed.o \

@@ -1,6 +1,6 @@
 /* How fast digest.h hashes, to hold beside `openssl speed -bytes 16384 sha256`: MB/s of processor
  * time, as openssl measures it; best of 5. */
-#include "provision/digest.h"
+#include "digest.h"
 
 #include <stdio.h>
 #include <stdlib.h>

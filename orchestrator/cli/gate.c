@@ -2,7 +2,7 @@
 #include "gate_rerun.h"
 
 #include "gguf.h"
-#include "provision/digest.h"
+#include "digest.h"
 #include "provision/embed.h"
 #include "provision/models_lock.h"
 #include "report/canonical.h"

@@ -1,6 +1,6 @@
 #include "gate_rerun.h"
 
-#include "provision/digest.h"
+#include "digest.h"
 #include "sweep/client.h"
 
 #include <assert.h>

@@ -1,6 +1,6 @@
 #include "canonical.h"
 
-#include "provision/digest.h"
+#include "digest.h"
 
 #include <assert.h>
 #include <math.h>

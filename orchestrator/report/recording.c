@@ -1,7 +1,7 @@
 #include "recording.h"
 
 #include "canonical.h"
-#include "provision/digest.h"
+#include "digest.h"
 
 #include <archive.h>
 #include <archive_entry.h>

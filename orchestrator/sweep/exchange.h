@@ -17,7 +17,7 @@
 #define ASSAY_EXCHANGE_H
 
 #include "pool.h"
-#include "provision/digest.h"
+#include "digest.h"
 #include "scenario.h"
 #include "verdict/compare.h"
 

@@ -1,6 +1,6 @@
 #include "facts.h"
 
-#include "provision/digest.h"
+#include "digest.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 #include "masks.h"
 
 #include "client.h"
-#include "provision/digest.h"
+#include "digest.h"
 
 #include <assert.h>
 #include <stdio.h>

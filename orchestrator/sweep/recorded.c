@@ -1,7 +1,7 @@
 #include "recorded.h"
 
 #include "facts.h"
-#include "provision/digest.h"
+#include "digest.h"
 #include "report/recording.h"
 #include "report/recording_logits.h"
 #include "serve/channel.h"

@@ -1,8 +1,8 @@
 /* Generated models: the same bytes everywhere, every type through its own dequantiser and back. */
 #include "fixtures.h"
 
+#include "digest.h"
 #include "quantize.h"
-#include "sha256.h"
 #include "test.h"
 #include "weights.h"
 
@@ -13,15 +13,11 @@ static char dir[] = "/tmp/assay-fixtures-XXXXXX";
 
 static void file_sha256(const char *path, char hex[65])
 {
-	struct sha256 *s = sha256_new();
-	char buf[65536];
-	FILE *f = fopen(path, "rb");
+	uint8_t sha256[DIGEST_BYTES] = {0};
+	struct err e = ERR_NONE;
 
-	for (size_t n; f && (n = fread(buf, 1, sizeof(buf), f)) > 0;)
-		sha256_add(s, buf, n);
-	sha256_end(s, hex);
-	if (f)
-		fclose(f);
+	CHECK(digest_file(path, sha256, NULL, NULL, &e) == 0, "%s", e.msg);
+	digest_hex(sha256, hex);
 }
 
 static const char *make(const struct fixture_options *o, struct err *e)

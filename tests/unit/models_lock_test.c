@@ -1,4 +1,4 @@
-#include "provision/digest.h"
+#include "digest.h"
 #include "provision/json_line.h"
 #include "provision/models_lock.h"
 #include "test.h"

@@ -3,7 +3,7 @@
  * every preset shape, and the product against its definition.
  */
 #include "gguf.h"
-#include "sha256.h"
+#include "digest.h"
 #include "test.h"
 #include "tl.h"
 #include "tl_config.h"
@@ -222,14 +222,17 @@ static void pinned(uint32_t type, const char *want)
 {
 	const struct tl_config *c = tl_config_find(type, 1536, 1536);
 	const struct weight_type *t = weight_type_by_id(type);
-	struct sha256 *sha = sha256_new();
-	char hex[65];
+	uint8_t sha256[DIGEST_BYTES];
+	struct digest sum;
+	char hex[DIGEST_HEX];
 
 	state = 1;
 	uint8_t *d = random_tensor(c, 1);
 
-	sha256_add(sha, d, (size_t)weight_type_bytes(t, c->n_in, c->rows));
-	sha256_end(sha, hex);
+	digest_init(&sum);
+	digest_update(&sum, d, (size_t)weight_type_bytes(t, c->n_in, c->rows));
+	digest_final(&sum, sha256);
+	digest_hex(sha256, hex);
 	CHECK_STR(hex, want, "%s: the layout stays", t->name);
 	free(d);
 }

@@ -1,6 +1,6 @@
 #include "tokenizer_impl.h"
 
-#include "sha256.h"
+#include "digest.h"
 #include "unicode.h"
 
 #include <assert.h>
@@ -341,30 +341,32 @@ static void list_bytes(struct tokenizer *t)
 
 static void hash_all(struct tokenizer *t)
 {
-	struct sha256 *s = sha256_new();
 	const struct tokenizer_info *i = &t->info;
 	int32_t numbers[] = {(int32_t)t->kind, i->n_vocab, i->bos, i->eos, i->eot, i->unk, i->pad,
 			     i->add_bos, i->add_eos, t->ignore_merges, t->space_prefix,
 			     (int32_t)t->n_merges};
 
-	if (!s)
-		return;
-	sha256_add(s, i->model, strlen(i->model) + 1);
-	sha256_add(s, i->pre, strlen(i->pre) + 1);
-	sha256_add(s, numbers, sizeof(numbers));
+	struct digest d;
+	uint8_t sha256[DIGEST_BYTES];
+
+	digest_init(&d);
+	digest_update(&d, i->model, strlen(i->model) + 1);
+	digest_update(&d, i->pre, strlen(i->pre) + 1);
+	digest_update(&d, numbers, sizeof(numbers));
 	for (int id = 0; id < i->n_vocab; id++) {
 		const struct token *k = &t->tokens[id];
 		const struct symbol *y = &t->symbols[k->symbol];
 
-		sha256_add(s, &y->n, sizeof(y->n));
-		sha256_add(s, t->text + y->at, y->n);
-		sha256_add(s, &k->score, sizeof(k->score));
-		sha256_add(s, &k->attr, sizeof(k->attr));
+		digest_update(&d, &y->n, sizeof(y->n));
+		digest_update(&d, t->text + y->at, y->n);
+		digest_update(&d, &k->score, sizeof(k->score));
+		digest_update(&d, &k->attr, sizeof(k->attr));
 	}
 	for (uint32_t k = 0; k < t->n_merge_slots; k++)
 		if (t->merges[k].symbol >= 0)
-			sha256_add(s, &t->merges[k], 12);
-	sha256_end(s, t->info.hash);
+			digest_update(&d, &t->merges[k], 12);
+	digest_final(&d, sha256);
+	digest_hex(sha256, t->info.hash);
 }
 
 int tokenizer_finish(struct tokenizer *t, struct err *e)

@@ -1,6 +1,6 @@
 #include "weights.h"
 
-#include "sha256.h"
+#include "digest.h"
 #include "tl.h"
 #include "weight_type.h"
 
@@ -27,7 +27,8 @@ static int one(const struct gguf_tensor *t, bool values, engine_weight_fn *fn, v
 {
 	const struct weight_type *w = weight_type_by_id(t->type);
 	int64_t shape[GGUF_DIMS_MAX], rows = t->ne[1] * t->ne[2] * t->ne[3];
-	char name[80], hex[65];
+	char name[80], hex[DIGEST_HEX];
+	uint8_t sha256[DIGEST_BYTES];
 
 	snprintf(name, sizeof(name), "%.*s", (int)t->name.n, t->name.s);
 	if (!w)
@@ -40,21 +41,19 @@ static int one(const struct gguf_tensor *t, bool values, engine_weight_fn *fn, v
 
 	size_t row = (size_t)t->ne[0];
 	float *x = malloc(row * (values ? (size_t)rows : 1) * sizeof(*x));
-	struct sha256 *sha = sha256_new();
+	struct digest d;
 
-	if (!x || !sha) {
-		free(x);
-		if (sha)
-			sha256_end(sha, hex);
+	if (!x)
 		return err_set(e, EXIT_INTERNAL, "out of memory for tensor %s", name);
-	}
+	digest_init(&d);
 	for (int64_t r = 0; r < rows; r++) {
 		float *dst = x + (values ? (size_t)r * row : 0);
 
 		weights_row(t, r, dst);
-		sha256_add(sha, dst, row * sizeof(*x));
+		digest_update(&d, dst, row * sizeof(*x));
 	}
-	sha256_end(sha, hex);
+	digest_final(&d, sha256);
+	digest_hex(sha256, hex);
 	int rc = fn(ctx, name, w->name, t->n_dims, shape, hex, values ? x : NULL);
 
 	free(x);

@@ -1,6 +1,6 @@
 /*
- * SHA-256 with a running state that can be written down and taken up again, so that a resumed
- * download hashes only what is new. The arithmetic is OpenSSL's.
+ * SHA-256 (FIPS 180-4), for both programs, with a running state that can be written down and taken
+ * up again, so that a resumed download hashes only what is new. The arithmetic is OpenSSL's.
  */
 #ifndef ASSAY_DIGEST_H
 #define ASSAY_DIGEST_H
