@@ -419,16 +419,59 @@ def damage():
     expect(s, 0, "fetch-models notices a changed file", says=("not what the lockfile says",))
 
 
+def is_leased(s):
+    with open(s.dir + "/lease", "a") as lease:
+        try:
+            fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+
+
+def leases():
+    """What a command works with is not deleted under it, however the command came to it."""
+    fixture = TOP + "/fixture.gguf"
+    subprocess.run([ASSAY, "gen-fixtures", "--preset", "tiny-bitnet", "--out", fixture, "-q"], check=True,
+                   stdout=subprocess.DEVNULL)
+    with open(fixture, "rb") as f:
+        s = Scene(data=f.read())
+    expect(s, 0, "a model")
+    os.symlink(s.path, s.folder + "/link.gguf")
+    shutil.copy(fixture, s.folder + "/other.gguf")
+    inside = s.dir + "/files/sub/inside.gguf"
+    hang = ["--engine", "exec:sleep 8"]
+    both = hang + ["--reference", "exec:sleep 8", "--prompt", "hi"]
+    for name, command, args in (
+            ("logits", "logits", ["--model", s.path, *hang, "hi"]),
+            ("crossval", "crossval", ["--model", s.path, *both]),
+            ("a sweep", "sweep", ["--model", s.path, *both[:4], "--workers", "2"]),
+            ("a sweep's reference", "sweep", ["--model", "other.gguf", "--reference-model", s.path, *both[:4]]),
+            ("a sweep's tokenizer", "sweep", ["--model", "other.gguf", "--tokenizer", s.path, *both[:4]]),
+            ("a sweep, through a link", "sweep", ["--model", "link.gguf", *both[:4]]),
+            ("a sweep, out of an archive", "sweep", ["--model", inside, *both[:4]]),
+            ("the first of a nightly's models", "nightly",
+             ["--model", s.path, "--model", "other.gguf", *both[:4], "--publish", s.folder + "/docs"])):
+        os.makedirs(s.dir + "/files/sub", exist_ok=True)
+        shutil.copy(fixture, inside)
+        p = s.start(*args, command=command, lock=False)
+        end = time.time() + 10
+        while time.time() < end and p.poll() is None and not is_leased(s):
+            time.sleep(0.02)
+        code = s.run("prune", "--yes", "--older-than", "0", command="cache")
+        kept = s.run("clean", "m", "--yes", command="cache") == 0 and "in use" in s.out
+        check(p.poll() is None and code == 0 and kept and s.right(),
+              "a model stays while %s works with it" % name, p.poll(), s.out,
+              p.communicate()[1] if p.poll() is not None else "")
+        p.kill()
+        p.communicate()
+        if not s.right():
+            s.run()
+    check(not is_leased(s), "the end of the command is the end of its lease")
+
+
 def clean_up():
     s = Scene(size=MIB)
     expect(s, 0, "a model")
-    p = s.start("--model", s.path, "--engine", "exec:sleep 5", "hi", command="logits", lock=False)
-    time.sleep(0.7)
-    code = s.run("clean", "m", "--yes", command="cache")
-    check(p.poll() is None and code == 0 and s.right() and "in use" in s.out,
-          "a model that a command works with stays", p.poll(), s.out)
-    p.kill()
-    p.communicate()
     check(open(s.folder + "/cache/CACHEDIR.TAG").read().startswith(
         "Signature: 8a477f597d28d172789f06886806bc55"), "the cache is tagged")
     code = s.run("ls", "--format", "json", command="cache")
@@ -588,7 +631,7 @@ def failing_io():
 
 def main():
     scenes = [hub_shapes, gated, contradictions, redirects, tls, limits, stalls, bodies, sizes_unknown,
-              mirrors, interrupted, together, offline_and_proxy, space, adoption, damage, clean_up,
+              mirrors, interrupted, together, offline_and_proxy, space, adoption, damage, leases, clean_up,
               placing, lockfile, generated, archives, failing_io]
     for scene in scenes:
         if ONLY in scene.__name__:

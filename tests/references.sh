@@ -367,3 +367,11 @@ check "and says what is not there" has "$T/out" "drifted from the lock"
 check "setup without it fails" exits 13 "$A" setup --cpp-backend llama --repo "$T/root"
 check "the models are there all the same" has "$T/out" "tier ci-light: 2 of 2 here"
 check "env.sh is written" has "$T/cache/env.sh" "export ASSAY_CACHE="
+
+# ---- from nothing to a comparison, no model named ------------------------------------------
+export ASSAY_REFERENCES_LOCK=$T/lock.json
+fresh
+"$A" full-crossval --cpp-backend tiny --allow-bad-reference --out "$T/full" >"$T/out" 2>"$T/err"
+model=$("$A" fetch-models --id tiny-llama 2>/dev/null)
+check "full-crossval takes the tier's model of the reference's architecture" says "model $model"
+check "and comes to the sweep" has "$T/out" "scenario1"

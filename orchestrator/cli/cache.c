@@ -181,7 +181,7 @@ static int remove_item(struct run *r, const struct store_item *item, bool only_p
 {
 	int64_t bytes = only_partial ? item->part_bytes : item->bytes;
 	bool busy;
-	int lock;
+	int lock, claim;
 
 	if (item->in_use) {
 		record(r, item, "kept: in use");
@@ -191,13 +191,15 @@ static int remove_item(struct run *r, const struct store_item *item, bool only_p
 		lock = store_lock(&item->blob, &busy, e);
 		if (lock < 0 && !busy)
 			return lock;
-		if (lock < 0 || store_lease_is_held(&item->blob)) {
+		claim = lock < 0 ? -1 : store_claim(&item->blob);
+		if (claim < 0) {
 			record(r, item, "kept: in use");
 			if (lock >= 0)
 				close(lock);
 			return 0;
 		}
 		bytes = store_delete(&item->blob, only_partial, e);
+		close(claim);
 		close(lock);
 		if (bytes < 0)
 			return (int)bytes;

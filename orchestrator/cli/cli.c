@@ -382,13 +382,28 @@ static void print_error(const struct cli *c, const struct err *e)
 	fprintf(stderr, "assay %s: %s\n", c->invoked_as, e->msg);
 }
 
-/* A model of the cache that a command works with is not deleted under it; freed with the process. */
-static void hold_model(const struct cli *c)
+/* Files of the cache that a command works with are not deleted under it; freed with the process. */
+static void hold_models(const struct cli *c)
 {
-	int i = opt_index(c, "model", strlen("model"));
+	static const char *const names[] = {"model", "reference-model", "tokenizer"};
 
-	if (i >= 0 && c->values[i].n > 0)
-		(void)store_lease(c->values[i].values[c->values[i].n - 1]);
+	for (size_t k = 0; k < sizeof(names) / sizeof(*names); k++) {
+		int i = opt_index(c, names[k], strlen(names[k]));
+
+		for (int v = 0; i >= 0 && v < c->values[i].n; v++)
+			(void)store_lease(c->values[i].values[v]);
+	}
+	for (int i = 0; i < c->n_positional; i++)
+		(void)store_lease(c->positional[i]);
+}
+
+/* References are looked up far below the commands, and by the commands that these run. */
+static void pass_on(const struct cli *c)
+{
+	static const char name[] = "allow-bad-reference";
+
+	if (opt_index(c, name, strlen(name)) >= 0 && cli_flag(c, name))
+		setenv("ASSAY_ALLOW_BAD_REFERENCE", "1", 1);
 }
 
 static int run(struct cli *c, int argc, char **argv)
@@ -405,7 +420,8 @@ static int run(struct cli *c, int argc, char **argv)
 	if (r == 0) {
 		term_setup(cli_flag(c, "no-color"), cli_flag(c, "quiet"), cli_flag(c, "verbose"),
 			   cli_str(c, "events") != NULL);
-		hold_model(c);
+		hold_models(c);
+		pass_on(c);
 		r = c->command->run(c, &e);
 	}
 	if (r < 0) {

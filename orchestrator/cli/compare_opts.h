@@ -34,6 +34,8 @@
 	 0},                                                                                       \
 	{"override-kv", OPT_LIST, "KEY=TYPE:VALUE", "metadata of the model, for both sides", NULL, \
 	 NULL, NULL, 0},                                                                           \
+	{"allow-bad-reference", OPT_FLAG, NULL, "use a reference that fails its self-check",       \
+	 NULL, "ASSAY_ALLOW_BAD_REFERENCE", NULL, 0},                                              \
 	{"thresholds", OPT_STR, "SET", "named set of thresholds; auto: by the numerics profiles",  \
 	 "auto", NULL, NULL, 0},                                                                   \
 	{"thresholds-file", OPT_STR, "FILE", "where the sets are, default the program's own",      \

@@ -31,6 +31,8 @@
 	 NULL, NULL, NULL, 0},                                                                     \
 	{"reproduce-defects", OPT_FLAG, NULL, "native: the reference's known defects too", NULL,   \
 	 NULL, NULL, 0},                                                                           \
+	{"allow-bad-reference", OPT_FLAG, NULL, "use a reference that fails its self-check",       \
+	 NULL, "ASSAY_ALLOW_BAD_REFERENCE", NULL, 0},                                              \
 	{"pin", OPT_FLAG, NULL, "each thread stays on one processor", NULL, NULL, NULL, 0},        \
 	{"timeout", OPT_INT, "S", "seconds the evaluation may take", "3600", NULL, NULL, 0}
 

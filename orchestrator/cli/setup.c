@@ -24,7 +24,7 @@
 static const struct opt setup_opts[] = {SETUP_OPTS, {0}};
 static const struct opt full_opts[] = {
 	SETUP_OPTS,
-	{"model", OPT_STR, "FILE", "the model to compare; default a generated one", NULL, "CROSSVAL_GGUF",
+	{"model", OPT_STR, "FILE", "the model to compare; default one of the tier", NULL, "CROSSVAL_GGUF",
 	 NULL, 'm'},
 	{"scenarios", OPT_STR, "FILE", "scenarios, default the three of old", NULL, NULL, NULL, 's'},
 	{"out", OPT_STR, "DIR", "receipts, reports and summary", "out/full-crossval", NULL, NULL, 'o'},
@@ -101,6 +101,7 @@ static void on_line(void *ctx, const char *line, bool from_stderr)
 static int sweep(const struct cli *c, const struct setup_options *o, struct err *e)
 {
 	char self[4096];
+	char found[STORE_PATH_MAX];
 	const char *argv[40] = {self, "sweep", "--backend", "both", "--no-color"}, *model, *scenarios;
 	struct process_options p = {.argv = argv, .line = on_line, .die_with_us = true};
 	struct process_result done;
@@ -111,10 +112,14 @@ static int sweep(const struct cli *c, const struct setup_options *o, struct err 
 		argv[n++] = o->backends[i];
 	}
 	model = cli_str(c, "model");
-	if (model) {
-		argv[n++] = "--model";
-		argv[n++] = model;
+	if (!model && r == 0) {
+		r = setup_model(o, found, e);
+		model = found;
+		if (r == 0)
+			term_note("model %s", found);
 	}
+	argv[n++] = "--model";
+	argv[n++] = model;
 	scenarios = cli_str(c, "scenarios");
 	if (scenarios) {
 		argv[n++] = "--scenarios";

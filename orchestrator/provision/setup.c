@@ -1,6 +1,7 @@
 #include "setup.h"
 
 #include "environment.h"
+#include "gguf.h"
 #include "models_lock.h"
 #include "paths.h"
 #include "process.h"
@@ -155,6 +156,64 @@ static int write_environment(struct job *j, struct err *e)
 	free(old);
 	free(text);
 	free(v);
+	return r;
+}
+
+/* How many backends, from the first on, are said to compute this architecture. */
+static int known_to(const struct setup_options *o, const struct references_lock *l,
+		    const char *path)
+{
+	struct gguf_str arch = {"", 0};
+	struct gguf g = {0};
+	struct err ignored;
+	int n = 0;
+
+	if (gguf_open(&g, path, &ignored) < 0)
+		return 0;
+	gguf_string(&g, "general.architecture", &arch);
+	for (bool right = true; n < o->n_backends && right; n += right) {
+		const struct lock_entry *entry = references_lock_entry(l, o->backends[n]);
+
+		right = false;
+		for (int i = 0; entry && i < entry->n_capabilities && !right; i++)
+			right = strncmp(entry->capabilities[i], arch.s, arch.n) == 0 &&
+				entry->capabilities[i][arch.n] == ':';
+	}
+	gguf_close(&g);
+	return n;
+}
+
+int setup_model(const struct setup_options *o, char path[STORE_PATH_MAX], struct err *e)
+{
+	struct references_lock *l = calloc(1, sizeof(*l));
+	struct models_lock models = {0};
+	char candidate[STORE_PATH_MAX];
+	struct err ignored;
+	int best = 0, r = models_lock_open(&models, NULL, e);
+
+	assert(l);
+	if (r == 0)
+		r = references_lock_load(l, NULL, e);
+	for (int i = 0; r == 0 && i < models.n; i++) {
+		int n;
+
+		if (strcmp(models.models[i].tier, o->tier) != 0 ||
+		    store_find(models.models[i].id, candidate, &ignored) < 0)
+			continue;
+		n = known_to(o, l, candidate);
+		if (n > best) {
+			best = n;
+			memcpy(path, candidate, sizeof(candidate));
+		}
+	}
+	references_lock_free(l);
+	free(l);
+	models_lock_free(&models);
+	if (r == 0 && best == 0)
+		r = err_set(e, EXIT_MODEL_LOAD,
+			    "tier %s has no model here that %s is said to compute; name one with "
+			    "--model",
+			    o->tier, o->backends[0]);
 	return r;
 }
 

@@ -7,6 +7,7 @@
 
 #include "err.h"
 #include "reference_build.h"
+#include "store.h"
 
 enum { SETUP_BACKENDS_MAX = 8 };
 
@@ -28,6 +29,12 @@ struct setup_result {
 	char env_file[4096];		/* exports written here */
 	long total_ms;
 };
+
+/*
+ * A model of the tier that is here and whose architecture every backend is said to compute; where
+ * there is none, one that the first does. MODEL_LOAD when there is none of these either.
+ */
+int setup_model(const struct setup_options *o, char path[STORE_PATH_MAX], struct err *e);
 
 /* Goes through all steps even when one fails; the first failure is returned. */
 int setup_run(const struct setup_options *o, struct setup_result *out, struct err *e);

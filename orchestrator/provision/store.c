@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { LEASE_TRIES = 100 };
+
 int store_path(char out[STORE_PATH_MAX], struct err *e, const char *fmt, ...)
 {
 	va_list ap;
@@ -300,24 +302,62 @@ int store_lock(const struct store_blob *b, bool *busy, struct err *e)
 	return *busy ? -1 : -EXIT_INTERNAL;
 }
 
-int store_lease(const char *model_path)
+static int open_lease(const char *path, int how)
 {
-	const char *slash = strrchr(model_path, '/');
-	char path[STORE_PATH_MAX];
-	struct err e = ERR_NONE;
-	int fd;
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
 
-	if (!slash ||
-	    store_path(path, &e, "%.*s/model.json", (int)(slash - model_path), model_path) < 0 ||
-	    access(path, F_OK) != 0 ||
-	    store_path(path, &e, "%.*s/lease", (int)(slash - model_path), model_path) < 0)
-		return -1;
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-	if (fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) != 0) {
+	if (fd >= 0 && flock(fd, how | LOCK_NB) != 0) {
 		close(fd);
 		fd = -1;
 	}
 	return fd;
+}
+
+/* The folder of a blob above a file of it, which may lie deeper when it came out of an archive. */
+static bool blob_above(char *real, char meta[STORE_PATH_MAX], char lease[STORE_PATH_MAX])
+{
+	uint8_t sha256[DIGEST_BYTES];
+	struct err e = ERR_NONE;
+	char *slash;
+
+	while ((slash = strrchr(real, '/')) && slash > real) {
+		*slash = '\0';
+		if (digest_parse(strrchr(real, '/') + 1, sha256) &&
+		    store_path(meta, &e, "%s/model.json", real) == 0 && access(meta, F_OK) == 0)
+			return store_path(lease, &e, "%s/lease", real) == 0;
+	}
+	return false;
+}
+
+int store_lease(const char *path)
+{
+	const struct timespec moment = {.tv_nsec = 20 * 1000 * 1000};
+	char lease[STORE_PATH_MAX], meta[STORE_PATH_MAX], *real = realpath(path, NULL);
+	struct stat a, b;
+	int fd = -1;
+
+	if (!real || !blob_above(real, meta, lease))
+		goto out;
+	/* who only asks whether somebody holds it has it for a moment */
+	for (int i = 0; i < LEASE_TRIES && fd < 0 && access(meta, F_OK) == 0; i++) {
+		if (i)
+			nanosleep(&moment, NULL);
+		fd = open_lease(lease, LOCK_SH);
+		/* one that was deleted in between protects nothing */
+		if (fd >= 0 &&
+		    (fstat(fd, &a) != 0 || stat(lease, &b) != 0 || a.st_ino != b.st_ino)) {
+			close(fd);
+			fd = -1;
+		}
+	}
+out:
+	free(real);
+	return fd;
+}
+
+int store_claim(const struct store_blob *b)
+{
+	return open_lease(b->lease, LOCK_EX);
 }
 
 static bool held(const char *path)
@@ -328,11 +368,6 @@ static bool held(const char *path)
 	if (fd >= 0)
 		close(fd);
 	return is_held;
-}
-
-bool store_lease_is_held(const struct store_blob *b)
-{
-	return held(b->lease);
 }
 
 bool store_in_use(const struct store_blob *b)

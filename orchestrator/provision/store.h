@@ -86,11 +86,17 @@ int store_restamp(const struct store_blob *b, struct store_meta *m, struct err *
  * has it, or a negative error code.
  */
 int store_lock(const struct store_blob *b, bool *busy, struct err *e);
-/* A shared lease on the model whose file this is; closed with the process or by close(). -1: none.
+/*
+ * A shared lease on the blob whose file this is, by whatever path or link; closed with the process
+ * or by close(). -1: the file is none of a cache's, or it is being deleted.
  */
-int store_lease(const char *model_path);
-/* Whether somebody holds a lease, or a lease or the lock. */
-bool store_lease_is_held(const struct store_blob *b);
+int store_lease(const char *path);
+/*
+ * The exclusive counterpart, for who deletes: -1 while somebody holds a lease, else a descriptor.
+ * Until it is closed nobody gets a lease. A blob that never had one gives a descriptor too.
+ */
+int store_claim(const struct store_blob *b);
+/* Whether somebody holds a lease or the lock. */
 bool store_in_use(const struct store_blob *b);
 
 /*
