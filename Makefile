@@ -169,6 +169,8 @@ CLI_OBJS = \
 	orchestrator/cli/merge.o \
 	orchestrator/cli/model_events.o \
 	orchestrator/cli/nightly.o \
+	orchestrator/cli/nightly_model.o \
+	orchestrator/cli/nightly_provision.o \
 	orchestrator/cli/nightly_publish.o \
 	orchestrator/cli/nightly_steps.o \
 	orchestrator/cli/one_scenario.o \
@@ -338,6 +340,7 @@ ASSAY_MAIN = orchestrator/main.o
 # ---- tests --------------------------------------------------------------------------------
 # tests/unit/NAME_test.c, each a program of its own; prints lines "ok - …", "not ok - …", "skip - …"
 UNIT_TESTS = \
+	baseline \
 	build_log \
 	cli \
 	canonical \
@@ -403,6 +406,7 @@ SHELL_TESTS = \
 	models \
 	neon \
 	nightly \
+	perf \
 	reference_worker \
 	record \
 	references \

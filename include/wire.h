@@ -34,14 +34,14 @@
  *	              body: the formatted prompt
  *	o  EVALUATE   single=0|1 batch=N logits=all|last|none greedy=N stop=ID …
  *	              trace=none|all|STAGE,… values=0|1 splice_layer=K temperature=
- *	              top_k= top_p= seed=; body: int32 ids of the prompt [n=tokens], then for a splice float32
+ *	              top_k= top_p= seed= timed=0|1; body: int32 ids of the prompt [n=tokens], then for a splice float32
  *	              [n_tokens, n_embd]; `tokens` tells how many ids there are
  *	w  TRACE      a record of trace.h: name= stage= layer= seq= dtype= shape=a,b,c,d (slowest first)
  *	              blake3= rms= n= offset= (of this part in values); body: float32 values or empty
  *	w  LOGITS     pos= step= (0 prefill, 1… decode) [token=ID chosen after this position]
  *	              [margin=top1 − top2]; body: float32 [n_vocab] (empty with logits=none)
  *	w *DONE       n_pos= eval_us= [prefill_us= until the prompt's last answer] peak_kib=
- *	              kernel.NAME=calls in this request …
+ *	              [pace_ns=] kernel.NAME=calls in this request …
  *	o  REPLAY     layer= stage= pos0= n_tokens= inputs=STAGE:ELEMENTS,… [variant=]; body: float32
  *	              inputs, one after the other in the order named; no inputs: int32 ids [n_tokens]
  *	w  TRACE …  w *DONE
@@ -53,6 +53,9 @@
  *	o  MEASURE    threads=N: what this machine can give (assay's own worker only)
  *	w *DONE       threads= read_gb_s= int8_gmac_s= huge_pages=
  *	o  BYE        the worker ends; so does end of file
+ *
+ * timed=1: somebody measures. LOGITS without a body may wait until DONE, so that no reader runs within
+ * what is measured, and pace_ns tells how long a fixed piece of work took beside it.
  *
  * An answer to a type that a worker does not know is FAIL with code=64; the session goes on.
  * A frame that breaks a limit ends the session on either side.

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BENCH_SESSIONS_DEFAULT "1"
 static const struct opt opts[] = {
 	BENCH_COMMON_OPTS,
 	{"engine", OPT_STR, "NAME", "engine under test", "native", NULL, NULL, 0},

@@ -1,6 +1,7 @@
 #include "bench_common.h"
 
 #include "provision/embed.h"
+#include "provision/paths.h"
 #include "report/canonical.h"
 #include "sweep/bench_receipt.h"
 #include "sweep/facts.h"
@@ -24,10 +25,10 @@ static void progress(const char *line)
 static int write_receipt(const char *dir, const json_t *j, struct err *e)
 {
 	char path[4096], *text;
-	int r;
+	int r = paths_mkdir(dir, e);
 
-	if (mkdir(dir, 0777) != 0 && errno != EEXIST)
-		return err_set(e, EXIT_NO_SPACE, "%s: %s", dir, strerror(errno));
+	if (r < 0)
+		return r;
 	snprintf(path, sizeof(path), "%s/bench.json", dir);
 	text = canonical_indented(j);
 	r = facts_write(path, text, e);
@@ -48,6 +49,7 @@ int bench_common_run(struct cli *c, struct bench_options *o, struct bench_result
 	o->n_ubatch = (int)cli_int(c, "ubatch");
 	o->reps = (int)cli_int(c, "reps");
 	o->warmup = (int)cli_int(c, "warmup");
+	o->sessions = (int)cli_int(c, "sessions");
 	o->profile = cli_str(c, "profile");
 	o->isa = cli_str(c, "isa");
 	o->progress = progress;
@@ -58,6 +60,10 @@ int bench_common_run(struct cli *c, struct bench_options *o, struct bench_result
 	if (o->reps < 1 || o->reps > BENCH_REPS_MAX || o->warmup < 0)
 		return err_set(e, EXIT_USAGE, "--reps is 1 to %d, --warmup at least 0",
 			       BENCH_REPS_MAX);
+	if (o->sessions < 1 || o->sessions > BENCH_SESSIONS_MAX)
+		return err_set(e, EXIT_USAGE, "--sessions is 1 to %d", BENCH_SESSIONS_MAX);
+	if (o->sessions > o->reps)
+		o->sessions = o->reps;
 	rc = bench_parse_cases(o, cli_str(c, "cases"), e);
 	facts_time(started);
 	if (rc == 0)
@@ -110,11 +116,15 @@ static void print_json(const struct perf_report *p, double limit)
 		const struct perf_case *k = &p->cases[i];
 
 		json_array_append_new(cases,
-				      json_pack("{s:s, s:s, s:s, s:f, s:f, s:{s:f, s:f, s:f}}",
+				      json_pack("{s:s, s:s, s:s, s:f, s:f, s:[ii], s:{s:f, s:f, s:f}, "
+						"s:{s:f, s:f, s:f}}",
 						"name", k->name, "unit", k->unit, "state",
 						perf_state_name(k->state), "before", k->before,
-						"now", k->now, "change", "low", k->change.low,
-						"mid", k->change.mid, "high", k->change.high));
+						"now", k->now, "sessions", k->n_before, k->n_now,
+						"change", "low", k->change.low, "mid",
+						k->change.mid, "high", k->change.high, "paced",
+						"low", k->paced.low, "mid", k->paced.mid, "high",
+						k->paced.high));
 	}
 	o = json_pack("{s:s, s:b, s:s, s:f, s:i, s:i, s:o}", "kind", "performance", "comparable",
 		      p->comparable, "why", p->why, "limit_percent", limit, "n_regressed",
@@ -144,6 +154,16 @@ static void print_junit(const struct perf_report *p)
 	printf("</testsuite>\n");
 }
 
+/* What the fixed piece of work beside the samples says about the machine itself. */
+static void machine_note(const struct perf_case *k, char *out, size_t size)
+{
+	double machine = k->change.mid / k->paced.mid;
+
+	out[0] = '\0';
+	if (machine < 0.97 || machine > 1.03)
+		snprintf(out, size, " (the machine itself %+.0f %%)", 100 * (machine - 1));
+}
+
 static void print_rows(const struct perf_report *p, bool markdown)
 {
 	const char *bar = markdown ? "| " : "", *gap = markdown ? " | " : "  ";
@@ -154,14 +174,17 @@ static void print_rows(const struct perf_report *p, bool markdown)
 		printf("|---|---|---|---|---|\n");
 	for (int i = 0; i < p->n; i++) {
 		const struct perf_case *k = &p->cases[i];
-		char change[64] = "";
+		char change[64] = "", machine[48] = "";
 
 		if (k->state != PERF_ABSENT)
 			snprintf(change, sizeof(change), "%+.1f %% [%+.1f, %+.1f]",
 				 100 * (k->change.mid - 1), 100 * (k->change.low - 1),
 				 100 * (k->change.high - 1));
-		printf("%s%-18s%s%10.4g%s%10.4g%s%-24s%s%s%s\n", bar, k->name, gap, k->before, gap,
-		       k->now, gap, change, gap, perf_state_name(k->state), markdown ? " |" : "");
+		if (k->state != PERF_ABSENT)
+			machine_note(k, machine, sizeof(machine));
+		printf("%s%-18s%s%10.4g%s%10.4g%s%-24s%s%s%s%s\n", bar, k->name, gap, k->before,
+		       gap, k->now, gap, change, gap, perf_state_name(k->state), machine,
+		       markdown ? " |" : "");
 	}
 }
 

@@ -9,13 +9,15 @@
 
 #include <jansson.h>
 
-/* Rows of an option table. */
+/* Rows of an option table. Define BENCH_SESSIONS_DEFAULT before the table. */
 #define BENCH_COMMON_OPTS                                                                          \
 	{"model", OPT_STR, "FILE", "GGUF model", NULL, "CROSSVAL_GGUF", NULL, 'm'},                \
 	{"threads", OPT_INT, "N", "threads of each engine; 0 = all", "0", "GGML_NUM_THREADS", NULL, \
 	 't'},                                                                                     \
 	{"ubatch", OPT_INT, "N", "positions evaluated at once", "512", NULL, NULL, 0},             \
 	{"warmup", OPT_INT, "N", "repetitions before, not counted", "1", NULL, NULL, 0},           \
+	{"sessions", OPT_INT, "N", "share the repetitions out to N processes each",                \
+	 BENCH_SESSIONS_DEFAULT, NULL, NULL, 0},                                                   \
 	{"profile", OPT_STR, "NAME", "numerics profile of native", NULL, NULL, NULL, 0},           \
 	{"isa", OPT_STR, "NAME", "force an instruction set", NULL, NULL, NULL, 0},                 \
 	{"out", OPT_STR, "DIR", "write bench.json there", NULL, NULL, NULL, 'o'}

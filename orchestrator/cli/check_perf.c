@@ -12,67 +12,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { RECEIPTS_MAX = 1000, PATH_BYTES = 4096, DEPTH_MAX = 8 };
+enum { RECEIPTS_MAX = STATS_SESSIONS_MAX, PATH_BYTES = 4096, DEPTH_MAX = 8 };
 
-/* ---- check-perf --------------------------------------------------------------------------- */
-
-static const struct opt check_opts[] = {
-	{"baseline", OPT_STR, "FILE", "made by gen-baselines", NULL, NULL, NULL, 0},
-	{"max-slowdown", OPT_REAL, "PERCENT", "what is still no regression", "10", NULL, NULL, 0},
-	{"format", OPT_STR, "FORM", "form of the result", "text", NULL, "text|json|markdown|junit",
-	 0},
-	{0},
-};
-
-static int run_check(struct cli *c, struct err *e)
-{
-	const char *const *paths;
-	struct perf_report *p = calloc(1, sizeof(*p));
-	json_t *baseline = NULL, *receipt = NULL;
-	int r = 0;
-
-	assert(p);
-	if (cli_positional(c, &paths) != 1 || !cli_str(c, "baseline"))
-		r = err_set(e, EXIT_USAGE,
-			    "check-perf: expected --baseline FILE and one bench receipt");
-	if (r == 0 && (!(baseline = bench_load(cli_str(c, "baseline"), e)) ||
-		       !(receipt = bench_load(paths[0], e))))
-		r = -e->code;
-	if (r == 0)
-		r = bench_gate(receipt, paths[0], e);
-	if (r == 0)
-		r = baseline_check(baseline, receipt, cli_real(c, "max-slowdown"), p, e);
-	if (r == 0)
-		r = bench_print_perf(c, p, cli_real(c, "max-slowdown"));
-	json_decref(baseline);
-	json_decref(receipt);
-	free(p);
-	return r;
-}
-
-const struct command cmd_check_perf = {
-	.name = "check-perf",
-	.group = "Speed",
-	.summary = "hold a bench receipt against a baseline; exit 17 on a regression",
-	.positional = "BENCH.json",
-	.examples = "assay bench --model m.gguf --reps 20 --out out/bench\n"
-		    "assay check-perf --baseline docs/baselines/ci.json out/bench/bench.json\n",
-	.opts = check_opts,
-	.run = run_check,
-	.details =
-		"A case regressed when even the better end of the 95 % interval of its change is slower\n"
-		"than the limit. Another host class, model, engine or number of threads is \"not\n"
-		"comparable\" (exit 7), never a pass.\n",
-};
-
-/* ---- gen-baselines ------------------------------------------------------------------------ */
-
-static const struct opt gen_opts[] = {
-	{"from", OPT_STR, "DIR", "folder with bench receipts (bench.json, any depth)", NULL, NULL,
-	 NULL, 0},
-	{"out", OPT_STR, "FILE", "the baseline to write", "baseline.json", NULL, NULL, 'o'},
-	{0},
-};
+/* ---- receipts ----------------------------------------------------------------------------- */
 
 struct found {
 	char *paths[RECEIPTS_MAX];
@@ -121,6 +63,87 @@ static int find(struct found *f, const char *dir, int depth, struct err *e)
 	return r;
 }
 
+static int merge(const struct found *f, json_t **out, struct err *e)
+{
+	return baseline_make((const json_t *const *)f->receipts, (const char *const *)f->paths,
+			     f->n, out, e);
+}
+
+static void found_free(struct found *f)
+{
+	for (int i = 0; i < f->n; i++) {
+		free(f->paths[i]);
+		json_decref(f->receipts[i]);
+	}
+	free(f);
+}
+
+/* ---- check-perf --------------------------------------------------------------------------- */
+
+static const struct opt check_opts[] = {
+	{"baseline", OPT_STR, "FILE", "made by gen-baselines", NULL, NULL, NULL, 0},
+	{"max-slowdown", OPT_REAL, "PERCENT", "what is still no regression", "10", NULL, NULL, 0},
+	{"format", OPT_STR, "FORM", "form of the result", "text", NULL, "text|json|markdown|junit",
+	 0},
+	{0},
+};
+
+static int run_check(struct cli *c, struct err *e)
+{
+	struct perf_report *p = calloc(1, sizeof(*p));
+	struct found *f = calloc(1, sizeof(*f));
+	json_t *baseline = NULL, *now = NULL;
+	const char *const *paths;
+	int n = cli_positional(c, &paths), r = 0;
+
+	assert(p && f);
+	if (n < 1 || !cli_str(c, "baseline"))
+		r = err_set(e, EXIT_USAGE,
+			    "check-perf: expected --baseline FILE and at least one bench receipt");
+	if (r == 0 && !(baseline = bench_load(cli_str(c, "baseline"), e)))
+		r = -e->code;
+	for (int i = 0; i < n && r == 0; i++)
+		r = take(f, paths[i], e);
+	if (r == 0)
+		r = merge(f, &now, e);
+	if (r == 0)
+		r = baseline_check(baseline, now, cli_real(c, "max-slowdown"), p, e);
+	if (r == 0)
+		r = bench_print_perf(c, p, cli_real(c, "max-slowdown"));
+	json_decref(baseline);
+	json_decref(now);
+	found_free(f);
+	free(p);
+	return r;
+}
+
+const struct command cmd_check_perf = {
+	.name = "check-perf",
+	.group = "Speed",
+	.summary = "hold bench receipts against a baseline; exit 17 on a regression",
+	.positional = "BENCH.json...",
+	.examples = "assay bench --model m.gguf --reps 20 --out out/bench\n"
+		    "assay check-perf --baseline docs/baselines/ci.json out/bench/bench.json\n"
+		    "assay check-perf --baseline ci.json out/bench1/bench.json out/bench2/bench.json\n",
+	.opts = check_opts,
+	.run = run_check,
+	.details =
+		"A case regressed when even the better end of the 95 % interval of its change is slower\n"
+		"than the limit, in time and in units of a fixed piece of work that is timed beside it.\n"
+		"Several receipts are several sessions: they tell what differs from one process to the\n"
+		"next. Another host class, model, engine or number of threads is \"not comparable\"\n"
+		"(exit 7), never a pass.\n",
+};
+
+/* ---- gen-baselines ------------------------------------------------------------------------ */
+
+static const struct opt gen_opts[] = {
+	{"from", OPT_STR, "DIR", "folder with bench receipts (bench.json, any depth)", NULL, NULL,
+	 NULL, 0},
+	{"out", OPT_STR, "FILE", "the baseline to write", "baseline.json", NULL, NULL, 'o'},
+	{0},
+};
+
 static int write_baseline(const char *path, const json_t *b, struct err *e)
 {
 	char *text = canonical_indented(b);
@@ -144,20 +167,15 @@ static int run_gen(struct cli *c, struct err *e)
 	if (r == 0 && f->n == 0)
 		r = err_set(e, EXIT_NOTHING_RAN, "%s: no bench.json in it", cli_str(c, "from"));
 	if (r == 0)
-		r = baseline_make((const json_t *const *)f->receipts, (const char *const *)f->paths,
-				  f->n, &b, e);
+		r = merge(f, &b, e);
 	if (r == 0)
 		r = write_baseline(cli_str(c, "out"), b, e);
 	if (r == 0 && cli_json(c))
 		printf("{\"baseline\":\"%s\",\"receipts\":%d}\n", cli_str(c, "out"), f->n);
 	else if (r == 0)
 		printf("%s from %d receipts\n", cli_str(c, "out"), f->n);
-	for (int i = 0; i < f->n; i++) {
-		free(f->paths[i]);
-		json_decref(f->receipts[i]);
-	}
 	json_decref(b);
-	free(f);
+	found_free(f);
 	return r;
 }
 
@@ -172,6 +190,7 @@ const struct command cmd_gen_baselines = {
 
 /* ---- bench-compare ------------------------------------------------------------------------ */
 
+#define BENCH_SESSIONS_DEFAULT "3"
 static const struct opt compare_opts[] = {
 	BENCH_COMMON_OPTS,
 	{"cases", OPT_STR, "LIST", "what to measure", "prefill-512,decode-128", NULL, NULL, 0},

@@ -19,6 +19,7 @@ struct answer {
 	bool huge_pages;
 	int n_vocab;
 	int64_t tokens, logits_frames;
+	double pace_ns;
 };
 
 struct run {
@@ -100,6 +101,7 @@ static int take(void *ctx, const struct wire_frame *f, struct err *e)
 	} else if (f->type == WIRE_DONE) {
 		a->eval_us = wire_get_int(f, "eval_us", 0);
 		a->prefill_us = wire_get_int(f, "prefill_us", 0);
+		a->pace_ns = (double)wire_get_int(f, "pace_ns", 0);
 		a->peak_kib = (long)wire_get_int(f, "peak_kib", 0);
 		if (wire_get(f, "read_gb_s", 0, text, sizeof(text)))
 			a->read_gb_s = strtod(text, NULL);
@@ -149,6 +151,7 @@ static int evaluate(struct client *c, int n_vocab, int n, int greedy, const char
 	wire_put(&b, "tokens", "%d", n);
 	wire_put(&b, "greedy", "%d", greedy);
 	wire_put(&b, "logits", "%s", logits);
+	wire_put(&b, "timed", "1");
 	for (int i = 0; i < n; i++) {
 		int32_t id = (int32_t)(((uint64_t)i * 7919 + 17) % (uint64_t)n_vocab);
 
@@ -172,6 +175,11 @@ static int context_needed(const struct bench_options *o)
 
 /* ---- one sample --------------------------------------------------------------------------- */
 
+struct measured {
+	double value;	/* tokens/s or seconds */
+	double pace_ns;
+};
+
 static int start(struct run *u, int engine, struct client **out, struct answer *a, struct err *e)
 {
 	struct client_options co = {.engine = u->o->engines[engine].name,
@@ -183,8 +191,8 @@ static int start(struct run *u, int engine, struct client **out, struct answer *
 	return r;
 }
 
-static int sample_fresh(struct run *u, int engine, const struct bench_case *c, double *value,
-			struct err *e)
+static int sample_fresh(struct run *u, int engine, const struct bench_case *c,
+			struct measured *m, struct err *e)
 {
 	struct client_options co = {.engine = u->o->engines[engine].name,
 				    .deadline_ms = DEADLINE_MS};
@@ -199,12 +207,13 @@ static int sample_fresh(struct run *u, int engine, const struct bench_case *c, d
 		r = open_model(u->o, engine, fresh, context_needed(u->o), &a, e);
 	if (r == 0 && c->kind == BENCH_FIRST_TOKEN)
 		r = evaluate(fresh, u->n_vocab[engine], c->n, 0, "last", &a, e);
-	*value = now_s() - t;
+	m->value = now_s() - t;
+	m->pace_ns = a.pace_ns;
 	client_close(fresh);
 	return r;
 }
 
-static int sample_warm(struct run *u, int engine, const struct bench_case *c, double *value,
+static int sample_warm(struct run *u, int engine, const struct bench_case *c, struct measured *m,
 		       struct err *e)
 {
 	struct client *k = u->clients[engine];
@@ -227,17 +236,18 @@ static int sample_warm(struct run *u, int engine, const struct bench_case *c, do
 			       "engine %s sent logits of %lld positions, expected %d",
 			       u->o->engines[engine].name, (long long)a.logits_frames, c->n);
 	if (c->kind == BENCH_DECODE)
-		*value = (double)a.tokens * 1e6 / (double)(a.eval_us - a.prefill_us);
+		m->value = (double)a.tokens * 1e6 / (double)(a.eval_us - a.prefill_us);
 	else
-		*value = (double)c->n * 1e6 / (double)a.eval_us;
+		m->value = (double)c->n * 1e6 / (double)a.eval_us;
+	m->pace_ns = a.pace_ns;
 	return 0;
 }
 
-static int sample(struct run *u, int engine, const struct bench_case *c, double *value,
+static int sample(struct run *u, int engine, const struct bench_case *c, struct measured *m,
 		  struct err *e)
 {
-	int r = bench_in_seconds(c->kind) ? sample_fresh(u, engine, c, value, e)
-					  : sample_warm(u, engine, c, value, e);
+	int r = bench_in_seconds(c->kind) ? sample_fresh(u, engine, c, m, e)
+					  : sample_warm(u, engine, c, m, e);
 
 	if (r < 0)
 		err_prefix(e, "%s, engine %s", c->name, u->o->engines[engine].name);
@@ -246,41 +256,54 @@ static int sample(struct run *u, int engine, const struct bench_case *c, double 
 
 /* ---- all of it ---------------------------------------------------------------------------- */
 
-static int run_case(struct run *u, int k, struct err *e)
+/* Repetitions [from, to) in the workers that are open now. */
+static int run_case(struct run *u, int k, int from, int to, struct err *e)
 {
 	const struct bench_options *o = u->o;
 	const struct bench_case *c = &o->cases[k];
 	char line[160];
 
-	for (int rep = -o->warmup; rep < o->reps; rep++) {
+	for (int rep = from - o->warmup; rep < to; rep++) {
 		for (int i = 0; i < o->n_engines; i++) {
 			/* A B … then … B A: what drifts, drifts for all */
 			int engine = rep & 1 ? o->n_engines - 1 - i : i;
 			struct bench_series *s = &u->r->series[k][engine];
-			double value = 0;
-			int r = sample(u, engine, c, &value, e);
+			struct measured m = {0};
+			int r = sample(u, engine, c, &m, e);
 
 			if (r < 0)
 				return r;
-			if (rep < 0)
+			if (rep < from)
 				continue;
-			s->samples[s->n++] = value;
+			s->pace_ns[s->n] = m.pace_ns;
+			s->samples[s->n++] = m.value;
 			snprintf(line, sizeof(line), "%s %d/%d  %s  %.2f %s", c->name, rep + 1,
-				 o->reps, o->engines[engine].name, value,
+				 o->reps, o->engines[engine].name, m.value,
 				 bench_in_seconds(c->kind) ? "s" : "tokens/s");
 			if (o->progress)
 				o->progress(line);
 		}
 	}
 	for (int i = 0; i < o->n_engines; i++) {
+		struct bench_series *s = &u->r->series[k][i];
+
+		s->sizes[s->n_sessions++] = to - from;
+	}
+	return 0;
+}
+
+static void sum_up(struct run *u, int k)
+{
+	const struct bench_options *o = u->o;
+	bool seconds = bench_in_seconds(o->cases[k].kind);
+
+	for (int i = 0; i < o->n_engines; i++) {
 		struct bench_series *s = &u->r->series[k][i], *first = &u->r->series[k][0];
 
 		s->stats = stats_of(s->samples, s->n);
-		s->ratio = bench_in_seconds(c->kind)
-				   ? stats_paired_ratio(s->samples, first->samples, s->n)
+		s->ratio = seconds ? stats_paired_ratio(s->samples, first->samples, s->n)
 				   : stats_paired_ratio(first->samples, s->samples, s->n);
 	}
-	return 0;
 }
 
 static int measure_machine(struct run *u, struct err *e)
@@ -331,34 +354,54 @@ static int model_needs(const char *path, struct bench_result *out, struct err *e
 	return 0;
 }
 
+/* New workers, their share of the repetitions, and the end of them. */
+static int run_session(struct run *u, int from, int to, struct err *e)
+{
+	struct bench_result *result = u->r;
+	int n = u->o->n_engines, r = 0;
+
+	for (int i = 0; i < n && r == 0; i++) {
+		struct answer a = {0};
+
+		r = start(u, i, &u->clients[i], &a, e);
+		if (r < 0)
+			break;
+		u->n_vocab[i] = a.n_vocab;
+		memcpy(result->isa[i], a.isa, sizeof(a.isa));
+		memcpy(result->profile[i], a.profile, sizeof(a.profile));
+		client_hello(u->clients[i], "build", result->build[i], sizeof(result->build[i]));
+	}
+	for (int k = 0; k < u->o->n_cases && r == 0; k++)
+		r = run_case(u, k, from, to, e);
+	for (int i = 0; i < n; i++) {
+		client_close(u->clients[i]);
+		u->clients[i] = NULL;
+	}
+	return r;
+}
+
 int bench_run(const struct bench_options *o, struct bench_result *out, struct err *e)
 {
 	struct bench_result result = {.n_threads = o->n_threads};
 	struct run u = {.o = o, .r = &result};
+	int sessions = o->sessions ? o->sessions : 1;
 	int r = model_needs(o->model, &result, e);
 
+	assert(sessions <= BENCH_SESSIONS_MAX && sessions <= o->reps);
 	if (r == 0)
 		r = measure_machine(&u, e);
 	for (int k = 0; k < o->n_cases; k++)
 		for (int i = 0; i < o->n_engines; i++) {
-			result.series[k][i].samples = calloc((size_t)o->reps, sizeof(double));
-			assert(result.series[k][i].samples);
-		}
-	for (int i = 0; i < o->n_engines && r == 0; i++) {
-		struct answer a = {0};
+			struct bench_series *s = &result.series[k][i];
 
-		r = start(&u, i, &u.clients[i], &a, e);
-		if (r < 0)
-			break;
-		u.n_vocab[i] = a.n_vocab;
-		memcpy(result.isa[i], a.isa, sizeof(a.isa));
-		memcpy(result.profile[i], a.profile, sizeof(a.profile));
-		client_hello(u.clients[i], "build", result.build[i], sizeof(result.build[i]));
-	}
+			s->samples = calloc((size_t)o->reps, sizeof(double));
+			s->pace_ns = calloc((size_t)o->reps, sizeof(double));
+			assert(s->samples && s->pace_ns);
+		}
+	for (int i = 0; i < sessions && r == 0; i++)
+		r = run_session(&u, o->reps * i / sessions, o->reps * (i + 1) / sessions, e);
 	for (int k = 0; k < o->n_cases && r == 0; k++)
-		r = run_case(&u, k, e);
-	for (int i = 0; i < o->n_engines; i++)
-		client_close(u.clients[i]);
+		sum_up(&u, k);
 	if (r == 0)
 		*out = result;
 	else
@@ -369,7 +412,9 @@ int bench_run(const struct bench_options *o, struct bench_result *out, struct er
 void bench_free(struct bench_result *r)
 {
 	for (int k = 0; k < BENCH_CASES_MAX; k++)
-		for (int i = 0; i < BENCH_ENGINES_MAX; i++)
+		for (int i = 0; i < BENCH_ENGINES_MAX; i++) {
 			free(r->series[k][i].samples);
+			free(r->series[k][i].pace_ns);
+		}
 	*r = (struct bench_result){0};
 }

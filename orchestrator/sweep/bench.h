@@ -11,7 +11,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { BENCH_CASES_MAX = 32, BENCH_ENGINES_MAX = 8, BENCH_REPS_MAX = 1000 };
+enum {
+	BENCH_CASES_MAX = 32,
+	BENCH_ENGINES_MAX = 8,
+	BENCH_REPS_MAX = 1000,
+	BENCH_SESSIONS_MAX = 32,
+};
 
 enum bench_kind {
 	BENCH_PREFILL,		/* n positions, logits of the last: tokens/s */
@@ -40,6 +45,7 @@ struct bench_options {
 	int n_cases;
 	int n_threads, n_ubatch;
 	int reps, warmup;
+	int sessions;		/* the reps are shared out to so many new processes; 0 = 1 */
 	const char *profile, *isa;		/* for assay's own engines; NULL */
 	void (*progress)(const char *line);	/* or NULL */
 };
@@ -47,7 +53,9 @@ struct bench_options {
 /* What one engine did in one case. samples: [n], tokens/s or seconds, in the order of measuring. */
 struct bench_series {
 	double *samples;
+	double *pace_ns;	/* [n] of a fixed piece of work beside each sample; 0 = not told */
 	int n;
+	int sizes[BENCH_SESSIONS_MAX], n_sessions;	/* samples of each process */
 	struct stats stats;
 	struct interval ratio;	/* first engine against this one, > 1 = the first is faster */
 };

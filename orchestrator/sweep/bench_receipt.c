@@ -8,9 +8,20 @@
 static json_t *series_json(const struct bench_case *c, const struct bench_series *s)
 {
 	json_t *o = json_object(), *samples = json_array(), *ratio = json_object();
+	json_t *pace = json_array(), *sessions = json_array();
+	bool told = s->n > 0;
 
-	for (int i = 0; i < s->n; i++)
+	for (int i = 0; i < s->n; i++) {
 		json_array_append_new(samples, canonical_real(s->samples[i]));
+		json_array_append_new(pace, canonical_real(s->pace_ns[i]));
+		told = told && s->pace_ns[i] > 0;
+	}
+	if (told)
+		canonical_set(o, "pace_ns", json_incref(pace));
+	json_decref(pace);
+	for (int i = 0; i < s->n_sessions; i++)
+		json_array_append_new(sessions, json_integer(s->sizes[i]));
+	canonical_set(o, "sessions", sessions);
 	canonical_set(ratio, "low", canonical_real(s->ratio.low));
 	canonical_set(ratio, "mid", canonical_real(s->ratio.mid));
 	canonical_set(ratio, "high", canonical_real(s->ratio.high));

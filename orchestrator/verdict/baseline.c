@@ -1,11 +1,12 @@
 #include "baseline.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SAMPLES_MAX = 10000 };
+enum { SAMPLES_MAX = 100000 };
 
 const char *perf_state_name(enum perf_state s)
 {
@@ -80,46 +81,127 @@ static json_t *series_of(const json_t *c, size_t engine)
 	return json_array_get(json_object_get(c, "series"), engine);
 }
 
-/* Adds the first engine's samples of every case to the baseline's. */
+static void append_all(json_t *to, const json_t *from)
+{
+	const json_t *v;
+	size_t i;
+
+	json_array_foreach(from, i, v)
+		json_array_append(to, (json_t *)v);
+}
+
+/* Adds the first engine's samples of every case to the baseline's, sessions of their own. */
 static void add_samples(json_t *baseline, const json_t *receipt)
 {
-	json_t *cases = json_object_get(baseline, "cases"), *c, *v;
-	size_t i, k;
+	json_t *cases = json_object_get(baseline, "cases"), *c;
+	size_t i;
 
 	json_array_foreach(json_object_get(receipt, "cases"), i, c) {
 		const char *name = json_string_value(json_object_get(c, "name"));
-		json_t *own = find_case(baseline, name), *from = series_of(c, 0), *samples;
+		json_t *own = find_case(baseline, name), *from = series_of(c, 0), *to;
+		const json_t *samples = json_object_get(from, "samples");
 
 		if (!own) {
-			own = json_pack("{s:s, s:[{s:O, s:[]}]}", "name", name, "series", "unit",
-					json_object_get(from, "unit"), "samples");
+			own = json_pack("{s:s, s:[{s:O, s:[], s:[], s:[]}]}", "name", name,
+					"series", "unit", json_object_get(from, "unit"), "samples",
+					"pace_ns", "sessions");
 			assert(own);
 			json_array_append_new(cases, own);
 		}
-		samples = json_object_get(series_of(own, 0), "samples");
-		json_array_foreach(json_object_get(from, "samples"), k, v)
-			json_array_append(samples, v);
+		to = series_of(own, 0);
+		append_all(json_object_get(to, "samples"), samples);
+		append_all(json_object_get(to, "pace_ns"), json_object_get(from, "pace_ns"));
+		if (json_object_get(from, "sessions"))
+			append_all(json_object_get(to, "sessions"),
+				   json_object_get(from, "sessions"));
+		else
+			json_array_append_new(json_object_get(to, "sessions"),
+					      json_integer((json_int_t)json_array_size(samples)));
 	}
 }
 
-static int read_samples(const json_t *series, double **out, struct err *e)
-{
-	const json_t *samples = json_object_get(series, "samples"), *v;
-	size_t n = json_array_size(samples), i;
+/* ---- a series as numbers ------------------------------------------------------------------ */
 
+struct series {
+	double *samples, *pace;			/* [n]; pace NULL where not every sample has one */
+	int n;
+	int sizes[STATS_SESSIONS_MAX];
+	int n_sessions;
+	bool seconds;
+	char unit[16];
+};
+
+static void series_free(struct series *s)
+{
+	free(s->samples);
+	free(s->pace);
+}
+
+static int read_numbers(const json_t *a, int n, const char *what, double **out, struct err *e)
+{
+	double *x = malloc((size_t)n * sizeof(*x));
+	const json_t *v;
+	size_t i;
+
+	assert(x);
+	json_array_foreach(a, i, v) {
+		x[i] = json_number_value(v);
+		if (!(x[i] > 0)) {
+			free(x);
+			return err_set(e, EXIT_RECEIPT_INVALID, "%s %zu is not above zero", what,
+				       i);
+		}
+	}
+	*out = x;
+	return 0;
+}
+
+static int read_sessions(const json_t *o, struct series *s, struct err *e)
+{
+	const json_t *sizes = json_object_get(o, "sessions"), *v;
+	int left = s->n;
+	size_t i;
+
+	if (!sizes) {
+		s->sizes[s->n_sessions++] = s->n;
+		return 0;
+	}
+	json_array_foreach(sizes, i, v) {
+		json_int_t size = json_integer_value(v);
+
+		if (s->n_sessions == STATS_SESSIONS_MAX || size < 1 || size > left)
+			return err_set(e, EXIT_RECEIPT_INVALID,
+				       "session %zu of %d samples: %lld of them, %d are left", i,
+				       s->n, (long long)size, left);
+		s->sizes[s->n_sessions++] = (int)size;
+		left -= (int)size;
+	}
+	return left == 0 ? 0 : err_set(e, EXIT_RECEIPT_INVALID,
+				       "%d samples belong to no session", left);
+}
+
+static int read_series(const json_t *o, struct series *s, struct err *e)
+{
+	const json_t *samples = json_object_get(o, "samples"), *pace = json_object_get(o, "pace_ns");
+	const char *unit = json_string_value(json_object_get(o, "unit"));
+	size_t n = json_array_size(samples);
+	int r;
+
+	*s = (struct series){.n = (int)n, .seconds = unit && strcmp(unit, "s") == 0};
+	snprintf(s->unit, sizeof(s->unit), "%.15s", unit ? unit : "");
 	if (n < 1 || n > SAMPLES_MAX)
 		return err_set(e, EXIT_RECEIPT_INVALID,
 			       "a series has %zu samples, expected 1 to %d", n, SAMPLES_MAX);
-	*out = malloc(n * sizeof(**out));
-	assert(*out);
-	json_array_foreach(samples, i, v) {
-		(*out)[i] = json_number_value(v);
-		if (!((*out)[i] > 0)) {
-			free(*out);
-			return err_set(e, EXIT_RECEIPT_INVALID, "sample %zu is not above zero", i);
-		}
+	r = read_numbers(samples, s->n, "sample", &s->samples, e);
+	if (r == 0 && json_array_size(pace) == n)
+		r = read_numbers(pace, s->n, "pace_ns", &s->pace, e);
+	if (r == 0)
+		r = read_sessions(o, s, e);
+	if (r < 0) {
+		series_free(s);
+		*s = (struct series){.n = 0};
 	}
-	return (int)n;
+	return r;
 }
 
 static void add_spread(json_t *baseline)
@@ -128,19 +210,18 @@ static void add_spread(json_t *baseline)
 	size_t i;
 
 	json_array_foreach(json_object_get(baseline, "cases"), i, c) {
-		json_t *s = series_of(c, 0);
-		double *x;
-		int n = read_samples(s, &x, NULL);
+		json_t *o = series_of(c, 0);
+		struct series s;
 		struct stats st;
 
-		if (n < 1)
+		if (read_series(o, &s, NULL) < 0)
 			continue;
-		st = stats_of(x, n);
-		json_object_set_new(s, "median", json_real(st.median));
-		json_object_set_new(s, "mad", json_real(st.mad));
-		json_object_set_new(s, "min", json_real(st.min));
-		json_object_set_new(s, "max", json_real(st.max));
-		free(x);
+		st = stats_of(s.samples, s.n);
+		json_object_set_new(o, "median", json_real(st.median));
+		json_object_set_new(o, "mad", json_real(st.mad));
+		json_object_set_new(o, "min", json_real(st.min));
+		json_object_set_new(o, "max", json_real(st.max));
+		series_free(&s);
 	}
 }
 
@@ -174,37 +255,87 @@ int baseline_make(const json_t *const *receipts, const char *const *names, int n
 	return 0;
 }
 
-/* Which part of n samples is taken for what the program can do. */
-static double undisturbed(int n)
-{
-	double part = 8. / n;
+/* ---- judgement ---------------------------------------------------------------------------- */
 
+/* Which part of a session's samples is taken for what the program can do. */
+static double undisturbed(const struct series *a, const struct series *b)
+{
+	int n = INT_MAX;
+	double part;
+
+	for (int i = 0; i < a->n_sessions; i++)
+		n = a->sizes[i] < n ? a->sizes[i] : n;
+	for (int i = 0; i < b->n_sessions; i++)
+		n = b->sizes[i] < n ? b->sizes[i] : n;
+	part = 8. / n;
 	return part < 0.02 ? 0.02 : part > 0.1 ? 0.1 : part;
+}
+
+/* What each session's value counts times so that it is in units of the fixed work. */
+static void pace_scales(const struct series *s, double part, double scale[STATS_SESSIONS_MAX])
+{
+	const double *x = s->pace;
+
+	for (int i = 0; i < s->n_sessions; i++) {
+		struct stats_sessions one = {.x = x, .sizes = &s->sizes[i], .n = 1};
+		double pace = stats_sessions_quantile(&one, part);
+
+		scale[i] = s->seconds ? 1 / pace : pace;
+		x += s->sizes[i];
+	}
+}
+
+static struct interval change_of(const struct series *before, const struct series *now,
+				 const double *scale_before, const double *scale_now, double q)
+{
+	struct stats_sessions a = {before->samples, before->sizes, scale_before,
+				   before->n_sessions},
+			      b = {now->samples, now->sizes, scale_now, now->n_sessions};
+
+	return before->seconds ? stats_sessions_ratio(&a, &b, q) : stats_sessions_ratio(&b, &a, q);
+}
+
+static void judge_series(const struct series *a, const struct series *b, double limit,
+			 struct perf_case *p)
+{
+	const double part = undisturbed(a, b), q = a->seconds ? part : 1 - part;
+	const double slow = 1 / (1 + limit / 100), fast = 1 + limit / 100;
+	double scale_a[STATS_SESSIONS_MAX], scale_b[STATS_SESSIONS_MAX];
+
+	p->n_before = a->n_sessions;
+	p->n_now = b->n_sessions;
+	p->before = stats_sessions_quantile(
+		&(struct stats_sessions){a->samples, a->sizes, NULL, a->n_sessions}, q);
+	p->now = stats_sessions_quantile(
+		&(struct stats_sessions){b->samples, b->sizes, NULL, b->n_sessions}, q);
+	p->paced = p->change = change_of(a, b, NULL, NULL, q);
+	if (a->pace && b->pace) {
+		pace_scales(a, part, scale_a);
+		pace_scales(b, part, scale_b);
+		p->paced = change_of(a, b, scale_a, scale_b, q);
+	}
+	p->state = p->change.high < slow && p->paced.high < slow ? PERF_REGRESSED :
+		   p->change.low > fast && p->paced.low > fast ? PERF_IMPROVED : PERF_SAME;
 }
 
 /* now against before, both as samples of one unit. */
 static int judge(const json_t *before, const json_t *now, double limit, struct perf_case *p,
 		 struct err *e)
 {
-	const char *unit = json_string_value(json_object_get(now, "unit"));
-	bool seconds = unit && strcmp(unit, "s") == 0;
-	double *a = NULL, *b = NULL;
-	int na = read_samples(before, &a, e), nb = na < 0 ? na : read_samples(now, &b, e);
+	struct series a = {.n = 0}, b = {.n = 0};
+	int r = read_series(before, &a, e);
 
-	snprintf(p->unit, sizeof(p->unit), "%s", unit ? unit : "");
-	if (nb >= 0) {
-		double part = undisturbed(na < nb ? na : nb), q = seconds ? part : 1 - part;
-
-		p->before = stats_quantile(a, na, q);
-		p->now = stats_quantile(b, nb, q);
-		p->change = seconds ? stats_quantile_ratio(a, na, b, nb, q)
-				    : stats_quantile_ratio(b, nb, a, na, q);
-		p->state = p->change.high < 1 / (1 + limit / 100) ? PERF_REGRESSED :
-			   p->change.low > 1 + limit / 100 ? PERF_IMPROVED : PERF_SAME;
+	if (r == 0)
+		r = read_series(now, &b, e);
+	if (r == 0 && strcmp(a.unit, b.unit) != 0)
+		r = err_set(e, EXIT_RECEIPT_INVALID, "%s before and %s now", a.unit, b.unit);
+	if (r == 0) {
+		snprintf(p->unit, sizeof(p->unit), "%s", b.unit);
+		judge_series(&a, &b, limit, p);
 	}
-	free(a);
-	free(b);
-	return nb < 0 ? nb : 0;
+	series_free(&a);
+	series_free(&b);
+	return r;
 }
 
 static void count(struct perf_report *out, const struct perf_case *p)
@@ -213,18 +344,18 @@ static void count(struct perf_report *out, const struct perf_case *p)
 	out->n_improved += p->state == PERF_IMPROVED;
 }
 
-int baseline_check(const json_t *baseline, const json_t *receipt, double limit_percent,
+int baseline_check(const json_t *baseline, const json_t *now, double limit_percent,
 		   struct perf_report *out, struct err *e)
 {
 	const json_t *c;
 	size_t i;
 
 	*out = (struct perf_report){.comparable = true};
-	if (!same_key(baseline, receipt, out->why, sizeof(out->why))) {
+	if (!same_key(baseline, now, out->why, sizeof(out->why))) {
 		out->comparable = false;
 		return 0;
 	}
-	json_array_foreach(json_object_get(receipt, "cases"), i, c) {
+	json_array_foreach(json_object_get(now, "cases"), i, c) {
 		struct perf_case *p = &out->cases[out->n];
 		const char *name = json_string_value(json_object_get(c, "name"));
 		const json_t *before = find_case(baseline, name ? name : "");

@@ -4,13 +4,19 @@
  * A baseline belongs to one host class (CPU model, processors), model, engine, profile, instruction
  * set and number of threads; a receipt of another one is not comparable and never passes for that.
  *
- * Speed is taken as the upper decile of a case's samples (the lower one of times), of many samples
+ * Speed is taken as the upper decile of a session's samples (the lower one of times), of many samples
  * the upper 8/n down to a fiftieth: what other work on the machine takes away only ever slows, so the
  * quickest are what the program can do. It works on a busy machine when samples are short beside a
- * time slice and many (ci/perf.sh: decode-16 of a tiny model, about a millisecond). The change is the
- * ratio of the two quantiles with its 95 % interval by the percentile bootstrap (Efron 1979, seeded).
- * A case regressed when even the better end of the interval takes longer by more than the limit:
- * speed below 1 / (1 + limit).
+ * time slice and many (ci/perf.sh: decode-16 of a tiny model, about a millisecond). A receipt has
+ * one or more sessions, each a process of its own; a side's speed is the median of its sessions', and the
+ * 95 % interval of the change holds what the samples leave open and what differs between sessions
+ * (stats_sessions_ratio).
+ *
+ * Beside each sample the worker times a fixed piece of work (pace_ns). Each session has the same low
+ * quantile of it, and a second interval compares speeds in units of that work: a machine whose clock
+ * runs slower tonight is slower in both alike. Not all is bound by the clock, so this excuses, it
+ * never accuses: a case regressed when in *both* intervals even the better end takes longer by more
+ * than the limit: speed below 1 / (1 + limit). Improved likewise.
  */
 #ifndef ASSAY_BASELINE_H
 #define ASSAY_BASELINE_H
@@ -31,6 +37,8 @@ struct perf_case {
 	enum perf_state state;		/* ABSENT: the baseline has no such case */
 	double before, now;		/* quantiles */
 	struct interval change;		/* now against before as speed, 1 = equal, < 1 = slower */
+	struct interval paced;		/* the same in units of the fixed work; = change without */
+	int n_before, n_now;		/* sessions */
 };
 
 struct perf_report {
@@ -48,8 +56,11 @@ struct perf_report {
 int baseline_make(const json_t *const *receipts, const char *const *names, int n, json_t **out,
 		  struct err *e);
 
-/* The first engine's series of a bench receipt against a baseline; limit in percent of slowdown. */
-int baseline_check(const json_t *baseline, const json_t *receipt, double limit_percent,
+/*
+ * The first engine's series against a baseline; limit in percent of slowdown. now: what baseline_make
+ * made of one or more receipts, or a receipt.
+ */
+int baseline_check(const json_t *baseline, const json_t *now, double limit_percent,
 		   struct perf_report *out, struct err *e);
 
 /* Two series of one interleaved bench receipt (engines 0 and 1): 1 against 0. */

@@ -26,12 +26,29 @@ static double *samples_of(const json_t *series, int *n)
 	return x;
 }
 
+static json_int_t sum_of(const json_t *a)
+{
+	json_int_t sum = 0;
+	const json_t *v;
+	size_t i;
+
+	json_array_foreach(a, i, v)
+		sum += json_integer_value(v);
+	return sum;
+}
+
 static void check_series(struct gating *g, const char *name, const json_t *series,
 			 const json_t *first)
 {
 	int n, n_first;
 	double *x = samples_of(series, &n), *y = samples_of(first, &n_first);
 
+	if (json_object_get(series, "sessions") &&
+	    sum_of(json_object_get(series, "sessions")) != n)
+		gate_fail(g, "%s: its sessions do not have %d samples together", name, n);
+	if (json_object_get(series, "pace_ns") &&
+	    (int)json_array_size(json_object_get(series, "pace_ns")) != n)
+		gate_fail(g, "%s: not one pace_ns for each sample", name);
 	if (n < 1 || n != n_first) {
 		gate_fail(g, "%s: %d samples beside %d", name, n, n_first);
 	} else {

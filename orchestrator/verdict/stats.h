@@ -24,13 +24,30 @@ struct interval { double low, mid, high; };
  */
 struct interval stats_paired_ratio(const double *a, const double *b, int n);
 
-/* Quantile q (0…1) by linear interpolation between order statistics (Hyndman & Fan 1996, type 7). */
-double stats_quantile(const double *x, int n, double q);
+/*
+ * Samples of one thing measured in several sessions (processes, nights): the first sizes[0] of x are
+ * of the first session, and so on. scale: each session's samples count times this; NULL = 1.
+ */
+enum { STATS_SESSIONS_MAX = 256 };
+struct stats_sessions {
+	const double *x;
+	const int *sizes;	/* [n], each ≥ 1 */
+	const double *scale;	/* [n] or NULL */
+	int n;
+};
+
+/* The median over sessions of each one's quantile q (0…1), linear between order statistics. */
+double stats_sessions_quantile(const struct stats_sessions *s, double q);
 
 /*
- * Ratio of quantile q of two unpaired sets, a over b, with a 95 % interval by the percentile
- * bootstrap (Efron 1979), 4000 resamples.
+ * Ratio of two such, a over b, with a 95 % interval. Its half-width, on the logarithm, is the root of
+ * the sum of the squares of two: what the samples leave open within their sessions (percentile
+ * bootstrap, Efron 1979, 2000 resamples, seeded) and what differs from one session to the next: a new
+ * process has another place in memory and other neighbours, and stays there. That is taken from three
+ * and more sessions of a side (1.4826 MAD of the logarithms, at least 0.5 %, Student's t), of fewer from
+ * the other side's, and is taken to be 1 % where neither can tell.
  */
-struct interval stats_quantile_ratio(const double *a, int na, const double *b, int nb, double q);
+struct interval stats_sessions_ratio(const struct stats_sessions *a,
+				     const struct stats_sessions *b, double q);
 
 #endif

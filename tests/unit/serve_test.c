@@ -350,6 +350,78 @@ static void test_evaluate(void)
 	CHECK(stop() == 0, "ends");
 }
 
+static void put_note(struct channel *c, int i, size_t bytes)
+{
+	char *body = calloc(1, bytes + 1);
+
+	wire_begin(&c->out, WIRE_NOTE);
+	wire_put(&c->out, "i", "%d", i);
+	wire_body(&c->out, body, bytes);
+	free(body);
+}
+
+/* What is held reaches nobody before the next send, and comes before it. */
+static void test_hold(void)
+{
+	struct channel a = {.n_held = 0}, b = {.n_held = 0};
+	struct wire_frame g;
+	int sv[2], size = 4 * CHANNEL_HELD_MAX;
+	char byte;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, sv) < 0)
+		abort();
+	setsockopt(sv[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	a.fd = sv[0];
+	b.fd = sv[1];
+	for (int i = 0; i < 3; i++) {
+		put_note(&a, i, 1);
+		CHECK(channel_hold(&a, NULL) == 0, "held");
+	}
+	CHECK(recv(sv[1], &byte, 1, MSG_DONTWAIT | MSG_PEEK) < 0, "nothing was sent yet");
+	put_note(&a, 3, 1);
+	CHECK(channel_send(&a, NULL) == 0 && a.n_held == 0, "sent");
+	for (int i = 0; i < 4; i++)
+		CHECK(channel_read(&b, &g, NULL) == 1 && wire_get_int(&g, "i", -1) == i,
+		      "frame %d in its place", i);
+	put_note(&a, 4, 1);
+	channel_hold(&a, NULL);
+	put_note(&a, 5, 60000);
+	for (int i = 0; i < 18; i++) /* over the limit in the end */
+		channel_hold(&a, NULL);
+	CHECK(a.n_held < CHANNEL_HELD_MAX && recv(sv[1], &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 1,
+	      "what is held has a limit");
+	channel_free(&a);
+	channel_free(&b);
+	close(sv[0]);
+	close(sv[1]);
+}
+
+static void test_timed(void)
+{
+	static const int32_t ids[2] = {1, 2}, five[2] = {1, 5};
+
+	start(&toy);
+	ask(WIRE_OPEN, "model=toy.gguf", NULL, 0);
+	ask(WIRE_EVALUATE, "tokens=2 greedy=3 logits=none timed=1", ids, sizeof(ids));
+	for (int pos = 0; pos < 4; pos++) {
+		CHECK(f.type == WIRE_LOGITS && wire_get_int(&f, "pos", -1) == pos && !f.body_bytes,
+		      "timed: position %d", pos);
+		next();
+	}
+	CHECK(f.type == WIRE_DONE && wire_get_int(&f, "n_pos", 0) == 4 &&
+		      wire_get_int(&f, "pace_ns", 0) > 1000,
+	      "DONE tells the pace: %lld", (long long)wire_get_int(&f, "pace_ns", 0));
+	ask(WIRE_EVALUATE, "tokens=2 logits=none timed=1", five, sizeof(five));
+	CHECK(f.type == WIRE_LOGITS, "a position before the failure");
+	next();
+	expect_fail(EXIT_INFERENCE, "position 1 holds a five", "and then the failure");
+	ask(WIRE_EVALUATE, "tokens=2 logits=none", ids, sizeof(ids));
+	next();
+	next();
+	CHECK(f.type == WIRE_DONE && wire_get_int(&f, "pace_ns", 0) == 0, "not timed: no pace");
+	CHECK(stop() == 0, "ends");
+}
+
 static void test_evaluate_refused(void)
 {
 	static const int32_t ids[] = {3, 8, 0, 0, 0, 0};
@@ -486,6 +558,8 @@ int main(void)
 	test_hello_and_open();
 	test_tokens();
 	test_evaluate();
+	test_hold();
+	test_timed();
 	test_evaluate_refused();
 	test_splice_and_trace();
 	test_replay_and_weights();

@@ -27,28 +27,50 @@ static void test_paired(void)
 	CHECK(i.low == 1 && i.high == 6, "six pairs: 2/64 outside the range");
 }
 
-static void test_bootstrap(void)
+static void test_sessions(void)
 {
-	double a[40], b[40];
+	enum { N = 40, M = 5 };
+	double a[M * N], b[M * N];
+	int sizes[M] = {N, N, N, N, N};
+	struct stats_sessions one = {a, sizes, NULL, 1}, other = {b, sizes, NULL, 1};
+	struct stats_sessions five = {a, sizes, NULL, M}, also = {b, sizes, NULL, M};
+	double half[M] = {0.5, 0.5, 0.5, 0.5, 0.5};
 	struct interval i, j;
 
-	for (int k = 0; k < 40; k++) {
+	for (int k = 0; k < M * N; k++) {
 		a[k] = 100 + (k * 7) % 5;
 		b[k] = 50 + (k * 3) % 5;
 	}
-	i = stats_quantile_ratio(a, 40, b, 40, 0.5);
-	j = stats_quantile_ratio(a, 40, b, 40, 0.5);
+	i = stats_sessions_ratio(&one, &other, 0.5);
+	j = stats_sessions_ratio(&one, &other, 0.5);
 	CHECK(i.low <= i.mid && i.mid <= i.high, "the interval holds the ratio");
-	CHECK(i.low > 1.9 && i.high < 2.1, "and is narrow: [%g, %g]", i.low, i.high);
-	CHECK(stats_quantile(a, 40, 0) == 100 && stats_quantile(a, 40, 1) == 104,
-	      "quantiles 0 and 1");
+	CHECK(i.low > 1.85 && i.high < 2.1, "and is narrow: [%g, %g]", i.low, i.high);
 	CHECK(i.low == j.low && i.high == j.high, "the same samples give the same interval");
+	CHECK(stats_sessions_quantile(&one, 0) == 100 && stats_sessions_quantile(&one, 1) == 104 &&
+		      stats_sessions_quantile(&one, 0.5) == 102,
+	      "quantiles 0, 1 and a half");
+	CHECK(i.high / i.mid > 1.027, "one process each leaves 1 %% each open: %g",
+	      i.high / i.mid);
+	j = stats_sessions_ratio(&five, &also, 0.5);
+	CHECK(j.high / j.low < i.high / i.low, "five alike leave less open");
+	for (int k = 0; k < N; k++)
+		a[2 * N + k] *= 0.8; /* one process stood in the shade */
+	j = stats_sessions_ratio(&five, &also, 0.5);
+	CHECK(j.mid > 0.98 * i.mid && j.low > 0.95 * i.mid, "one slow session of five moves little");
+	for (int k = 0; k < M * N; k++)
+		a[k] = 100 + (k * 7) % 5 + 10. * (k / N); /* NOLINT: whole sessions */
+	j = stats_sessions_ratio(&five, &also, 0.5);
+	CHECK(j.high / j.low > 1.2, "sessions that differ widen it: %g", j.high / j.low);
+	five.scale = half;
+	i = stats_sessions_ratio(&five, &also, 0.5);
+	CHECK(fabs(i.mid - j.mid / 2) < 1e-12 && fabs(i.high - j.high / 2) < 1e-9,
+	      "a scale moves the ratio and leaves its width");
 }
 
 int main(void)
 {
 	test_order();
 	test_paired();
-	test_bootstrap();
+	test_sessions();
 	return TEST_END();
 }

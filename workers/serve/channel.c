@@ -1,6 +1,7 @@
 #include "channel.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -39,18 +40,12 @@ int channel_read(struct channel *c, struct wire_frame *f, struct err *e)
 	}
 }
 
-int channel_send(struct channel *c, struct err *e)
+static int write_all(struct channel *c, const uint8_t *bytes, size_t n_bytes, struct err *e)
 {
 	size_t at = 0;
-	int rc;
 
-	if (c->failed.code)
-		return lost(c, e);
-	rc = wire_finish(&c->out, e);
-	if (rc < 0)
-		return rc;
-	while (at < c->out.n) {
-		ssize_t n = write(c->fd, c->out.buf + at, c->out.n - at);
+	while (at < n_bytes) {
+		ssize_t n = write(c->fd, bytes + at, n_bytes - at);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -60,6 +55,44 @@ int channel_send(struct channel *c, struct err *e)
 		}
 		at += (size_t)n;
 	}
+	return 0;
+}
+
+int channel_send(struct channel *c, struct err *e)
+{
+	int rc;
+
+	if (c->failed.code)
+		return lost(c, e);
+	rc = wire_finish(&c->out, e);
+	if (rc == 0 && c->n_held)
+		rc = write_all(c, c->held, c->n_held, e);
+	if (rc < 0)
+		return rc;
+	c->n_held = 0;
+	return write_all(c, c->out.buf, c->out.n, e);
+}
+
+int channel_hold(struct channel *c, struct err *e)
+{
+	int rc = wire_finish(&c->out, e);
+	uint8_t *bigger;
+	size_t cap;
+
+	if (rc < 0)
+		return rc;
+	if (c->n_held + c->out.n > CHANNEL_HELD_MAX)
+		return channel_send(c, e);
+	if (c->n_held + c->out.n > c->held_cap) {
+		cap = 2 * (c->n_held + c->out.n);
+		bigger = realloc(c->held, cap);
+		if (!bigger)
+			return channel_send(c, e);
+		c->held = bigger;
+		c->held_cap = cap;
+	}
+	memcpy(c->held + c->n_held, c->out.buf, c->out.n);
+	c->n_held += c->out.n;
 	return 0;
 }
 
@@ -75,5 +108,6 @@ void channel_free(struct channel *c)
 {
 	wire_decoder_free(&c->in);
 	wire_builder_free(&c->out);
+	free(c->held);
 	memset(c, 0, sizeof(*c));
 }

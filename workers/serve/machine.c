@@ -2,6 +2,9 @@
 
 #include <sched.h>
 #include <stdio.h>
+#include <time.h>
+
+enum { PACE_STEPS = 16000, PACE_TRIES = 3 };
 
 int machine_threads(void)
 {
@@ -42,4 +45,30 @@ void machine_isa(char *out, size_t size)
 #elif defined(__aarch64__)
 	ADD("neon");
 #endif
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+int64_t machine_pace_ns(void)
+{
+	int64_t best = INT64_MAX;
+
+	for (int k = 0; k < PACE_TRIES; k++) {
+		int64_t start = now_ns(), took;
+		uint64_t x = 1;
+
+		for (int i = 0; i < PACE_STEPS; i++) {
+			x *= 0x9e3779b97f4a7c15u;
+			__asm__ volatile("" : "+r"(x)); /* no compiler may fold the chain */
+		}
+		took = now_ns() - start;
+		best = took < best ? took : best;
+	}
+	return best > 0 ? best : 1;
 }

@@ -3,11 +3,19 @@
 #define ASSAY_MACHINE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* "avx2,fma,f16c,…": instruction sets of this CPU that matter here. */
 void machine_isa(char *out, size_t size);
 
 /* Processors that this process may run on, at least 1. */
 int machine_threads(void);
+
+/*
+ * Nanoseconds of work that is always the same and needs nothing but this processor's clock: a
+ * chain of dependent multiplications, the quickest of three (about 15 µs each). What takes longer
+ * and this too, is a slower machine.
+ */
+int64_t machine_pace_ns(void);
 
 #endif

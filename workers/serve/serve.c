@@ -223,7 +223,10 @@ int serve_done(struct session *s, int64_t n_pos, int64_t start_us, struct err *e
 	wire_put(b, "eval_us", "%lld", (long long)(serve_now_us() - start_us));
 	if (s->prefill_us)
 		wire_put(b, "prefill_us", "%lld", (long long)s->prefill_us);
+	if (s->pace_ns)
+		wire_put(b, "pace_ns", "%lld", (long long)s->pace_ns);
 	s->prefill_us = 0;
+	s->pace_ns = 0;
 	wire_put(b, "peak_kib", "%ld", peak_kib());
 	for (int i = 0; i < now.n; i++) {
 		const struct counter *c = &now.items[i];

@@ -37,6 +37,7 @@ struct session {
 	struct engine *engine;		/* NULL until OPEN succeeded */
 	char model_path[4096];
 	int64_t prefill_us;		/* of the evaluation that ends; 0 = none */
+	int64_t pace_ns;		/* machine_pace_ns beside it, timed=1; 0 = none */
 	struct counters counted;	/* at the end of the last request */
 };
 

@@ -1,3 +1,4 @@
+#include "machine.h"
 #include "serve.h"
 
 #include <stdio.h>
@@ -46,6 +47,7 @@ struct evaluation {
 	struct session *s;
 	int n_vocab, n_prompt;
 	int64_t n_pos, start_us;
+	bool timed;
 };
 
 /* Difference of the two greatest values; 0 for a tie. */
@@ -83,7 +85,7 @@ static int on_logits(void *ctx, int pos, int step, int32_t token, const float *l
 	v->n_pos++;
 	if (step == 0 && pos == v->n_prompt - 1)
 		v->s->prefill_us = serve_now_us() - v->start_us;
-	return channel_send(&v->s->ch, NULL);
+	return v->timed && !logits ? channel_hold(&v->s->ch, NULL) : channel_send(&v->s->ch, NULL);
 }
 
 static int on_trace(void *ctx, const struct trace_record *r, const float *values)
@@ -211,10 +213,12 @@ int serve_evaluate(struct session *s, const struct wire_frame *f, struct err *e)
 	struct evaluation v = {.s = s, .n_vocab = i->n_vocab};
 	struct engine_eval q = {.on_logits = on_logits, .on_trace = on_trace, .ctx = &v};
 	int32_t stops[SERVE_STOPS_MAX];
-	int64_t start_us = serve_now_us();
+	int64_t start_us;
 	int rc;
 
-	v.start_us = start_us;
+	v.timed = wire_get_int(f, "timed", 0) != 0;
+	s->pace_ns = v.timed ? machine_pace_ns() : 0;
+	v.start_us = start_us = serve_now_us();
 	rc = parse_evaluate(&q, stops, f, i, e);
 	if (rc < 0)
 		return rc;
