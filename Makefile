@@ -378,6 +378,7 @@ UNIT_TESTS = \
 	trace \
 	trace_diff \
 	unicode \
+	vocab_only \
 	wire \
 	worker
 

@@ -109,7 +109,7 @@ typedef int engine_weight_fn(void *ctx, const char *name, const char *type, int 
 
 struct engine_ops {
 	const char *name;
-	const char *features;		/* "tokenize,evaluate,trace,replay,splice,weights" */
+	const char *features;		/* "tokenize,evaluate,trace,replay,splice,weights,vocab_only" */
 	int (*open)(struct engine **out, const struct engine_options *o, struct err *e);
 	const struct engine_info *(*info)(const struct engine *g);
 	/* *ids is allocated, caller frees. */

@@ -229,6 +229,29 @@ export FAKE_WORKER_LATE_MS=300
 check "one that evaluates late pauses the others" exits 0 many late "good x"
 check "… once each, too" count EVALUATE 9
 
+# ---- the gate comes before the weights ---------------------------------------------------------
+export ASSAY_WORKER_FAULTY=$PWD/$B/tests/faulty_worker
+gated() { exits "$1" "$A" per-token --model "$T/i2s.gguf" --receipt "$T/gated.json" --no-local "${@:2}"; }
+opens() { [ "$(grep -c "> OPEN" "$T/gated.log")" -eq "$1" ] || { cat "$T/gated.log"; return 1; }; }
+opened() { # count: how many sides say which weights they have
+	[ "$(sed -n '/"opened": {/,/}/p' "$T/gated.json" | grep -c '"weights": "[a-z]')" -eq "$1" ] || { cat "$T/gated.json"; return 1; }
+}
+"$A" gen-fixtures --preset tiny-llama --weights i2_s --out "$T/i2s.gguf" -q >/dev/null
+export ASSAY_WIRE_LOG=$T/gated.log
+export ASSAY_FAULT=tokenize:-1:prefix
+check "other tokens of real engines: exit 2" gated 2 --reference faulty --prompt hi
+unset ASSAY_FAULT
+check "… neither mapped a weight" opened 0
+check "… each opened once" opens 2
+rm "$T/gated.log"
+check "equal tokens: exit 0" gated 0 --reference oracle --prompt hi
+check "… both opened, then loaded" opens 4
+check "… and say their weights" opened 2
+rm "$T/gated.log"
+check "given ids need no vocabulary" gated 0 --reference oracle --tokens 1,2,3
+check "… loaded at once" opens 2
+export -n ASSAY_WIRE_LOG
+
 # ---- which reference knows the model ---------------------------------------------------------
 detected() { # WORD MODEL: of a model that no reference is built for here
 	XDG_CACHE_HOME=$T/nowhere "$A" per-token --model "$2" --backend both --ladder tokens >"$T/out" 2>"$T/err"

@@ -138,7 +138,7 @@ static void failed(struct exchange *x, struct lane *l, int side, const struct wi
 	x->failed_side = side;
 	if (code < 1 || code > 125)
 		code = EXIT_INFERENCE;
-	if (x->step == EXCHANGE_OPEN && code == EXIT_MODEL_INVALID)
+	if ((x->step == EXCHANGE_OPEN || x->step == EXCHANGE_LOAD) && code == EXIT_MODEL_INVALID)
 		code = EXIT_MODEL_LOAD;
 	if (code == EXIT_MODEL_LOAD && !strstr(said, "fetch-models"))
 		exchange_end(x, l, VERDICT_FAILED, (int)code,
@@ -182,6 +182,15 @@ static const char *wanted_profile(const struct exchange *x, int side)
 	return x->setup->profile ? x->setup->profile : x->profile;
 }
 
+static const char vocab_mark[] = "vocabulary only";
+
+static bool has_weights(struct lane *l, int side)
+{
+	return lane_opened(l, side) && strcmp(lane_mark(l, side), vocab_mark) != 0;
+}
+
+/* Before the gate an engine that can opens its vocabulary alone: no weight is mapped for a prompt
+ * that the two sides read differently. */
 static void ask_open(struct exchange *x, struct lane *l)
 {
 	const struct exchange_setup *u = x->setup;
@@ -190,11 +199,17 @@ static void ask_open(struct exchange *x, struct lane *l)
 	for (int i = 0; i < x->n_sides; i++) {
 		const char *profile = wanted_profile(x, i);
 		bool is_ref = x->sides[i].is_reference;
+		bool vocab = x->step == EXCHANGE_OPEN && !x->scenario->tokens &&
+			     exchange_says(lane_hello(l, i), "vocab_only");
 
 		if (lane_opened(l, i) && strcmp(lane_mark(l, i), profile) == 0)
 			continue;
-		lane_set_mark(l, i, profile);
+		if (vocab && lane_opened(l, i) && !has_weights(l, i))
+			continue;
+		lane_set_mark(l, i, vocab ? vocab_mark : profile);
 		wire_begin(&b, WIRE_OPEN);
+		if (vocab)
+			wire_put(&b, "vocab_only", "1");
 		put_text(&b, "model", is_ref && u->model_ref ? u->model_ref : u->model);
 		put_text(&b, "tokenizer", u->tokenizer);
 		put_text(&b, "isa", u->isa);
@@ -391,7 +406,8 @@ static bool comparable(struct exchange *x, struct lane *l)
 			return false;
 		}
 	}
-	if (x->n_sides == 2 && n[0] != n[1]) {
+	/* of a vocabulary alone it is not known how many ids the weights have */
+	if (x->n_sides == 2 && n[0] != n[1] && has_weights(l, 0) && has_weights(l, 1)) {
 		exchange_end(x, l, VERDICT_NOT_COMPARABLE, EXIT_NOTHING_RAN,
 		    "%s has a vocabulary of %lld ids, %s of %lld", x->sides[0].engine,
 		    (long long)n[0], x->sides[1].engine, (long long)n[1]);
@@ -430,7 +446,7 @@ static void pass_gate(struct exchange *x, struct lane *l)
 	for (int i = 0; i < x->n_sides && max > 0; i++)
 		if (x->sides[i].n_ids > max)
 			x->sides[i].n_ids = max;
-	x->step = EXCHANGE_EVALUATE;
+	x->step = EXCHANGE_LOAD;
 }
 
 static void after(struct exchange *x, struct lane *l)
@@ -462,6 +478,11 @@ static void after(struct exchange *x, struct lane *l)
 	case EXCHANGE_PIECES:
 		tokens_differ(x, l);
 		return;
+	case EXCHANGE_LOAD:
+		if (!comparable(x, l))
+			return;
+		x->step = EXCHANGE_EVALUATE;
+		break;
 	case EXCHANGE_EVALUATE:
 		x->step = EXCHANGE_TEXT;
 		break;
@@ -479,6 +500,7 @@ static void next_step(struct exchange *x, struct lane *l)
 	x->asked = 0;
 	switch (x->step) {
 	case EXCHANGE_OPEN:
+	case EXCHANGE_LOAD:
 		ask_open(x, l);
 		break;
 	case EXCHANGE_TEMPLATE:
@@ -514,7 +536,8 @@ void exchange_begin(void *job, struct lane *l)
 static bool expected(const struct exchange *x, enum wire_type t)
 {
 	static const enum wire_type answers[] = {
-		[EXCHANGE_OPEN] = WIRE_OPENED,	   [EXCHANGE_TEMPLATE] = WIRE_TEMPLATED,
+		[EXCHANGE_OPEN] = WIRE_OPENED,	   [EXCHANGE_LOAD] = WIRE_OPENED,
+		[EXCHANGE_TEMPLATE] = WIRE_TEMPLATED,
 		[EXCHANGE_TOKENIZE] = WIRE_TOKENS, [EXCHANGE_PIECES] = WIRE_PIECES,
 		[EXCHANGE_EVALUATE] = WIRE_DONE,   [EXCHANGE_TEXT] = WIRE_PIECES,
 	};

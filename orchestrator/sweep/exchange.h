@@ -2,10 +2,12 @@
  * One scenario put to the one or two workers of a lane: open, template, tokens, the gate, then
  * logits compared position by position.
  *
- *	OPEN		both sides at once, unless the worker has the model open
+ *	OPEN		both sides at once, unless the worker has the model open; those that announce
+ *			"vocab_only" open just that where there is text to tokenize
  *	TEMPLATE	one side that can; given ids need neither template nor tokenizer
  *	TOKENIZE	every side that can; ids differ: the pieces around the first difference
  *			are asked for and the exchange ends. EVALUATE is never sent then
+ *	LOAD		OPEN with weights, where only the vocabulary is open so far
  *	EVALUATE	both sides at once. A position is compared as soon as both have it; a side
  *			that is ahead is paused, so at most EXCHANGE_AHEAD positions are held
  *	DETOKENIZE	the texts of what each side decoded, where it can
@@ -98,6 +100,7 @@ struct exchange {
 		EXCHANGE_TEMPLATE,
 		EXCHANGE_TOKENIZE,
 		EXCHANGE_PIECES,
+		EXCHANGE_LOAD,
 		EXCHANGE_EVALUATE,
 		EXCHANGE_TEXT,
 		EXCHANGE_OVER,

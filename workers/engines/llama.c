@@ -465,7 +465,7 @@ static void llama_counters(struct engine *g, engine_counter_fn *fn, void *ctx)
 
 const struct engine_ops engine_llama = {
 	.name = ASSAY_REFERENCE,
-	.features = "tokenize,evaluate,trace,replay,splice",
+	.features = "tokenize,evaluate,trace,replay,splice,vocab_only",
 	.open = llama_open,
 	.info = llama_info,
 	.tokenize = llama_words_of,

@@ -188,7 +188,7 @@ static void native_counters(struct engine *g, engine_counter_fn *fn, void *ctx)
 
 const struct engine_ops engine_native = {
 	.name = "native",
-	.features = "tokenize,evaluate,trace,replay,splice,weights",
+	.features = "tokenize,evaluate,trace,replay,splice,weights,vocab_only",
 	.open = native_open,
 	.info = native_info,
 	.tokenize = native_tokenize,

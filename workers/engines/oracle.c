@@ -192,7 +192,7 @@ static void oracle_counters(struct engine *g, engine_counter_fn *fn, void *ctx)
 
 const struct engine_ops engine_oracle = {
 	.name = "oracle",
-	.features = "tokenize,evaluate,trace,replay,splice,weights",
+	.features = "tokenize,evaluate,trace,replay,splice,weights,vocab_only",
 	.open = oracle_open,
 	.info = oracle_info,
 	.tokenize = oracle_tokenize,
