@@ -29,6 +29,14 @@ check "the receipt says it is a recording" has "$T/run/raw/receipt.json" '"recor
 check "counters of what was computed when it was recorded" \
 	test "$(grep -c '"counters"' "$T/run/raw/receipt.json")" -eq 2
 check "the gate takes it" exits 0 "$A" gate "$T/run/raw/receipt.json"
+check "a model larger than the player of its recording" "$A" gen-fixtures --preset tiny-llama \
+	--embd 768 --ff 3072 --layers 2 --weights f16 --out "$T/large.gguf"
+echo '[{"id": "a", "tokens": [1, 2], "max_new_tokens": 0}]' >"$T/two.json"
+check "… recorded" exits 0 "$A" record --model "$T/large.gguf" --scenarios "$T/two.json" --out "$T/l.tar.zst"
+check "… compared" exits 0 "$A" sweep --model "$T/large.gguf" --scenarios "$T/two.json" \
+	--reference "recorded:$T/l.tar.zst" --out "$T/large"
+check "… and the gate takes it" exits 0 "$A" gate "$T/large/a/receipt.json"
+rm "$T/large.gguf"
 check "fewer greedy ids than recorded are there" \
 	exits 0 sw n.tar.zst --scenarios <(echo '[{"id":"a","prompt":"2+2=","max_new_tokens":1}]')
 check "… IDENTICAL" has "$T/out" IDENTICAL

@@ -338,12 +338,34 @@ static double gmac_per_token(const json_t *side)
 	       (2 * embd * q + 2 * embd * kv + 3 * embd * gate_real(side, "opened.n_ff"));
 }
 
+static bool is_recorded(const json_t *s)
+{
+	return strncmp(gate_text(s, "engine"), "recorded:", 9) == 0;
+}
+
+/*
+ * What the kernel says of the process at its end, beside what the worker said before it answered;
+ * the kernel counts pages per thread and adds them up late. Of exec: the first is the sum over a
+ * group, the worker speaks of the one process that answers; a recording repeats what the engine
+ * of its day said.
+ */
+static void check_memory(struct gating *g, const char *name, const json_t *s)
+{
+	bool exec = strncmp(gate_text(s, "engine"), "exec:", 5) == 0;
+	int64_t bytes = gate_int(s, "peak_rss_bytes"), said = 1024 * gate_int(s, "done.peak_kib");
+
+	if (is_recorded(s) || !json_is_integer(json_object_get(s, "peak_rss_bytes")))
+		return;
+	if (bytes + (512 << 10) < said || (!exec && bytes > said + said / 4 + (8 << 20)))
+		gate_fail(g, "engines.%s.peak_rss_bytes is %lld, the worker said %lld KiB", name,
+			  (long long)bytes, (long long)gate_int(s, "done.peak_kib"));
+}
+
 static void check_speed(struct gating *g, const char *name, const json_t *s)
 {
 	double us = gate_real(s, "eval_us"), n = gate_real(s, "n_positions");
 	double rate = gate_real(s, "tokens_per_second"), gmac = gmac_per_token(s);
 	double cpus = gate_real(g->r, "host.n_cpus");
-	bool exec;
 
 	if (n <= 0)
 		return;
@@ -359,21 +381,12 @@ static void check_speed(struct gating *g, const char *name, const json_t *s)
 		gate_fail(g, "engines.%s.eval_us is %.0f, the worker said %.0f", name, us,
 			  gate_real(s, "done.eval_us"));
 	/* a recording's times are of the day it was made */
-	if (strncmp(gate_text(s, "engine"), "recorded:", 9) != 0 && us > gate_real(g->r, "wall_us"))
+	if (!is_recorded(s) && us > gate_real(g->r, "wall_us"))
 		gate_fail(g, "engines.%s evaluated for %.0f µs in a scenario of %.0f µs", name, us,
 			  gate_real(g->r, "wall_us"));
 	if (gate_real(s, "done.prefill_us") > us)
 		gate_fail(g, "engines.%s: prefill took longer than the evaluation", name);
-	/* the one is the kernel's last word, the other the worker's own, before it answered; the
-	 * kernel counts pages per thread and adds them up late. Of exec: it is the sum over a
-	 * group, the worker speaks of the one process that answers */
-	exec = strncmp(gate_text(s, "engine"), "exec:", 5) == 0;
-	if (json_is_integer(json_object_get(s, "peak_rss_bytes")) &&
-	    (gate_int(s, "peak_rss_bytes") + (512 << 10) < 1024 * gate_int(s, "done.peak_kib") ||
-	     (!exec && gate_int(s, "peak_rss_bytes") > 1280 * gate_int(s, "done.peak_kib") + (8 << 20))))
-		gate_fail(g, "engines.%s.peak_rss_bytes is %lld, the worker said %lld KiB", name,
-			  (long long)gate_int(s, "peak_rss_bytes"),
-			  (long long)gate_int(s, "done.peak_kib"));
+	check_memory(g, name, s);
 }
 
 static void gate_performance(struct gating *g)
