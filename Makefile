@@ -279,6 +279,7 @@ SWEEP_OBJS = \
 	orchestrator/sweep/exchange_logits.o \
 	orchestrator/sweep/explain.o \
 	orchestrator/sweep/facts.o \
+	orchestrator/sweep/hasher.o \
 	orchestrator/sweep/journal.o \
 	orchestrator/sweep/local.o \
 	orchestrator/sweep/masks.o \
@@ -353,6 +354,7 @@ UNIT_TESTS = \
 	gguf \
 	golden \
 	golden_ops \
+	hasher \
 	kernels \
 	kl \
 	llama_stages \

@@ -53,6 +53,16 @@ static void print_side(FILE *f, const char *role, const struct receipt_side *s)
 		fprintf(f, "    text %s\n", s->text);
 }
 
+static void print_cost(FILE *f, const struct receipt *r)
+{
+	int64_t a = r->sides[0].eval_us, b = r->sides[1].eval_us, us = r->compare_us;
+	double longer = (double)(a > b ? a : b);
+
+	if (r->comparison->n && longer > 0)
+		fprintf(f, "comparing took %.1f ms, %.2f %% of the longer evaluation\n",
+			(double)us * 1e-3, 100.0 * (double)us / longer);
+}
+
 static void print_tokens(FILE *f, const struct receipt *r)
 {
 	static const char *const roles[] = {"ours     ", "reference"};
@@ -116,6 +126,7 @@ char *receipt_text(const struct receipt *r)
 		if (*r->comparison->thresholds.set)
 			fprintf(f, "thresholds %s: %s\n", r->comparison->thresholds.set,
 				r->comparison->thresholds.origin);
+		print_cost(f, r);
 	}
 	print_tokens(f, r);
 	print_rows(f, r->comparison);

@@ -44,6 +44,7 @@ void exchange_init(struct exchange *x, const struct exchange_setup *setup,
 	*x = (struct exchange){.setup = setup, .scenario = s, .first_difference = -1,
 				.failed_side = -1};
 	compare_init(&x->comparison, &thresholds_none);
+	x->hasher = hasher_new();
 	x->n_sides = engine[1] ? 2 : 1;
 	for (int i = 0; i < x->n_sides; i++) {
 		x->sides[i].engine = engine[i];
@@ -51,7 +52,6 @@ void exchange_init(struct exchange *x, const struct exchange_setup *setup,
 		if (x->n_sides == 2 && !*x->profile)
 			engine_profile(engine[1 - i], x->profile, sizeof(x->profile));
 		x->sides[i].peak_rss = -1;
-		digest_init(&x->sides[i].logits);
 	}
 }
 
@@ -596,6 +596,7 @@ void exchange_free(struct exchange *x)
 			free(s->held[k].values);
 	}
 	free(x->prompt);
+	hasher_free(x->hasher);
 	compare_free(&x->comparison);
 	*x = (struct exchange){0};
 }

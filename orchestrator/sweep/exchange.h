@@ -19,7 +19,7 @@
 #define ASSAY_EXCHANGE_H
 
 #include "pool.h"
-#include "digest.h"
+#include "hasher.h"
 #include "scenario.h"
 #include "verdict/compare.h"
 
@@ -76,7 +76,6 @@ struct exchange_side {
 	int32_t *greedy;		/* [n_greedy] ids it chose after the prompt */
 	int n_greedy;
 	int n_positions;		/* LOGITS frames */
-	struct digest logits;		/* over all logits in order, little-endian float32 */
 	int64_t eval_us, peak_rss;
 	int n_vocab;
 	struct held {			/* positions that wait for the other side */
@@ -118,7 +117,8 @@ struct exchange {
 	int exit_code;
 	int failed_side; /* whose fault CRASHED, TIMED_OUT or FAILED is; −1 both, none */
 	char explanation[ERR_MSG_MAX];	/* one sentence */
-	int64_t compare_us;		/* spent in comparing and hashing */
+	int64_t compare_us;		/* spent in comparing, and waiting for the hasher */
+	struct hasher *hasher;		/* over each side's logits in order, little-endian float32 */
 
 	void (*over)(struct exchange *x, struct lane *l);	/* called once, at the end */
 	void *ctx;

@@ -102,19 +102,20 @@ void exchange_ask_logits(struct exchange *x, struct lane *l)
 	wire_builder_free(&b);
 }
 
-static void hash_logits(struct exchange_side *s, const float *values)
+static void hash_logits(struct exchange *x, int side, const float *values)
 {
-	digest_update(&s->logits, values, (size_t)s->n_vocab * sizeof(*values));
+	hasher_add(x->hasher, side, values, (size_t)x->sides[side].n_vocab * sizeof(*values));
 }
 
 /* As long as all bits were the same, so are the digests: one side's is enough. */
 static void hash_both(struct exchange *x, const float *ours, const float *ref, bool same)
 {
-	hash_logits(&x->sides[0], ours);
-	if (same && x->comparison.n_bits_equal == x->comparison.n)
-		x->sides[1].logits = x->sides[0].logits;
-	else
-		hash_logits(&x->sides[1], ref);
+	if (same && x->comparison.n_bits_equal == x->comparison.n) {
+		hasher_add_both(x->hasher, ours, (size_t)x->sides[0].n_vocab * sizeof(*ours));
+		return;
+	}
+	hash_logits(x, 0, ours);
+	hash_logits(x, 1, ref);
 }
 
 static void compare_position(struct exchange *x, const float *ours, const float *ref, int pos,
@@ -202,7 +203,7 @@ static void meet(struct exchange *x, struct lane *l, int side, const float *valu
 	if (x->comparison.flip_step < 0)
 		return;
 	for (; o->n_held > 0; drop_first(o))	/* these have no counterpart any more */
-		hash_logits(o, o->held[0].values);
+		hash_logits(x, 1 - side, o->held[0].values);
 }
 
 void exchange_take_logits(struct exchange *x, struct lane *l, int side, const struct wire_frame *f)
@@ -220,7 +221,7 @@ void exchange_take_logits(struct exchange *x, struct lane *l, int side, const st
 		token = -1;
 	s->n_positions++;
 	if (x->n_sides == 1 || flipped)
-		hash_logits(s, values);
+		hash_logits(x, side, values);
 	if (token >= 0 && x->scenario->max_new_tokens > 0)
 		keep_greedy(s, (int32_t)token);
 	if (x->n_sides == 2 && !flipped)

@@ -220,8 +220,9 @@ static int write_results(struct sweep *w, const struct receipt *r, const char *j
 	return rc;
 }
 
-static void fill_side(struct receipt_side *out, const struct exchange_side *s)
+static void fill_side(struct receipt_side *out, const struct exchange *x, int side)
 {
+	const struct exchange_side *s = &x->sides[side];
 	uint8_t sha[DIGEST_BYTES];
 
 	*out = (struct receipt_side){
@@ -243,7 +244,7 @@ static void fill_side(struct receipt_side *out, const struct exchange_side *s)
 	};
 	facts_hex(s->ids ? (const void *)s->ids : "", (size_t)s->n_ids * sizeof(*s->ids),
 		  out->tokens_sha256);
-	digest_final(&s->logits, sha);
+	hasher_final(x->hasher, side, sha);
 	digest_hex(sha, out->logits_sha256);
 }
 
@@ -326,7 +327,7 @@ static void fill_receipt(struct receipt *r, const struct sweep *w, const struct 
 	if (x->prompt)
 		facts_hex(x->prompt, x->prompt_bytes, r->prompt_sha256);
 	for (int i = 0; i < x->n_sides; i++)
-		fill_side(&r->sides[i], &x->sides[i]);
+		fill_side(&r->sides[i], x, i);
 }
 
 static void finish(struct sweep *w, struct planned *p, struct exchange *x)

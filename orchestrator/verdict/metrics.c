@@ -25,7 +25,7 @@ static struct kernels pick(void)
 	    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
 		return (struct kernels){metrics_block_avx512, metrics_exp_avx512,
 					metrics_max_avx512};
-	if (__builtin_cpu_supports("avx2"))
+	if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
 		return (struct kernels){metrics_block_avx2, metrics_exp_avx2,
 					metrics_max_avx2};
 #endif

@@ -23,9 +23,8 @@ static long resident_kib(const char *path)
 		if (strstr(line, real)) {
 			ours = true;
 			sum = sum < 0 ? 0 : sum;
-		} else if (line[0] >= '0' && line[0] <= 'f' && strchr(line, '-') < strchr(line, ' ') &&
-			   strchr(line, '-')) {
-			ours = false;
+		} else if (strcspn(line, "-") < strcspn(line, ": ")) {
+			ours = false;	/* another mapping's addresses */
 		} else if (ours && sscanf(line, "Rss: %ld kB", &kib) == 1) {
 			sum += kib;
 		}
