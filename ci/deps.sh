@@ -5,7 +5,7 @@ set -eu
 build=(gcc make pkg-config libuv1-dev libcurl4-openssl-dev libarchive-dev libgit2-dev libjansson-dev
 	libssl-dev cmake g++ git)
 test=(clang libclang-rt-14-dev clang-format ninja-build ccache universal-ctags valgrind nginx-light
-	fcgiwrap b3sum python3 openssl nodejs qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+	fcgiwrap b3sum python3 openssl nodejs npm qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	zsh fish bash-completion zstd)
 want=("${build[@]}")
 [ "${1:-}" = --test ] && want+=("${test[@]}")
@@ -17,6 +17,7 @@ if command -v dpkg-query >/dev/null; then
 		nginx-light) command -v nginx >/dev/null && continue ;;
 		nodejs) command -v node >/dev/null && continue ;;
 		python3) command -v python3 >/dev/null && continue ;;
+		npm) command -v npm >/dev/null && continue ;;
 		esac
 		dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
 	done
