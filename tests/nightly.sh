@@ -76,6 +76,12 @@ check "two nights at once are refused" 64 flock "$t/work/.lock" "$A" nightly --m
 check "the trend page of three nights" 0 "$A" report --history "$t/h"
 says "two nights are drawn" "2 nights"
 page=$t/h/index.html
+python3 - "$t/h/2026-01-02-a/nightly.json" "$t/h/2026-01-02-a/m/bench/bench.json" <<'EOP' && echo "ok - what is drawn is what is judged" || no "speed of a night"
+import json, sys
+c = json.load(open(sys.argv[1]))["models"][0]["cases"][0]
+s = json.load(open(sys.argv[2]))["cases"][0]["series"][0]
+assert c["median"] <= c["speed"] <= c["max"] and len(s["sessions"]) == 3, c
+EOP
 grep -q '<svg' "$page" && echo "ok - with lines" || no "the page has no line"
 grep -qE '(src|href)="?(https?:|//)|@import|url\(' "$page" && no "the page loads something" || echo "ok - and nothing from outside"
 sed -i 's/"n_positions": [0-9]*/"n_positions": 7777/' "$t/h/2026-01-01-a/nightly.json"
@@ -98,6 +104,10 @@ check "of a run that diverged" 1 "$A" report "$t/h2/y/m/sweep" --format junit
 says "JUnit has the failure" "<failure"
 check "as a page" 0 "$A" report "$t/h/2026-01-02-a/m/sweep" --format html
 says "with the verdict" 'class="badge good"'
+says "and a chart of every comparison" 'scenario3 against oracle'
+check "a page of what diverged" 1 "$A" report "$t/h2/y/m/sweep" --format html
+says "has the reason below its row" 'class="why"'
+[ "$(grep -c 'class="dot miss"' "$t/out")" -ge 1 ] && echo "ok - and a red point where it began" || no "no red point"
 check "as Markdown" 0 "$A" report "$t/h/2026-01-02-a/m/sweep" --format markdown
 says "with a table" "| scenario1 |"
 exit $bad

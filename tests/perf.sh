@@ -27,7 +27,9 @@ check "no session is refused" 64 bench --sessions 0
 check "their receipts pass the gates" 0 "$A" gate "$t/base"
 python3 - "$t/base/a/bench.json" <<'EOP' && echo "ok - sessions share the repetitions, each sample has its pace" || no "sessions"
 import json, sys
-s = json.load(open(sys.argv[1]))["cases"][0]["series"][0]
+o = json.load(open(sys.argv[1]))
+s, m = o["cases"][0]["series"][0], o["machine"]
+assert m["read_gb_s"] >= m["read_gb_s_1"] > 0 and m["int8_gmac_s"] >= m["int8_gmac_s_1"], m
 assert s["sessions"] == [2, 2, 3], s["sessions"]
 assert len(s["samples"]) == len(s["pace_ns"]) == 7 and min(s["pace_ns"]) > 1000, s
 EOP

@@ -65,8 +65,8 @@ static bool read_ids(const char *dir, const char *id, char *out, size_t size)
 	return at > 0 && at + 16 <= size;
 }
 
-static int explain_one(struct night *g, const struct night_model *m, const char *dir, const json_t *row,
-		       struct err *e)
+static int explain_one(struct night *g, const struct night_model *m, const char *dir,
+		       const json_t *row, struct err *e)
 {
 	const char *id = json_string_value(json_object_get(row, "id"));
 	char ids[6000], out[NIGHTLY_PATH_MAX + 512], what[160];
@@ -118,7 +118,8 @@ static int run_explain(struct night *g, const struct night_model *m, const char 
 
 /* ---- speed -------------------------------------------------------------------------------- */
 
-static void put_int(struct night_args *a, const char *k, struct cli *c, const char *name, char text[32])
+static void put_int(struct night_args *a, const char *k, struct cli *c, const char *name,
+		    char text[32])
 {
 	snprintf(text, 32, "%lld", (long long)cli_int(c, name));
 	night_put2(a, k, text);
@@ -154,8 +155,8 @@ int night_newest_first(const struct dirent **a, const struct dirent **b)
 	return -strverscmp((*a)->d_name, (*b)->d_name);
 }
 
-static int check_one(struct night *g, const struct night_model *m, const char *dir, const char *baseline,
-		     struct nightly_step **t, struct err *e)
+static int check_one(struct night *g, const struct night_model *m, const char *dir,
+		     const char *baseline, struct nightly_step **t, struct err *e)
 {
 	char bench[NIGHTLY_PATH_MAX + 64], perf[NIGHTLY_PATH_MAX + 64], limit[32];
 	struct night_args a = {.n = 0};
@@ -219,7 +220,8 @@ static int run_gate(struct night *g, const struct night_model *m, const char *di
 	return r;
 }
 
-static int run_baselines(struct night *g, const struct night_model *m, const char *dir, struct err *e)
+static int run_baselines(struct night *g, const struct night_model *m, const char *dir,
+			 struct err *e)
 {
 	const char *given = cli_str(g->c, "baseline");
 	char from[NIGHTLY_PATH_MAX + 64], to[NIGHTLY_PATH_MAX + 64];

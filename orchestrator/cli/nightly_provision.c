@@ -38,7 +38,8 @@ static int backends(struct night *g, const char *const **names)
 	return n;
 }
 
-int night_backends_for(struct night *g, const struct night_model *m, const char *names[NIGHT_BACKENDS_MAX])
+int night_backends_for(struct night *g, const struct night_model *m,
+		       const char *names[NIGHT_BACKENDS_MAX])
 {
 	const char *const *all;
 	int n_all = backends(g, &all), n = 0;

@@ -2,6 +2,7 @@
 
 #include "provision/paths.h"
 #include "report/canonical.h"
+#include "verdict/baseline.h"
 #include "sweep/facts.h"
 
 #include <assert.h>
@@ -82,8 +83,12 @@ static json_t *cases_of(const json_t *bench, const json_t *perf)
 	json_array_foreach(json_object_get(bench, "cases"), i, c) {
 		json_t *o = json_object();
 		const json_t *name = json_object_get(c, "name"), *p;
+		const json_t *series = json_array_get(json_object_get(c, "series"), 0);
+		double speed = baseline_speed(series);
 
-		copy_keys(o, json_array_get(json_object_get(c, "series"), 0), keys);
+		copy_keys(o, series, keys);
+		if (speed > 0)
+			canonical_set(o, "speed", canonical_real(speed));
 		json_object_set(o, "name", (json_t *)name);
 		p = perf_case(perf, json_string_value(name));
 		if (p)

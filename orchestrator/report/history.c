@@ -46,13 +46,14 @@ static bool sound(const json_t *night)
 static void host_of(const json_t *model, char out[KEY_BYTES])
 {
 	const json_t *h = json_object_get(model, "host");
+	int n_cpus = (int)json_integer_value(json_object_get(h, "n_cpus")),
+	    n_threads = (int)json_integer_value(json_object_get(h, "threads"));
 
 	if (!h)
 		snprintf(out, KEY_BYTES, "no speeds measured");
 	else
-		snprintf(out, KEY_BYTES, "%.180s, %d processors, %d threads", text(h, "cpu"),
-			 (int)json_integer_value(json_object_get(h, "n_cpus")),
-			 (int)json_integer_value(json_object_get(h, "threads")));
+		snprintf(out, KEY_BYTES, "%.180s, %d processor%s, %d thread%s", text(h, "cpu"),
+			 n_cpus, n_cpus == 1 ? "" : "s", n_threads, n_threads == 1 ? "" : "s");
 }
 
 static void point_of(struct page_point *p, const json_t *night)
@@ -87,6 +88,20 @@ static const json_t *model_on(const json_t *night, const char *host, const char 
 
 /* ---- charts ------------------------------------------------------------------------------- */
 
+/* What is judged, and what the machine's other work made of it. Nights of old told no speed. */
+static void speed_point(struct page_point *p, const json_t *c)
+{
+	bool seconds = strcmp(text(c, "unit"), "s") == 0;
+	double median = number(c, "median"), speed = number(c, "speed");
+
+	p->y = isnan(speed) ? number(c, seconds ? "min" : "max") : speed;
+	if (isnan(p->y))
+		p->y = median;
+	p->low = median < p->y ? median : p->y;
+	p->high = median > p->y ? median : p->y;
+	p->bad = strcmp(text(c, "state"), "regressed") == 0;
+}
+
 static void speed_chart(FILE *f, const json_t *nights, const char *host, const char *label,
 			const char *name, struct page_point *points)
 {
@@ -97,17 +112,12 @@ static void speed_chart(FILE *f, const json_t *nights, const char *host, const c
 	json_array_foreach(nights, i, night) {
 		const json_t *m = model_on(night, host, label), *k;
 		struct page_point *p = &points[c.n];
-		double mad;
 
 		k = m ? named(json_object_get(m, "cases"), "name", name) : NULL;
 		if (!k || isnan(number(k, "median")) || c.n == NIGHTS_MAX)
 			continue;
 		point_of(p, night);
-		p->y = number(k, "median");
-		mad = number(k, "mad");
-		p->low = isnan(mad) ? p->y : p->y - mad;
-		p->high = isnan(mad) ? p->y : p->y + mad;
-		p->bad = strcmp(text(k, "state"), "regressed") == 0;
+		speed_point(p, k);
 		c.unit = strcmp(text(k, "unit"), "s") == 0 ? "s, less is better" : "tokens/s";
 		c.n++;
 	}
@@ -271,8 +281,9 @@ static void lead(FILE *f, const json_t *nights)
 	fprintf(f, " to ");
 	page_text(f, text(json_array_get(nights, n - 1), "date"));
 	fprintf(f,
-		". Lines are medians, bands their spread (MAD); a red point is a regression or a "
-		"divergence. Hover a point for its commit.</p>\n");
+		". Lines are what the program can do (its quickest samples, what a regression is judged "
+		"by), bands reach to the median; a red point is a regression or a divergence. Hover a "
+		"point for its commit.</p>\n");
 }
 
 char *history_html(const json_t *nights)

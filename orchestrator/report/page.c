@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIDTH = 420, HEIGHT = 190, LEFT = 64, RIGHT = 12, TOP = 12, BOTTOM = 28, TICKS_MAX = 12 };
+enum { WIDTH = 420, HEIGHT = 190, LEFT = 64, RIGHT = 12, TOP = 12, BOTTOM = 28 };
+enum { TICKS_MAX = 12, DOTS_MAX = 200 };
 
 static const char style[] =
 	":root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--soft:#59636e;--line:#d8dee4;--card:#f6f8fa;"
@@ -22,7 +23,10 @@ static const char style[] =
 	".wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\n"
 	"th{font-weight:600;text-align:left;color:var(--soft);font-size:13px}\n"
 	"th,td{padding:7px 12px 7px 0;border-bottom:1px solid var(--line);vertical-align:top}\n"
-	"td.n,th.n{text-align:right}code{font:13px ui-monospace,Menlo,Consolas,'Liberation Mono',monospace}\n"
+	"td.n,th.n{text-align:right}.n+:not(.n){padding-left:18px}th{white-space:nowrap}\n"
+	".who{min-width:12em;overflow-wrap:anywhere}td.n,td strong{white-space:nowrap}\n"
+	".told td{border-bottom:0;padding-bottom:1px}.why td{color:var(--soft);padding-top:1px}\n"
+	"code{font:13px ui-monospace,Menlo,Consolas,'Liberation Mono',monospace}\n"
 	"a{color:var(--ink)}.badge{display:inline-block;padding:1px 9px;border-radius:99px;font-size:13px;"
 	"background:var(--card);white-space:nowrap}\n"
 	".good{color:var(--good);background:var(--goodbg)}.bad{color:var(--bad);background:var(--badbg)}\n"
@@ -30,7 +34,8 @@ static const char style[] =
 	".charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(340px,1fr));gap:16px}\n"
 	"figure{margin:0;padding:12px 12px 6px;background:var(--card);border:1px solid var(--line);"
 	"border-radius:8px}figcaption{font-size:14px;font-weight:600;display:flex;"
-	"justify-content:space-between;gap:8px}figcaption span{color:var(--soft);font-weight:400}\n"
+	"justify-content:space-between;gap:8px;overflow-wrap:anywhere}"
+	"figcaption span{color:var(--soft);font-weight:400;white-space:nowrap}\n"
 	"svg{width:100%;height:auto;display:block}svg text{fill:var(--soft);font-size:11px}\n"
 	".grid{stroke:var(--line)}.axis{stroke:var(--soft)}.trace{fill:none;stroke:var(--ink);"
 	"stroke-width:2;stroke-linejoin:round}.band{fill:var(--band);stroke:none}.dot{fill:var(--ink)}"
@@ -144,8 +149,10 @@ static void log_scale(struct scale *s, const struct page_chart *c)
 		low = -12;
 		high = 0;
 	}
-	if (high - low < 3)
-		high = low + 3;
+	for (bool down = true; high - low < 3; down = !down) {
+		low -= down;
+		high += !down;
+	}
 	s->log = true;
 	s->floor = low - 1;
 	s->low = low - 1;
@@ -238,8 +245,11 @@ static void draw_values(FILE *f, const struct page_chart *c, const struct scale 
 	for (int i = 0; i < c->n; i++) {
 		const struct page_point *p = &c->points[i];
 
+		if (c->n > DOTS_MAX && !p->bad)
+			continue;
 		fprintf(f, "<circle class=\"dot%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%g\"><title>",
-			p->bad ? " miss" : "", place_x(c, i), place_y(s, p->y), p->bad ? 5. : 3.5);
+			p->bad ? " miss" : "", place_x(c, i), place_y(s, p->y),
+			p->bad ? 5. : c->n > DOTS_MAX / 4 ? 2.5 : 3.5);
 		page_text(f, p->label);
 		fprintf(f, ": %.6g ", p->y);
 		page_text(f, c->unit);

@@ -93,6 +93,22 @@ static void read_row(struct summary_row *w, const json_t *o)
 	read_greedy(w, json_object_get(o, "greedy"));
 }
 
+/* A number that is not finite (a text in the receipt) is drawn as nothing. */
+static void read_positions(struct summary_row *w, const json_t *o)
+{
+	const json_t *nmse = json_object_get(json_object_get(o, "positions"), "nmse"), *v;
+	const json_t *first = json_object_get(o, "first_divergence_token");
+	size_t i;
+
+	w->first_beyond = json_is_integer(first) ? (int)json_integer_value(first) : -1;
+	if (!json_array_size(nmse))
+		return;
+	w->nmse = malloc(json_array_size(nmse) * sizeof(*w->nmse));
+	assert(w->nmse);
+	json_array_foreach(nmse, i, v)
+		w->nmse[w->n_nmse++] = json_is_number(v) ? json_number_value(v) : NAN;
+}
+
 int summary_add(struct summary *s, const char *receipt, size_t bytes, const char *path,
 		struct err *e)
 {
@@ -110,7 +126,8 @@ int summary_add(struct summary *s, const char *receipt, size_t bytes, const char
 		assert(s->rows);
 	}
 	s->rows[s->n] = (struct summary_row){.id = ""};
-	read_row(&s->rows[s->n++], o);
+	read_row(&s->rows[s->n], o);
+	read_positions(&s->rows[s->n++], o);
 	model = json_object_get(o, "model");
 	tokenizer = json_object_get(o, "tokenizer");
 	text_of(s->model, sizeof(s->model), model, "path");
@@ -331,6 +348,8 @@ char *summary_table(const struct summary *s)
 
 void summary_free(struct summary *s)
 {
+	for (int i = 0; i < s->n; i++)
+		free(s->rows[i].nmse);
 	free(s->rows);
 	*s = (struct summary){0};
 }

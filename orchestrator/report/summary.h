@@ -28,6 +28,9 @@ struct summary_row {
 	int exit_code, n_positions, n_traces;
 	double min_cosine, max_nmse, max_kl, top1;	/* NaN where nothing was compared */
 	int64_t wall_us;
+	double *nmse;			/* [n_nmse] per compared position; freed by summary_free */
+	int n_nmse;
+	int first_beyond;		/* position of the first one beyond the limit; −1 none */
 };
 
 struct summary {

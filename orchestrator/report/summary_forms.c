@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { CHARTS_MAX = 24, SHORT_MAX = 24 };
+
 static bool is_difference(int code)
 {
 	return code == EXIT_DIVERGED || code == EXIT_TOKENS_DIFFER;
@@ -81,13 +83,18 @@ static const char *colour(const struct summary_row *w)
 	return strcmp(w->verdict, "DRIFT") == 0 ? "warn" : "good";
 }
 
+static bool has_why(const struct summary_row *w)
+{
+	return w->exit_code != 0 || strcmp(w->verdict, "DRIFT") == 0;
+}
+
 static void row_html(FILE *f, const struct summary_row *w)
 {
-	fprintf(f, "<tr><td><strong>");
+	fprintf(f, "<tr%s><td><strong>", has_why(w) ? " class=\"told\"" : "");
 	page_text(f, w->id);
 	fprintf(f, "</strong></td><td>");
 	page_badge(f, colour(w), w->verdict);
-	fprintf(f, "</td><td>");
+	fprintf(f, "</td><td class=\"who\">");
 	page_text(f, *w->reference ? w->reference : "–");
 	fprintf(f, "</td><td>");
 	page_text(f, w->tokens);
@@ -99,11 +106,68 @@ static void row_html(FILE *f, const struct summary_row *w)
 	fprintf(f, "<td>");
 	page_text(f, w->greedy);
 	fprintf(f, "</td></tr>\n");
-	if (w->exit_code != 0 || strcmp(w->verdict, "DRIFT") == 0) {
-		fprintf(f, "<tr><td></td><td colspan=\"9\">");
+	if (has_why(w)) {
+		fprintf(f, "<tr class=\"why\"><td></td><td colspan=\"9\">");
 		page_text(f, w->explanation);
 		fprintf(f, "</td></tr>\n");
 	}
+}
+
+/* A command's last part says enough above a chart. */
+static const char *short_name(const char *engine)
+{
+	const char *slash = strrchr(engine, '/');
+
+	return strlen(engine) > SHORT_MAX && slash && slash[1] ? slash + 1 : engine;
+}
+
+/* NMSE of each position on a log scale; red: the first beyond the limit. */
+static void row_chart(FILE *f, const struct summary_row *w)
+{
+	struct page_point *points = calloc((size_t)w->n_nmse, sizeof(*points));
+	char title[SUMMARY_ID_MAX + 512 + 16];
+	struct page_chart c = {.title = title, .unit = "NMSE by position", .points = points,
+			       .log = true};
+
+	assert(points);
+	snprintf(title, sizeof(title), "%s against %s", w->id, short_name(w->reference));
+	for (int i = 0; i < w->n_nmse; i++) {
+		struct page_point *p = &points[c.n];
+
+		if (isnan(w->nmse[i]))
+			continue;
+		snprintf(p->label, sizeof(p->label), "position %d", i);
+		snprintf(p->x, sizeof(p->x), "%d", i);
+		p->y = p->low = p->high = w->nmse[i];
+		p->bad = i == w->first_beyond;
+		c.n++;
+	}
+	if (c.n)
+		page_chart(f, &c);
+	free(points);
+}
+
+static void all_charts(FILE *f, const struct summary *s)
+{
+	int drawn = 0, left_out = 0;
+
+	for (int i = 0; i < s->n; i++) {
+		if (s->rows[i].n_nmse < 2)
+			continue;
+		if (drawn == CHARTS_MAX) {
+			left_out++;
+			continue;
+		}
+		if (drawn++ == 0)
+			fprintf(f, "<h2>Position by position</h2>\n<p class=\"lead\">A red point is "
+				   "the first beyond the limit; 0 is the same bits.</p>\n"
+				   "<div class=\"charts\">\n");
+		row_chart(f, &s->rows[i]);
+	}
+	if (drawn)
+		fprintf(f, "</div>\n");
+	if (left_out)
+		fprintf(f, "<p class=\"lead\">%d more are not drawn.</p>\n", left_out);
 }
 
 char *summary_html(const struct summary *s)
@@ -132,6 +196,7 @@ char *summary_html(const struct summary *s)
 	for (int i = 0; i < s->n; i++)
 		row_html(f, &s->rows[i]);
 	fprintf(f, "</table></div>\n");
+	all_charts(f, s);
 	page_end(f, data);
 	fclose(f);
 	json_decref(data);

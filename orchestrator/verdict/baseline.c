@@ -271,6 +271,25 @@ static double undisturbed(const struct series *a, const struct series *b)
 	return part < 0.02 ? 0.02 : part > 0.1 ? 0.1 : part;
 }
 
+static double speed_of(const struct series *s, double q)
+{
+	return stats_sessions_quantile(
+		&(struct stats_sessions){s->samples, s->sizes, NULL, s->n_sessions}, q);
+}
+
+double baseline_speed(const json_t *o)
+{
+	struct series s;
+	double part, speed;
+
+	if (read_series(o, &s, NULL) < 0)
+		return -1;
+	part = undisturbed(&s, &s);
+	speed = speed_of(&s, s.seconds ? part : 1 - part);
+	series_free(&s);
+	return speed;
+}
+
 /* What each session's value counts times so that it is in units of the fixed work. */
 static void pace_scales(const struct series *s, double part, double scale[STATS_SESSIONS_MAX])
 {
@@ -304,10 +323,8 @@ static void judge_series(const struct series *a, const struct series *b, double 
 
 	p->n_before = a->n_sessions;
 	p->n_now = b->n_sessions;
-	p->before = stats_sessions_quantile(
-		&(struct stats_sessions){a->samples, a->sizes, NULL, a->n_sessions}, q);
-	p->now = stats_sessions_quantile(
-		&(struct stats_sessions){b->samples, b->sizes, NULL, b->n_sessions}, q);
+	p->before = speed_of(a, q);
+	p->now = speed_of(b, q);
 	p->paced = p->change = change_of(a, b, NULL, NULL, q);
 	if (a->pace && b->pace) {
 		pace_scales(a, part, scale_a);

@@ -67,6 +67,12 @@ int baseline_check(const json_t *baseline, const json_t *now, double limit_perce
 int baseline_compare(const json_t *receipt, double limit_percent, struct perf_report *out,
 		     struct err *e);
 
+/*
+ * The speed that a series (of a receipt or a baseline) is judged by: the median over its sessions of
+ * their quickest part. tokens/s, or seconds; negative when it has none.
+ */
+double baseline_speed(const json_t *series);
+
 const char *perf_state_name(enum perf_state s);
 
 #endif

@@ -14,7 +14,8 @@ enum { ROOFLINE_BUFFER_MIB = 512, ROOFLINE_MS = 250 };
 
 struct roofline {
 	int n_threads;
-	double read_gb_s;	/* 1e9 bytes per second, all threads together, best of 5 passes */
+	/* The best of many windows of a few milliseconds: what others take away is not the machine's. */
+	double read_gb_s;	/* 1e9 bytes per second, all threads together */
 	double int8_gmac_s;	/* 1e9 int8 multiply-adds per second, all threads; 0 when unknown */
 	bool huge_pages;	/* the buffer lay on huge pages */
 };
