@@ -76,6 +76,17 @@ if command -v python3 >/dev/null; then
 	check "not with other weights" is failed "l['weights_equal'] = False"
 	check "not when our own run is another one" is failed "l['own']['kinds']['add']['bits_equal'] -= 1"
 	check "not without the table" is failed "del r['local']"
+	kept=$R
+	export ASSAY_FLASH=1
+	check "flash attention is EQUIVALENT" exits 0 "$A" sweep --model "$M" --reference faulty --out "$T/flash"
+	unset ASSAY_FLASH
+	R=$T/flash/scenario3
+	check "in a row of its own" has "$R/report.txt" "✓ flash attention"
+	check "the gate takes that" is passed pass
+	check "not with another bound" is failed "l['reference']['kinds']['flash attention']['bound'] = 1e9"
+	check "not beside a row of its parts" is failed "l['reference']['kinds']['values'] = dict(l['own']['kinds']['values'])"
+	check "not left out" is failed "del l['reference']['kinds']['flash attention']"
+	R=$kept
 	check "not as DIVERGED's exit code" is failed "r['exit_code'] = 1; r['status'] = 'diverged'"
 else
 	echo "skip - mutations of the table # no python3 here"

@@ -134,6 +134,7 @@ W = "worker"     # the reference is tests/faulty_worker.c
 O = "ours"       # the engine under test is
 K = "override"   # the reference reads other metadata
 G = "gguf"       # the reference reads an edited file
+FLASH = "ASSAY_FLASH"    # the reference computes attention in one operation, sums in half precision
 FAULTS = [
     ("SiLU for squared ReLU", B, K, "bitnet-b1.58.hidden_activation=str:silu", "ffn_act", 0, "silu"),
     ("SiLU in one layer", B, W, "ffn_act:1:variant/silu", "ffn_act", 1, "silu"),
@@ -162,6 +163,10 @@ FAULTS = [
     ("output norm left out", L, W, "output_norm:-1:variant/no_norm", "output_norm", -1, "no_norm"),
     ("mask off by one", B, W, "attn_softmax:1:variant/mask_off_by_one", "attn_softmax", 1, "mask_off_by_one"),
     ("no causal mask", L, W, "attn_softmax:0:variant/mask_shift=1000000", "attn_softmax", 0, "mask_shift="),
+    ("mask off by one in flash attention", B, W, (FLASH, "attn_softmax:1:variant/mask_off_by_one"), "attn_out_heads", 1,
+     "mask_off_by_one"),
+    ("no scale in flash attention", L, W, (FLASH, "attn_softmax:0:variant/attn_scale=1"), "attn_out_heads", 0,
+     "attn_scale=1"),
     ("KV head order", B, W, "attn_scores:1:variant/head_order", "attn_scores", 1, "head_order"),
     ("KV cache in F32", L, W, "attn_scores:0:variant/kv_f32", "attn_scores", 0, "kv_f32"),
     ("values in F32", B, W, "attn_out_heads:2:variant/kv_f32", "attn_out_heads", 2, "kv_f32"),
@@ -211,11 +216,15 @@ HARMLESS = [
     ("the KV cache in F32 on both sides", L, ["--kv", "f32"]),
     ("AVX-512's order of summation", B, ["--profile", "ggml-avx512"]),
     ("AVX-512's order, F16 weights", L, ["--profile", "ggml-avx512"]),
+    ("flash attention in half precision", B, [FLASH]),
+    ("flash attention, F16 weights", L, [FLASH]),
 ]
 
 
 def ask(path, how, what, extra=()):
     env = dict(os.environ, ASSAY_WORKER_FAULTY=FAULTY)
+    if extra and extra[0] == FLASH:
+        env["ASSAY_FLASH"], extra = "1", extra[1:]
     cmd = [ASSAY, "explain", "--model", path, "--format", "json", "-q", "--prompt",
            SPACES if how == K and "tokenizer" in what else PROMPT, "--prompt-template", "raw",
            "--max-tokens", "3", "--threads", "1", "--no-splice"]
@@ -274,7 +283,9 @@ def main():
     for name, m, how, what, stage, layer, variant in FAULTS:
         if ONLY and not any(o in name for o in ONLY):
             continue
-        why, verdict, found = judge(ask(model(*m), how, what), how, stage, layer, variant, *LOCKED.get(m, ()))
+        flash = [FLASH] if isinstance(what, tuple) else []
+        p = ask(model(*m), how, what[1] if flash else what, flash)
+        why, verdict, found = judge(p, how, stage, layer, variant, *LOCKED.get(m, ()))
         n += 1
         bad += why is not None
         print("# %-40s %-10s %-14s %s" % (name, how, verdict, found))

@@ -18,6 +18,9 @@
  *	tokenize:-1:bos|prefix|last	tokens without BOS, behind a template's words, or with a
  *				wrong last id
  *	read:-1:weight=N	says another hash for the N-th weight of the file
+ *
+ * With ASSAY_FLASH=1 it computes attention as flash attention does: no scores and probabilities are
+ * traced, and the sum over the cells is kept in half precision.
  */
 #include "engine.h"
 #include "sample.h"
@@ -38,6 +41,8 @@ static struct fault {
 	double value;
 	bool prefill, decode;
 } fault = {.stage = -1};
+
+static bool is_flash;	/* ASSAY_FLASH */
 
 enum { LAYERS_MAX = 64 };
 
@@ -95,6 +100,31 @@ static float to_half(float x)
 	return fabsf(x) > 65504 ? copysignf(INFINITY, x) : ldexpf(rintf(m * 2048) / 2048, e);
 }
 
+/* One head's sum over the cells, each step rounded to half precision. */
+static void half_sum(float *out, const float *weight, const float *v, int64_t cells, int64_t width,
+		     int64_t d)
+{
+	memset(out, 0, (size_t)d * sizeof(float));
+	for (int64_t c = 0; c < cells; c++)
+		for (int64_t i = 0; i < d; i++)
+			out[i] = to_half(out[i] + weight[c] * to_half(v[c * width + i]));
+}
+
+/* ATTN_OUT_HEADS over again from the probabilities and all values. */
+static void flash(struct run *r, struct tensor *t, const struct tensor *soft,
+		  const struct tensor *values)
+{
+	const int64_t d = r->info->head_dim, n_head = r->info->n_head;
+	const int64_t group = n_head / r->info->n_kv_head, width = r->info->n_kv_head * d;
+	const int64_t cells = soft->n / (r->n * n_head);
+
+	for (int64_t row = 0; row < r->n; row++)
+		for (int64_t h = 0; h < n_head; h++)
+			half_sum(t->x + (row * n_head + h) * d,
+				 soft->x + (row * n_head + h) * cells,
+				 values->x + h / group * d, cells, width, d);
+}
+
 /* ---- what is wrong with a result ---------------------------------------------------------- */
 
 static void spoil(struct run *r, struct tensor *t, int stage, int layer)
@@ -142,6 +172,8 @@ static void spoil(struct run *r, struct tensor *t, int stage, int layer)
 
 static int offer(struct run *r, struct tensor *t, int stage, int layer)
 {
+	if (is_flash && (stage == STAGE_ATTN_SCORES || stage == STAGE_ATTN_SOFTMAX))
+		return 0;
 	struct trace_record rec;
 
 	if (!(r->q->trace_stages >> stage & 1))
@@ -196,6 +228,8 @@ static int op(struct run *r, int stage, int layer, int n, const enum trace_stage
 	rc = engine_native.replay(r->g, &q, r->e);
 	if (rc == 0 && planted(r, stage, layer, "skip"))
 		memcpy(t->x, in[0]->x, (size_t)t->n * sizeof(float));
+	if (rc == 0 && is_flash && stage == STAGE_ATTN_OUT_HEADS)
+		flash(r, t, in[0], in[1]);
 	if (rc == 0)
 		spoil(r, t, stage, layer);
 	free(spoiled);
@@ -411,6 +445,7 @@ __attribute__((constructor)) static void fill_in(void)
 	char stage[64] = "", layer[16] = "", kind[64] = "", when[16] = "";
 	char *equals;
 
+	is_flash = getenv("ASSAY_FLASH") != NULL;
 	faulty = engine_native;
 	faulty.name = "faulty";
 	faulty.evaluate = evaluate;

@@ -110,7 +110,9 @@ static int judge(struct local_feed *f, const struct trace_record *r, const float
 			     f->replayer->engine, r->name, (long long)n,
 			     (long long)r->num_elements);
 	} else {
-		row.bound = local_bound(local_kind_of(r->stage), f->quantised, f->n_positions);
+		row.fused = r->stage == STAGE_ATTN_OUT_HEADS && op.n_inputs == 3;
+		row.bound = local_bound(row.fused ? LOCAL_FLASH : local_kind_of(r->stage),
+					f->quantised, f->n_positions);
 		tensor_diff(&row.diff, out, values, n, r->shape[0]);
 		local_add(f->pass, &row);
 		if (f->on_seen) {

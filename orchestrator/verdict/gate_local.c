@@ -16,6 +16,16 @@ static bool known_kind(const char *name)
 	return false;
 }
 
+static bool attention_part(enum local_kind k)
+{
+	return k == LOCAL_SCORES || k == LOCAL_SOFTMAX || k == LOCAL_VALUES;
+}
+
+static bool is_flash(const json_t *kinds)
+{
+	return json_object_get(kinds, local_kind_name(LOCAL_FLASH)) != NULL;
+}
+
 static void check_kind(struct gating *g, const json_t *kinds, enum local_kind k, bool quantised,
 		       int64_t n_positions, bool bits, int64_t *n, int64_t *n_equal)
 {
@@ -28,11 +38,13 @@ static void check_kind(struct gating *g, const json_t *kinds, enum local_kind k,
 	*n += operations;
 	*n_equal += equal;
 	if (!o || operations < 1) {
-		/* attention in one operation has no scores and probabilities of its own */
-		if (k != LOCAL_SCORES && k != LOCAL_SOFTMAX)
+		/* attention in one operation has no scores, probabilities and values of its own */
+		if (k != LOCAL_FLASH && !(is_flash(kinds) && attention_part(k)))
 			gate_fail(g, "local: no operation of kind %s was replayed", name);
 		return;
 	}
+	if (attention_part(k) && is_flash(kinds))
+		gate_fail(g, "local: attention is both flash attention and %s", name);
 	if (gate_real(o, "bound") != bound)
 		gate_fail(g, "local: %s has the bound %g, it is %g", name, gate_real(o, "bound"),
 			  bound);

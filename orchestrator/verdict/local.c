@@ -1,6 +1,7 @@
 #include "local.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@ static const struct {
 	[LOCAL_SCORES] = {"scores", 256},	[LOCAL_SOFTMAX] = {"softmax", 128},
 	[LOCAL_VALUES] = {"values", 256},	[LOCAL_ACTIVATION] = {"activation", 16},
 	[LOCAL_ADD] = {"add", 1},
+	[LOCAL_FLASH] = {"flash attention", 8192},
 };
 
 const char *local_kind_name(enum local_kind k)
@@ -25,6 +27,8 @@ double local_bound(enum local_kind k, bool quantised, int n_positions)
 {
 	if (k == LOCAL_PRODUCT && quantised)
 		return 8192;
+	if (k == LOCAL_FLASH)
+		return ceil(kinds[k].bound * sqrt((double)n_positions));
 	return kinds[k].bound + (k == LOCAL_ROPE ? 4.0 * n_positions : 0);
 }
 
@@ -175,7 +179,7 @@ void local_pass_init(struct local_pass *p, const char *source, const char *repla
 
 void local_add(struct local_pass *p, const struct local_row *r)
 {
-	struct local_kind_sum *k = &p->kinds[local_kind_of(r->stage)];
+	struct local_kind_sum *k = &p->kinds[r->fused ? LOCAL_FLASH : local_kind_of(r->stage)];
 	struct local_row *to;
 
 	if (p->n == p->cap) {

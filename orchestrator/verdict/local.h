@@ -28,11 +28,16 @@
  *	scores	    256			as product (operands rounded to the cache's type are equal)
  *	softmax	    128			exp of a difference: (8·max|s| + 24)·2⁻²⁴ (oracle_bounds.h)
  *	values	    256			as product
+ *	flash	    8192·√positions	attention in one operation, as default builds of llama.cpp compute
+ *	attention			it: the sum over cells is kept in half precision, one rounding
+ *					(σ = 2⁻¹¹/√12 of what is summed so far) per cell and one where a
+ *					new maximum rescales it; √(2n/2) · σ, 6σ: 1.73 · √n · 2¹² u
  *	activation  16			exp and division good to 4 units each, two products
  *	add	    1			one rounding
  *
  * A half-precision accumulator (2⁻¹¹) or a half-precision cache against float32 (2⁻¹²: 2048 u) is
- * outside on purpose: these are other functions.
+ * outside on purpose: these are other functions. Only where a run shows neither scores nor
+ * probabilities is its attention judged as flash attention, in a row of its own in every table.
  */
 #ifndef ASSAY_LOCAL_H
 #define ASSAY_LOCAL_H
@@ -54,6 +59,7 @@ enum local_kind {
 	LOCAL_VALUES,
 	LOCAL_ACTIVATION,
 	LOCAL_ADD,
+	LOCAL_FLASH,	/* attention heads straight from q, k and v: stage ATTN_OUT_HEADS, too */
 	LOCAL_KINDS,
 };
 
@@ -86,6 +92,7 @@ struct local_row {		/* one operation */
 	int layer, seq;
 	struct tensor_diff diff;	/* a = replayed, b = what the run has */
 	double bound;
+	bool fused;	/* it is LOCAL_FLASH */
 	bool inside;
 };
 

@@ -6,6 +6,7 @@
 #include "test.h"
 
 #include "golden_trace.h"
+#include "kernels.h"
 #include "report/local_json.h"
 #include "sweep/local.h"
 #include "sweep/trace_dir.h"
@@ -40,6 +41,56 @@ static void test_diff(void)
 	      "the same NaN on both sides is no distance");
 	CHECK(tensor_ulp(1, nextafterf(1, 2)) == 1 && tensor_ulp(-0.0f, 0) == 0 &&
 	      tensor_ulp(1e-45f, -1e-45f) == 2, "ulp across zero");
+}
+
+/* Attention over n cells with the sum in half precision, against the exact one: row ulp. */
+static double half_sums(int n, uint32_t seed)
+{
+	enum { HEADS = 8, D = 64, CELLS_MAX = 512 };
+	float weight[CELLS_MAX], half[HEADS * D], exact[HEADS * D];
+	struct tensor_diff d;
+
+	for (int h = 0; h < HEADS; h++) {
+		double sum = 0;
+
+		memset(half + h * D, 0, D * sizeof(float));
+		for (int c = 0; c < n; c++)
+			sum += weight[c] = expf((float)((seed = seed * 1664525u + 1013904223u) >> 8) *
+						0x1p-23f - 1);
+		for (int i = 0; i < D; i++) {
+			double all = 0;
+
+			for (int c = 0; c < n; c++) {
+				float v = (float)((seed = seed * 1664525u + 1013904223u) >> 8) *
+					  0x1p-23f - 1;
+
+				v = f16_to_f32(f32_to_f16(v));
+				all += (double)weight[c] * (double)v;
+				half[h * D + i] = f16_to_f32(
+					f32_to_f16(half[h * D + i] + weight[c] * v));
+			}
+			exact[h * D + i] = (float)(all / sum);
+			half[h * D + i] /= (float)sum;
+		}
+	}
+	tensor_diff(&d, half, exact, HEADS * D, 1);
+	return d.row_ulp;
+}
+
+static void test_flash(void)
+{
+	static const int cells[] = {2, 16, 64, 512};
+
+	for (size_t i = 0; i < sizeof(cells) / sizeof(cells[0]); i++) {
+		double worst = 0, bound = local_bound(LOCAL_FLASH, false, cells[i]);
+
+		for (uint32_t seed = 1; seed <= 20; seed++)
+			worst = fmax(worst, half_sums(cells[i], seed));
+		CHECK(worst > local_bound(LOCAL_VALUES, false, cells[i]) && worst < bound &&
+			      worst > bound / 64,
+		      "half-precision sums over %d cells: %.0f row ulp, bound %.0f", cells[i], worst,
+		      bound);
+	}
 }
 
 /* ---- the table ---------------------------------------------------------------------------- */
@@ -221,6 +272,7 @@ int main(void)
 	if (!mkdtemp(tmp))
 		return 1;
 	test_diff();
+	test_flash();
 	test_inputs();
 	test_decide();
 	test_refusals(tmp);
