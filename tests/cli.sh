@@ -16,6 +16,14 @@ for c in $names; do
 done
 refuses "a near option is suggested" 64 "did you mean --model?" "$A" sweep --modle x
 refuses "a near command is suggested" 64 "did you mean sweep?" "$A" swep
+refuses "the beginning of one too" 64 "did you mean --max-slowdown?" "$A" check-perf --max-slow 3
+refuses "and of a command" 64 "did you mean gen-baselines?" "$A" gen-base
+refuses "which is nearer than another word" 64 "did you mean fetch-" "$A" fetch
+refuses "a mistyped --version" 64 "unknown option --vresion; did you mean --version?" "$A" --vresion
+refuses "an option before the command" 64 "options come after the command" "$A" --quiet sweep
+refuses "a version in a form there is not" 64 'expected --format text|json, got "jsn"' "$A" --version --format jsn
+refuses "a version of something" 64 'got "sweep"' "$A" --version sweep
+check "--version --format=json too" exits 0 "$A" --version --format=json
 refuses "an option without its value" 64 "--model needs a value" "$A" sweep --model
 refuses "a form there is not" 64 "expected one of text|json" "$A" env --format yaml
 check "versions as JSON" exits 0 "$A" --version --format json

@@ -377,6 +377,36 @@ static int unknown_command(const char *name)
 	return EXIT_USAGE;
 }
 
+/* Before the command there is --help and --version alone. */
+static int unknown_first(const char *arg)
+{
+	static const char *const names[] = {"help", "version"};
+	const char *best = suggest(arg + strspn(arg, "-"), names, 2);
+
+	if (arg[0] != '-')
+		return unknown_command(arg);
+	if (best)
+		fprintf(stderr, "assay: unknown option %s; did you mean --%s?\n", arg, best);
+	else
+		fprintf(stderr, "assay: unknown option %s; options come after the command, see "
+			"`assay --help`\n", arg);
+	return EXIT_USAGE;
+}
+
+static int version(int argc, char **argv)
+{
+	const char *form = argc > 2 ? argv[2] : "--format=text";
+
+	if (argc == 4 && strcmp(form, "--format") == 0)
+		form = argv[3];
+	else if (argc <= 3 && strncmp(form, "--format=", 9) == 0)
+		form += 9;
+	if (strcmp(form, "json") == 0 || strcmp(form, "text") == 0)
+		return version_print(strcmp(form, "json") == 0);
+	fprintf(stderr, "assay: after --version: expected --format text|json, got \"%s\"\n", form);
+	return EXIT_USAGE;
+}
+
 static void print_error(const struct cli *c, const struct err *e)
 {
 	fprintf(stderr, "assay %s: %s\n", c->invoked_as, e->msg);
@@ -453,9 +483,7 @@ int cli_main(int argc, char **argv)
 		return EXIT_AGREE;
 	}
 	if (strcmp(argv[1], "--version") == 0)
-		return version_print(argc > 2 && (strcmp(argv[2], "--format=json") == 0 ||
-						  (argc > 3 && strcmp(argv[2], "--format") == 0 &&
-						   strcmp(argv[3], "json") == 0)));
+		return version(argc, argv);
 	if (strcmp(argv[1], "help") == 0) {
 		c.command = find_command(argv[2]);
 		if (!c.command)
@@ -465,7 +493,7 @@ int cli_main(int argc, char **argv)
 	}
 	c.command = find_command(argv[1]);
 	if (!c.command)
-		return unknown_command(argv[1]);
+		return unknown_first(argv[1]);
 	c.invoked_as = argv[1];
 	for (const struct opt *o = c.command->opts; o && o->name; o++)
 		c.opts[c.n_opts++] = o;

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { NAME_MAX_LEN = 63 };
+enum { NAME_MAX_LEN = 63, PREFIX_MIN = 3 };
 
 static int min3(int a, int b, int c)
 {
@@ -35,12 +35,25 @@ static int distance(const char *a, const char *b)
 	return row[nb];
 }
 
+/* The first name that begins like this. */
+static const char *longer(const char *typed, const char *const *names, int n)
+{
+	size_t len = strlen(typed);
+
+	for (int i = 0; i < n && len >= PREFIX_MIN; i++)
+		if (strncmp(typed, names[i], len) == 0)
+			return names[i];
+	return NULL;
+}
+
 const char *suggest(const char *typed, const char *const *names, int n)
 {
-	const char *best = NULL;
+	const char *best = longer(typed, names, n);
 	int limit = (int)strlen(typed) / 3;
 	int best_distance = limit > 2 ? limit : 2;
 
+	if (best)
+		return best;
 	for (int i = 0; i < n; i++) {
 		int d = distance(typed, names[i]);
 
