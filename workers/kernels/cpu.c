@@ -14,6 +14,14 @@ static uint64_t saved_state(void)
 	return (uint64_t)hi << 32 | lo;
 }
 
+static bool is_amd(void)
+{
+	uint32_t a, b, c, d;
+
+	return __get_cpuid(0, &a, &b, &c, &d) && b == signature_AMD_ebx && c == signature_AMD_ecx &&
+	       d == signature_AMD_edx;
+}
+
 struct cpu_flags cpu_flags_detect(void)
 {
 	enum { YMM = 6, ZMM = 0xe6 };
@@ -26,6 +34,7 @@ struct cpu_flags cpu_flags_detect(void)
 
 	if ((saved & YMM) != YMM)
 		return f;
+	f.prefetches_far = is_amd();
 	f.fma = c & bit_FMA;
 	f.f16c = c & bit_F16C;
 	if (!__get_cpuid_count(7, 0, &a, &b, &c, &d))

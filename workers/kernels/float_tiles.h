@@ -24,7 +24,6 @@ enum {
 	PANEL_ROWS = 48,		/* weight rows widened at once … */
 	PANEL_FLOATS = 131072,		/* … as far as they fit half a megabyte */
 	FEW_TOKENS = 3,
-	AHEAD_BYTES = 10240,		/* prefetch into the second-level cache */
 };
 
 struct order {
@@ -179,7 +178,8 @@ static void tile(const struct tile_rows *w, const float *x, int64_t x_stride, in
 
 /* Lanes of one weight row against x, joined to one vector. One row after the other: see i2s. */
 static inline __attribute__((always_inline)) vf gemv_row(enum act_format f, const uint8_t *w,
-							  const float *x, int64_t n, int passes)
+							  const float *x, int64_t n, int passes,
+							  int64_t ahead)
 {
 	int step = passes * VL, bytes = step * (f == ACT_F32 ? 4 : 2);
 	vf acc[PASSES_MAX];
@@ -192,7 +192,7 @@ static inline __attribute__((always_inline)) vf gemv_row(enum act_format f, cons
 
 #pragma GCC unroll 4
 		for (int b = 0; b < bytes; b += 64)
-			_mm_prefetch((const char *)at + AHEAD_BYTES + b, _MM_HINT_T1);
+			_mm_prefetch((const char *)at + ahead + b, _MM_HINT_T1);
 #pragma GCC unroll 8
 		for (int p = 0; p < passes; p++)
 			acc[p] = vf_fma(row_vector(f, w, i + p * VL), vf_load(x + i + p * VL),
@@ -213,7 +213,7 @@ gemv_type(const struct kernels *k, enum act_format f, const struct weight *w, in
 
 		for (int i = 0; i < 4; i++)
 			j[i] = r + i < r1 ? gemv_row(f, w->data + (size_t)(r + i) * w->row_bytes, x,
-						     n, passes)
+						     n, passes, k->ahead_bytes)
 					  : vf_zero();
 		_mm_storeu_ps(y, fold4(j[0], j[1], j[2], j[3], o.tree));
 		for (int i = 0; i < 4 && r + i < r1; i++)

@@ -15,7 +15,6 @@ enum {
 	GEMV_N_MAX = 32768, /* longer rows take the plain path */
 	GEMV_ROWS = 4,
 	GEMV_TOKENS = 3,        /* up to here unpacking does not pay */
-	PREFETCH_BYTES = 10240, /* into the second-level cache: the first has too few slots */
 	LANES = 16,             /* rows in one register */
 	GROUPS = 3,             /* registers of rows in a tile */
 	PANEL_ROWS = LANES * GROUPS,
@@ -80,7 +79,7 @@ static inline __m128i sum4(__m512i a, __m512i b, __m512i c, __m512i d)
  * third of the speed, because only a plain sequence of lines keeps the hardware's prefetcher going.
  */
 static inline __attribute__((always_inline)) __m512i gemv_row(const uint8_t *w, const int8_t *q,
-							       int64_t n)
+							       int64_t n, int64_t ahead)
 {
 	__m512i acc[4];
 	int64_t at = 0, bytes = n / 4;
@@ -88,7 +87,7 @@ static inline __attribute__((always_inline)) __m512i gemv_row(const uint8_t *w, 
 	for (int j = 0; j < 4; j++)
 		acc[j] = _mm512_setzero_si512();
 	for (; at + 64 <= bytes; at += 64, q += CHUNK) {
-		_mm_prefetch((const char *)w + at + PREFETCH_BYTES, _MM_HINT_T1);
+		_mm_prefetch((const char *)w + at + ahead, _MM_HINT_T1);
 		gemv_step(acc, _mm512_loadu_si512(w + at), q);
 	}
 	if (at < bytes)
@@ -103,7 +102,8 @@ static inline __m128 finish4(__m128i sum, const struct act_i8_head *h, float sca
 	return _mm_mul_ps(_mm_div_ps(y, _mm_set1_ps(h->scale)), _mm_set1_ps(scale));
 }
 
-static void gemv(const struct weight *w, int64_t r0, int64_t r1, const uint8_t *act, float *out)
+static void gemv(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
+		 const uint8_t *act, float *out)
 {
 	const struct act_i8_head *h = (const void *)act;
 	_Alignas(64) int8_t q[GEMV_N_MAX];
@@ -117,7 +117,7 @@ static void gemv(const struct weight *w, int64_t r0, int64_t r1, const uint8_t *
 
 		for (int i = 0; i < GEMV_ROWS; i++)
 			sum[i] = i < left ? gemv_row(w->data + (size_t)(r + i) * w->row_bytes, q,
-						     w->n_in)
+						     w->n_in, k->ahead_bytes)
 					  : _mm512_setzero_si512();
 		_mm_mask_storeu_ps(out + r, left < GEMV_ROWS ? (__mmask8)((1 << left) - 1) : 0xf,
 				   finish4(sum4(sum[0], sum[1], sum[2], sum[3]), h, scale));
@@ -272,7 +272,6 @@ bool i2s_matmul_avx512vnni(const struct kernels *k, const struct weight *w, int6
 			   const void *act, size_t act_bytes, int64_t n_tok, float *out,
 			   int64_t out_stride)
 {
-	(void)k;
 	if (n_tok > GEMV_TOKENS) {
 		gemm(w, r0, r1, act, act_bytes, n_tok, out, out_stride);
 		return true;
@@ -280,6 +279,6 @@ bool i2s_matmul_avx512vnni(const struct kernels *k, const struct weight *w, int6
 	if (w->n_in > GEMV_N_MAX)
 		return false;
 	for (int64_t t = 0; t < n_tok; t++)
-		gemv(w, r0, r1, (const uint8_t *)act + (size_t)t * act_bytes, out + t * out_stride);
+		gemv(k, w, r0, r1, (const uint8_t *)act + (size_t)t * act_bytes, out + t * out_stride);
 	return true;
 }

@@ -3,6 +3,9 @@
 #include "tl.h"
 #include "variants.h"
 
+/* Beside the hardware's own prefetching, further ahead costs more than it brings. */
+enum { AHEAD_NEAR = 1024, AHEAD_FAR = 10240 };
+
 static bool cpu_has(const struct cpu_flags *cpu, enum isa isa)
 {
 	bool avx2 = cpu->avx2 && cpu->fma && cpu->f16c && cpu->bmi2;
@@ -91,7 +94,10 @@ int kernels_init(struct kernels *k, const struct cpu_flags *cpu, const char *for
 				force, isa_name(isa));
 		isa = (enum isa)wanted;
 	}
-	*k = (struct kernels){.isa = isa, .profile = *p};
+	*k = (struct kernels){
+		.isa = isa, .profile = *p,
+		.ahead_bytes = cpu->prefetches_far ? AHEAD_NEAR : AHEAD_FAR,
+	};
 	fill(k);
 	return 0;
 }

@@ -18,6 +18,7 @@ struct cpu_flags {
 	bool avx512f, avx512bw, avx512dq, avx512vl, avx512_vnni, avx512_vbmi, avx512_bf16,
 		avx512_fp16;
 	bool neon, dotprod, i8mm;
+	bool prefetches_far;	/* the hardware runs ahead of plain reading (AMD) */
 };
 
 /* A weight matrix as it lies in the file (or in a repacked copy). */
@@ -68,6 +69,7 @@ enum { WEIGHT_TYPE_IDS = 40 };
 struct kernels {
 	enum isa isa;
 	struct profile profile;
+	int64_t ahead_bytes; /* how far one-token products prefetch weights: docs/performance.md */
 	matmul_variant *by_type[WEIGHT_TYPE_IDS];	/* what matmul tries first; NULL: plain */
 
 	/* One activation row of n floats to `dst`, act_row_bytes(act, n) bytes. */

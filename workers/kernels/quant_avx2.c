@@ -6,12 +6,10 @@
  * a lane from 8-bit products. Codes are taken as unsigned where the format allows; signed ones give
  * their sign to the activation.
  */
-enum { AHEAD_BYTES = 10240 };
-
-ALWAYS void prefetch_block(const uint8_t *b, uint32_t bytes)
+ALWAYS void prefetch_block(const uint8_t *b, uint32_t bytes, int64_t ahead)
 {
 	for (uint32_t i = 0; i < bytes; i += 64)
-		_mm_prefetch((const char *)b + AHEAD_BYTES + i, _MM_HINT_T1);
+		_mm_prefetch((const char *)b + ahead + i, _MM_HINT_T1);
 }
 
 ALWAYS float sum_halves(__m256 v)
@@ -44,16 +42,19 @@ ALWAYS __m256i block32_sums(uint32_t type, const uint8_t *b, __m256i q)
 	return products(codes, q, true);
 }
 
-/* Two rows at once: each has one chain of sums, too slow for the memory alone. */
-ALWAYS void rows32(uint32_t type, const struct weight *w, int64_t r, int rows, const uint8_t *act,
-		   float *out)
+/*
+ * Two rows at once: each has one chain of sums, too slow for the memory alone. They are not
+ * neighbours, so that each is part of a plain sequence of lines, which the hardware prefetches.
+ */
+ALWAYS void rows32(const struct kernels *k, uint32_t type, const struct weight *w, int64_t r,
+		   int64_t other, const uint8_t *act, float *out)
 {
 	bool has_min = has_minimum(type);
 	uint32_t bytes = w->type->block_bytes;
 	const uint8_t *b[2] = {w->data + (size_t)r * w->row_bytes,
-			       w->data + (size_t)(r + rows - 1) * w->row_bytes};
+			       w->data + (size_t)other * w->row_bytes};
 	__m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-	float minima[2] = {0.0f, 0.0f};
+	float minima[2] = {0.0f, 0.0f}, y[2];
 
 	for (int64_t n = w->n_in; n > 0; n -= 32, act += has_min ? 36 : 34) {
 		__m256i q = load256(act + (has_min ? 4 : 2));
@@ -61,7 +62,7 @@ ALWAYS void rows32(uint32_t type, const struct weight *w, int64_t r, int rows, c
 
 #pragma GCC unroll 2
 		for (int i = 0; i < 2; i++, b[i - 1] += bytes) {
-			_mm_prefetch((const char *)b[i] + AHEAD_BYTES, _MM_HINT_T1);
+			_mm_prefetch((const char *)b[i] + k->ahead_bytes, _MM_HINT_T1);
 			__m256 n_l = _mm256_cvtepi32_ps(block32_sums(type, b[i], q));
 
 			acc[i] = _mm256_fmadd_ps(_mm256_set1_ps(half_at(b[i]) * da), n_l, acc[i]);
@@ -70,8 +71,10 @@ ALWAYS void rows32(uint32_t type, const struct weight *w, int64_t r, int rows, c
 							   minima[i]);
 		}
 	}
-	for (int i = 0; i < rows; i++)
-		out[r + i] = has_min ? sum_halves(acc[i]) + minima[i] : sum_halves(acc[i]);
+	for (int i = 0; i < 2; i++)
+		y[i] = has_min ? sum_halves(acc[i]) + minima[i] : sum_halves(acc[i]);
+	out[r] = y[0];
+	out[other] = y[1];
 }
 
 /* ---- super-blocks of 256 ------------------------------------------------------------------ */
@@ -152,7 +155,7 @@ ALWAYS float row256(const struct kernels *k, uint32_t type, const uint8_t *b, ui
 		struct scales256 s = {0};
 		float da;
 
-		prefetch_block(b, bytes);
+		prefetch_block(b, bytes, k->ahead_bytes);
 		memcpy(&da, act, sizeof(da));
 		scales_of(type, b, &s);
 		if (has_min)
@@ -183,8 +186,10 @@ ALWAYS void rows_of(const struct kernels *k, uint32_t type, const struct weight 
 	uint32_t bytes = w->type->block_bytes;
 
 	if (w->type->block_elems == 32) {
-		for (int64_t r = r0; r < r1; r += 2)
-			rows32(type, w, r, r1 - r < 2 ? 1 : 2, act, out);
+		int64_t half = (r1 - r0 + 1) / 2;
+
+		for (int64_t r = r0; r < r0 + half; r++)
+			rows32(k, type, w, r, r + half < r1 ? r + half : r, act, out);
 		return;
 	}
 	for (int64_t r = r0; r < r1; r++)
@@ -219,11 +224,12 @@ bool quant_matmul_avx2(const struct kernels *k, const struct weight *w, int64_t 
 		       const void *act, size_t act_bytes, int64_t n_tok, float *out,
 		       int64_t out_stride)
 {
-	enum { ROWS = 16 };	/* stay in the cache while the tokens pass */
+	/* of several tokens, rows stay in the cache while they pass */
+	int64_t step = n_tok > 1 ? 16 : r1 - r0;
 
-	for (int64_t r = r0; r < r1; r += ROWS)
+	for (int64_t r = r0; r < r1; r += step)
 		for (int64_t t = 0; t < n_tok; t++)
-			gemv(k, w, r, r1 - r < ROWS ? r1 : r + ROWS,
+			gemv(k, w, r, r1 - r < step ? r1 : r + step,
 			     (const uint8_t *)act + (size_t)t * act_bytes, out + t * out_stride);
 	return true;
 }

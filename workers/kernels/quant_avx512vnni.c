@@ -17,7 +17,6 @@ enum {
 	SUPER_TILE = 4,			/* tokens of a tile, super-blocks */
 	TOKENS_MAX = 64,		/* sums kept at once */
 	BLOCKS32_MAX = 5120,		/* packed token blocks: 360 KiB */
-	AHEAD_BYTES = 10240,
 };
 
 ALWAYS __m512 fold_lanes(const __m512 *v)
@@ -119,7 +118,7 @@ ALWAYS float sum_lanes8(__m256 v)
 
 /* Two rows (or one, twice) against one packed token. */
 ALWAYS void pair32(uint32_t type, const uint8_t *a, const uint8_t *b, uint32_t bytes,
-		   const struct token32 *t, int64_t blocks, float *y)
+		   const struct token32 *t, int64_t blocks, int64_t ahead, float *y)
 {
 	const __m512i by_row = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
 	__m512 acc = _mm512_setzero_ps();
@@ -128,7 +127,8 @@ ALWAYS void pair32(uint32_t type, const uint8_t *a, const uint8_t *b, uint32_t b
 	for (; blocks > 0; blocks--, a += bytes, b += bytes, t++) {
 		__m512i n = _mm512_setzero_si512();
 
-		_mm_prefetch((const char *)(blocks % 2 ? a : b) + AHEAD_BYTES, _MM_HINT_T1);
+		_mm_prefetch((const char *)a + ahead, _MM_HINT_T1);
+		_mm_prefetch((const char *)b + ahead, _MM_HINT_T1);
 		if (code_shift(type))
 			n = _mm512_broadcast_i64x4(load256(t->start));
 		dot4(&n, two_rows32(type, a, b), _mm512_broadcast_i64x4(load256(t->q)));
@@ -147,21 +147,22 @@ ALWAYS void pair32(uint32_t type, const uint8_t *a, const uint8_t *b, uint32_t b
 	}
 }
 
-ALWAYS void gemv32(uint32_t type, const struct weight *w, int64_t r0, int64_t r1,
-		   const uint8_t *act, float *out)
+ALWAYS void gemv32(const struct kernels *k, uint32_t type, const struct weight *w, int64_t r0,
+		   int64_t r1, const uint8_t *act, float *out)
 {
 	struct token32 t[BLOCKS32_MAX / TILE];
+	int64_t half = (r1 - r0 + 1) / 2;
 
 	pack_token32(type, act, w->n_in, t);
-	for (int64_t r = r0; r < r1; r += 2) {
-		const uint8_t *a = w->data + (size_t)r * w->row_bytes;
+	for (int64_t r = r0; r < r0 + half; r++) {	/* far apart: see rows32 of quant_avx2.c */
+		int64_t other = r + half < r1 ? r + half : r;
 		float y[2];
 
-		pair32(type, a, r + 1 < r1 ? a + w->row_bytes : a, w->type->block_bytes, t,
-		       w->n_in / 32, y);
+		pair32(type, w->data + (size_t)r * w->row_bytes,
+		       w->data + (size_t)other * w->row_bytes, w->type->block_bytes, t,
+		       w->n_in / 32, k->ahead_bytes, y);
 		out[r] = y[0];
-		if (r + 1 < r1)
-			out[r + 1] = y[1];
+		out[other] = y[other != r];
 	}
 }
 
@@ -290,15 +291,16 @@ ALWAYS void many32(uint32_t type, const struct weight *w, int64_t r0, int64_t r1
 	}
 }
 
-ALWAYS void gemm32(uint32_t type, const struct weight *w, int64_t r0, int64_t r1,
-		   const uint8_t *act, size_t act_bytes, int64_t n_tok, float *out,
+ALWAYS void gemm32(const struct kernels *k, uint32_t type, const struct weight *w, int64_t r0,
+		   int64_t r1, const uint8_t *act, size_t act_bytes, int64_t n_tok, float *out,
 		   int64_t out_stride)
 {
 	if (n_tok > FEW_TOKENS)
 		many32(type, w, r0, r1, act, act_bytes, n_tok, out, out_stride);
 	else
 		for (int64_t t = 0; t < n_tok; t++)
-			gemv32(type, w, r0, r1, act + (size_t)t * act_bytes, out + t * out_stride);
+			gemv32(k, type, w, r0, r1, act + (size_t)t * act_bytes,
+			       out + t * out_stride);
 }
 
 /* ---- super-blocks of 256 ------------------------------------------------------------------ */
@@ -551,7 +553,7 @@ bool quant_matmul_avx512vnni(const struct kernels *k, const struct weight *w, in
 		return quant_matmul_avx2(k, w, r0, r1, act, act_bytes, n_tok, out, out_stride);
 #define CASE32(type)                                                                               \
 	case type:                                                                                 \
-		gemm32(type, w, r0, r1, act, act_bytes, n_tok, out, out_stride);                   \
+		gemm32(k, type, w, r0, r1, act, act_bytes, n_tok, out, out_stride);                \
 		break
 #define CASE256(type)                                                                              \
 	case type:                                                                                 \
