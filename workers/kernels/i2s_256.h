@@ -14,6 +14,7 @@
 enum {
 	BLOCK = 128, BLOCK_BYTES = 32,
 	FEW_TOKENS = 3,
+	AHEAD_BYTES = 6144,
 	LANES = 8,			/* rows in one register */
 	GROUPS = 3,
 	PANEL_ROWS = LANES * GROUPS,
@@ -49,7 +50,7 @@ ALWAYS int32_t sum_all(__m256i v)
 #if defined(__AVXVNNI__)
 
 /* masked in place, codes are code · 64, 16, 4, 1: four sums, shifted down at the end */
-static int32_t row_sum(const uint8_t *w, const int8_t *q, int64_t n, int64_t ahead)
+static int32_t row_sum(const uint8_t *w, const int8_t *q, int64_t n)
 {
 	const __m256i three = _mm256_set1_epi8(3);
 	__m256i acc[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
@@ -58,7 +59,7 @@ static int32_t row_sum(const uint8_t *w, const int8_t *q, int64_t n, int64_t ahe
 	for (; n > 0; n -= BLOCK, w += BLOCK_BYTES, q += BLOCK) {
 		__m256i v = load256(w);
 
-		_mm_prefetch((const char *)w + ahead, _MM_HINT_T1);
+		_mm_prefetch((const char *)w + AHEAD_BYTES, _MM_HINT_T1);
 #pragma GCC unroll 4
 		for (int j = 0; j < 4; j++)
 			acc[j] = _mm256_dpbusd_avx_epi32(
@@ -72,7 +73,7 @@ static int32_t row_sum(const uint8_t *w, const int8_t *q, int64_t n, int64_t ahe
 
 #else
 
-static int32_t row_sum(const uint8_t *w, const int8_t *q, int64_t n, int64_t ahead)
+static int32_t row_sum(const uint8_t *w, const int8_t *q, int64_t n)
 {
 	__m256i sum = _mm256_setzero_si256();
 
@@ -84,7 +85,7 @@ static int32_t row_sum(const uint8_t *w, const int8_t *q, int64_t n, int64_t ahe
 		for (; blocks > 0; blocks--, w += BLOCK_BYTES, q += BLOCK) {
 			__m256i v = load256(w);
 
-			_mm_prefetch((const char *)w + ahead, _MM_HINT_T1);
+			_mm_prefetch((const char *)w + AHEAD_BYTES, _MM_HINT_T1);
 			a = _mm256_add_epi16(a, _mm256_maddubs_epi16(codes_at(v, 6), load256(q)));
 			b = _mm256_add_epi16(b,
 					     _mm256_maddubs_epi16(codes_at(v, 4), load256(q + 32)));
@@ -101,8 +102,7 @@ static int32_t row_sum(const uint8_t *w, const int8_t *q, int64_t n, int64_t ahe
 
 #endif
 
-static void gemv(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
-		 const uint8_t *act, float *out)
+static void gemv(const struct weight *w, int64_t r0, int64_t r1, const uint8_t *act, float *out)
 {
 	const struct act_i8_head *h = (const void *)act;
 	float scale;
@@ -110,7 +110,7 @@ static void gemv(const struct kernels *k, const struct weight *w, int64_t r0, in
 	memcpy(&scale, w->tail, sizeof(scale));
 	for (int64_t r = r0; r < r1; r++) {
 		int32_t sum = row_sum(w->data + (size_t)r * w->row_bytes, (const int8_t *)(h + 1),
-				      w->n_in, k->ahead_bytes);
+				      w->n_in);
 
 		out[r] = ((float)sum - (float)h->sum) / h->scale * scale;
 	}
@@ -265,13 +265,12 @@ static void gemm_panel(const struct weight *w, int64_t r, int64_t rows, const ui
 	finish_panel(sums, act, act_bytes, n_tok, rows, scale, out + r, out_stride);
 }
 
-static bool i2s_matmul_256(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
-			   const uint8_t *act, size_t act_bytes, int64_t n_tok, float *out,
-			   int64_t out_stride)
+static bool i2s_matmul_256(const struct weight *w, int64_t r0, int64_t r1, const uint8_t *act,
+			   size_t act_bytes, int64_t n_tok, float *out, int64_t out_stride)
 {
 	if (n_tok <= FEW_TOKENS) {
 		for (int64_t t = 0; t < n_tok; t++)
-			gemv(k, w, r0, r1, act + (size_t)t * act_bytes, out + t * out_stride);
+			gemv(w, r0, r1, act + (size_t)t * act_bytes, out + t * out_stride);
 		return true;
 	}
 	for (int64_t t = 0; t < n_tok; t += PANEL_TOKENS) {

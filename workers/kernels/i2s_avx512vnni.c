@@ -13,8 +13,8 @@ enum {
 	BLOCK_BYTES = 32,   /* codes of one block and their bytes */
 	CHUNK = 256,        /* codes of one 512-bit load */
 	GEMV_N_MAX = 32768, /* longer rows take the plain path */
-	GEMV_ROWS = 4,
-	GEMV_TOKENS = 3,        /* up to here unpacking does not pay */
+	GEMV_TOKENS = 3,    /* up to here unpacking does not pay */
+	AHEAD_BYTES = 6144, /* prefetch into the second-level cache: the first has few slots */
 	LANES = 16,             /* rows in one register */
 	GROUPS = 3,             /* registers of rows in a tile */
 	PANEL_ROWS = LANES * GROUPS,
@@ -75,24 +75,30 @@ static inline __m128i sum4(__m512i a, __m512i b, __m512i c, __m512i d)
 }
 
 /*
- * Sixteen partial sums of one row of n columns. One row after the other: interleaved rows run at a
- * third of the speed, because only a plain sequence of lines keeps the hardware's prefetcher going.
+ * Sixteen partial sums each of two rows of n columns. They share the loads of the activation; each
+ * is part of a plain sequence of lines, or the hardware's prefetcher would give up.
  */
-static inline __attribute__((always_inline)) __m512i gemv_row(const uint8_t *w, const int8_t *q,
-							       int64_t n, int64_t ahead)
+static inline __attribute__((always_inline)) void gemv_rows(const uint8_t *w, const uint8_t *x,
+							    const int8_t *q, int64_t n,
+							    __m512i *sums)
 {
-	__m512i acc[4];
+	__m512i acc[2][4];
 	int64_t at = 0, bytes = n / 4;
 
 	for (int j = 0; j < 4; j++)
-		acc[j] = _mm512_setzero_si512();
+		acc[0][j] = acc[1][j] = _mm512_setzero_si512();
 	for (; at + 64 <= bytes; at += 64, q += CHUNK) {
-		_mm_prefetch((const char *)w + at + ahead, _MM_HINT_T1);
-		gemv_step(acc, _mm512_loadu_si512(w + at), q);
+		_mm_prefetch((const char *)w + at + AHEAD_BYTES, _MM_HINT_T1);
+		_mm_prefetch((const char *)x + at + AHEAD_BYTES, _MM_HINT_T1);
+		gemv_step(acc[0], _mm512_loadu_si512(w + at), q);
+		gemv_step(acc[1], _mm512_loadu_si512(x + at), q);
 	}
-	if (at < bytes)
-		gemv_step(acc, _mm512_maskz_loadu_epi32(0xff, w + at), q);
-	return gemv_sum(acc);
+	if (at < bytes) {
+		gemv_step(acc[0], _mm512_maskz_loadu_epi32(0xff, w + at), q);
+		gemv_step(acc[1], _mm512_maskz_loadu_epi32(0xff, x + at), q);
+	}
+	sums[0] = gemv_sum(acc[0]);
+	sums[1] = gemv_sum(acc[1]);
 }
 
 static inline __m128 finish4(__m128i sum, const struct act_i8_head *h, float scale)
@@ -102,25 +108,32 @@ static inline __m128 finish4(__m128i sum, const struct act_i8_head *h, float sca
 	return _mm_mul_ps(_mm_div_ps(y, _mm_set1_ps(h->scale)), _mm_set1_ps(scale));
 }
 
-static void gemv(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
-		 const uint8_t *act, float *out)
+static void gemv(const struct weight *w, int64_t r0, int64_t r1, const uint8_t *act, float *out)
 {
 	const struct act_i8_head *h = (const void *)act;
 	_Alignas(64) int8_t q[GEMV_N_MAX];
+	int64_t half = (r1 - r0 + 1) / 2;
 	float scale;
 
 	memcpy(&scale, w->tail, sizeof(scale));
 	permute_activation((const int8_t *)(h + 1), q, w->n_in);
-	for (int64_t r = r0; r < r1; r += GEMV_ROWS) {
-		int64_t left = r1 - r;
-		__m512i sum[GEMV_ROWS];
+	for (int64_t r = 0; r < half; r += 2) {
+		__m512i sum[4];
+		float y[4];
 
-		for (int i = 0; i < GEMV_ROWS; i++)
-			sum[i] = i < left ? gemv_row(w->data + (size_t)(r + i) * w->row_bytes, q,
-						     w->n_in, k->ahead_bytes)
-					  : _mm512_setzero_si512();
-		_mm_mask_storeu_ps(out + r, left < GEMV_ROWS ? (__mmask8)((1 << left) - 1) : 0xf,
-				   finish4(sum4(sum[0], sum[1], sum[2], sum[3]), h, scale));
+		for (int i = 0; i < 2; i++) {	/* past the end: the last row again */
+			int64_t a = r0 + (r + i < half ? r + i : half - 1);
+			int64_t b = a + half < r1 ? a + half : a;
+
+			gemv_rows(w->data + (size_t)a * w->row_bytes,
+				  w->data + (size_t)b * w->row_bytes, q, w->n_in, sum + 2 * i);
+		}
+		_mm_storeu_ps(y, finish4(sum4(sum[0], sum[1], sum[2], sum[3]), h, scale));
+		for (int i = 0; i < 2 && r + i < half; i++) {
+			out[r0 + r + i] = y[2 * i];
+			if (r0 + half + r + i < r1)
+				out[r0 + half + r + i] = y[2 * i + 1];
+		}
 	}
 }
 
@@ -272,6 +285,7 @@ bool i2s_matmul_avx512vnni(const struct kernels *k, const struct weight *w, int6
 			   const void *act, size_t act_bytes, int64_t n_tok, float *out,
 			   int64_t out_stride)
 {
+	(void)k;
 	if (n_tok > GEMV_TOKENS) {
 		gemm(w, r0, r1, act, act_bytes, n_tok, out, out_stride);
 		return true;
@@ -279,6 +293,6 @@ bool i2s_matmul_avx512vnni(const struct kernels *k, const struct weight *w, int6
 	if (w->n_in > GEMV_N_MAX)
 		return false;
 	for (int64_t t = 0; t < n_tok; t++)
-		gemv(k, w, r0, r1, (const uint8_t *)act + (size_t)t * act_bytes, out + t * out_stride);
+		gemv(w, r0, r1, (const uint8_t *)act + (size_t)t * act_bytes, out + t * out_stride);
 	return true;
 }
