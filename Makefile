@@ -60,6 +60,7 @@ KERNEL_OBJS += \
 	workers/kernels/base_avx512.o \
 	workers/kernels/float_avx2.o \
 	workers/kernels/float_avx512.o \
+	workers/kernels/gemv_avx512vnni.o \
 	workers/kernels/i2s_avx2.o \
 	workers/kernels/i2s_avx512vnni.o \
 	workers/kernels/i2s_avxvnni.o \

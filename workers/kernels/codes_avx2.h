@@ -24,6 +24,20 @@ ALWAYS float half_at(const uint8_t *p)
 	return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)));
 }
 
+ALWAYS void prefetch_block(const uint8_t *b, uint32_t bytes, int64_t ahead)
+{
+	for (uint32_t i = 0; i < bytes; i += 64)
+		_mm_prefetch((const char *)b + ahead + i, _MM_HINT_T1);
+}
+
+ALWAYS float sum_halves(__m256 v)
+{
+	__m128 b = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+	__m128 c = _mm_add_ps(b, _mm_movehl_ps(b, b));
+
+	return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
+}
+
 /* ---- blocks of 32 ------------------------------------------------------------------------- */
 
 ALWAYS __m256i nibbles32(const uint8_t *p)

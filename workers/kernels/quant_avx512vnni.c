@@ -72,100 +72,6 @@ static void pack_token32(uint32_t type, const uint8_t *act, int64_t n, struct to
 	}
 }
 
-/* The unsigned codes of a block of two rows, one row a half. */
-ALWAYS __m512i two_rows32(uint32_t type, const uint8_t *a, const uint8_t *b)
-{
-	const __m512i twice = _mm512_setr_epi64(0, 1, 0, 1, 2, 3, 2, 3);
-	const __m512i shifts = _mm512_setr_epi64(0, 0, 0x4000400040004, 0x4000400040004, 0, 0,
-						 0x4000400040004, 0x4000400040004);
-	int at = type == TYPE_Q4_0 ? 2 : type == TYPE_Q4_1 ? 4 : type == TYPE_Q5_0 ? 6 : 8;
-	int fifth = type == TYPE_Q5_0 ? 2 : 4;
-	__m512i z;
-
-	if (type == TYPE_Q8_0) {
-		z = _mm512_inserti64x4(_mm512_castsi256_si512(load256(a + 2)), load256(b + 2), 1);
-		return _mm512_xor_si512(z, _mm512_set1_epi8((char)0x80));
-	}
-	__m256i ab = _mm256_inserti128_si256(
-		_mm256_castsi128_si256(_mm_loadu_si128((const void *)(a + at))),
-		_mm_loadu_si128((const void *)(b + at)), 1);
-
-	z = _mm512_permutexvar_epi64(twice, _mm512_castsi256_si512(ab));
-	z = _mm512_and_si512(_mm512_srlv_epi16(z, shifts), _mm512_set1_epi8(15));
-	if (type == TYPE_Q4_0 || type == TYPE_Q4_1)
-		return z;
-	return _mm512_or_si512(z, _mm512_inserti64x4(_mm512_castsi256_si512(fifth_bits(a + fifth)),
-						     fifth_bits(b + fifth), 1));
-}
-
-/* Two F16 numbers of two rows, widened to the first two lanes. */
-ALWAYS __m128 two_halves(const uint8_t *a, const uint8_t *b)
-{
-	uint16_t x, y;
-
-	memcpy(&x, a, sizeof(x));
-	memcpy(&y, b, sizeof(y));
-	return _mm_cvtph_ps(_mm_cvtsi32_si128((int)((uint32_t)x | (uint32_t)y << 16)));
-}
-
-ALWAYS float sum_lanes8(__m256 v)
-{
-	__m128 b = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-	__m128 c = _mm_add_ps(b, _mm_movehl_ps(b, b));
-
-	return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
-}
-
-/* Two rows (or one, twice) against one packed token. */
-ALWAYS void pair32(uint32_t type, const uint8_t *a, const uint8_t *b, uint32_t bytes,
-		   const struct token32 *t, int64_t blocks, int64_t ahead, float *y)
-{
-	const __m512i by_row = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
-	__m512 acc = _mm512_setzero_ps();
-	__m128 minima = _mm_setzero_ps();
-
-	for (; blocks > 0; blocks--, a += bytes, b += bytes, t++) {
-		__m512i n = _mm512_setzero_si512();
-
-		_mm_prefetch((const char *)a + ahead, _MM_HINT_T1);
-		_mm_prefetch((const char *)b + ahead, _MM_HINT_T1);
-		if (code_shift(type))
-			n = _mm512_broadcast_i64x4(load256(t->start));
-		dot4(&n, two_rows32(type, a, b), _mm512_broadcast_i64x4(load256(t->q)));
-		__m128 d = _mm_mul_ps(two_halves(a, b), _mm_set1_ps(t->d));
-
-		acc = _mm512_fmadd_ps(_mm512_permutexvar_ps(by_row, _mm512_castps128_ps512(d)),
-				      _mm512_cvtepi32_ps(n), acc);
-		if (has_minimum(type))
-			minima = _mm_fmadd_ps(two_halves(a + 2, b + 2), _mm_set1_ps(t->s), minima);
-	}
-	y[0] = sum_lanes8(_mm512_castps512_ps256(acc));
-	y[1] = sum_lanes8(_mm512_extractf32x8_ps(acc, 1));
-	if (has_minimum(type)) {
-		y[0] += _mm_cvtss_f32(minima);
-		y[1] += _mm_cvtss_f32(_mm_movehdup_ps(minima));
-	}
-}
-
-ALWAYS void gemv32(const struct kernels *k, uint32_t type, const struct weight *w, int64_t r0,
-		   int64_t r1, const uint8_t *act, float *out)
-{
-	struct token32 t[BLOCKS32_MAX / TILE];
-	int64_t half = (r1 - r0 + 1) / 2;
-
-	pack_token32(type, act, w->n_in, t);
-	for (int64_t r = r0; r < r0 + half; r++) {	/* far apart: see rows32 of quant_avx2.c */
-		int64_t other = r + half < r1 ? r + half : r;
-		float y[2];
-
-		pair32(type, w->data + (size_t)r * w->row_bytes,
-		       w->data + (size_t)other * w->row_bytes, w->type->block_bytes, t,
-		       w->n_in / 32, k->ahead_bytes, y);
-		out[r] = y[0];
-		out[other] = y[other != r];
-	}
-}
-
 /* Blocks [b0, b0 + blocks) of up to sixteen rows; missing rows are zero. */
 ALWAYS void fill_panel32(uint32_t type, const struct weight *w, int64_t r0, int64_t rows,
 			 int64_t b0, int64_t blocks, struct panel32 *p)
@@ -289,18 +195,6 @@ ALWAYS void many32(uint32_t type, const struct weight *w, int64_t r0, int64_t r1
 			group32(type, w, r, r1 - r < LANES ? r1 - r : LANES, packed, n,
 				out + t * out_stride, out_stride);
 	}
-}
-
-ALWAYS void gemm32(const struct kernels *k, uint32_t type, const struct weight *w, int64_t r0,
-		   int64_t r1, const uint8_t *act, size_t act_bytes, int64_t n_tok, float *out,
-		   int64_t out_stride)
-{
-	if (n_tok > FEW_TOKENS)
-		many32(type, w, r0, r1, act, act_bytes, n_tok, out, out_stride);
-	else
-		for (int64_t t = 0; t < n_tok; t++)
-			gemv32(k, type, w, r0, r1, act + (size_t)t * act_bytes,
-			       out + t * out_stride);
 }
 
 /* ---- super-blocks of 256 ------------------------------------------------------------------ */
@@ -545,15 +439,20 @@ bool quant_matmul_avx512vnni(const struct kernels *k, const struct weight *w, in
 			     int64_t r1, const void *act, size_t act_bytes, int64_t n_tok,
 			     float *out, int64_t out_stride)
 {
-	/* one row after the other is better where the memory and not the decoding is the limit */
-	bool plain_gemv = w->type->block_elems == 256 || w->type->id == TYPE_Q8_0;
-	bool fits = w->type->block_elems == 256 || w->n_in / 32 * TILE <= BLOCKS32_MAX;
+	bool fits = w->type->block_elems == 256 || w->n_in / 32 * TILE <= BLOCKS32_MAX, done = fits;
 
-	if ((n_tok <= FEW_TOKENS && plain_gemv) || !fits)
+	if (n_tok <= FEW_TOKENS)
+		for (int64_t t = 0; t < n_tok && done; t++)
+			done = quant_gemv_avx512vnni(k, w, r0, r1,
+						     (const uint8_t *)act + (size_t)t * act_bytes,
+						     out + t * out_stride);
+	if (!done)
 		return quant_matmul_avx2(k, w, r0, r1, act, act_bytes, n_tok, out, out_stride);
+	if (n_tok <= FEW_TOKENS)
+		return true;
 #define CASE32(type)                                                                               \
 	case type:                                                                                 \
-		gemm32(k, type, w, r0, r1, act, act_bytes, n_tok, out, out_stride);                \
+		many32(type, w, r0, r1, act, act_bytes, n_tok, out, out_stride);                   \
 		break
 #define CASE256(type)                                                                              \
 	case type:                                                                                 \
