@@ -22,7 +22,11 @@ enum {
 	PASSES_MAX = 64 / VL,
 	N_MAX = 16384,			/* longest row that a token's buffer takes */
 	PANEL_ROWS = 48,		/* weight rows widened at once … */
-	PANEL_FLOATS = 131072,		/* … as far as they fit half a megabyte */
+	PANEL_FLOATS = 147456,		/* … as far as they fit half the second-level cache */
+	TOKEN_FLOATS = 393216,		/* tokens widened at once, 1.5 MiB … */
+	TOKENS_MAX = 256,		/* … and at most so many */
+	APART = 16,			/* rows of 2^k floats would share a set of the cache */
+	RUN = 512,			/* floats of a pass walked before the next tile: 20 KiB */
 	FEW_TOKENS = 3,
 };
 
@@ -114,10 +118,13 @@ struct tile_rows {
 	const uint16_t *halves[TILE_ROWS];	/* used when floats is NULL */
 };
 
-/* z[r · TILE_TOKENS + t] = lanes of pass `pass` of w[r] · x[t] over n floats of x. */
+/*
+ * Floats [from, end) of pass `pass` of w[r] · x[t] added to the lanes z[r · TILE_TOKENS + t], or
+ * from zero; a pass of a row has n floats.
+ */
 static inline __attribute__((always_inline)) void
 tile_pass(const struct tile_rows *w, bool halves, int pass, int passes, const float *x,
-	  int64_t x_stride, int64_t n, vf *z)
+	  int64_t x_stride, int64_t n, int64_t from, int64_t end, vf *z)
 {
 	const float *wide = halves ? NULL : w->floats + pass * n;
 	int64_t stride = w->stride;
@@ -127,8 +134,8 @@ tile_pass(const struct tile_rows *w, bool halves, int pass, int passes, const fl
 	for (int r = 0; r < TILE_ROWS; r++)
 #pragma GCC unroll 8
 		for (int t = 0; t < TILE_TOKENS; t++)
-			acc[r][t] = vf_zero();
-	for (int64_t i = 0; i < n; i += VL) {
+			acc[r][t] = from > 0 ? z[r * TILE_TOKENS + t] : vf_zero();
+	for (int64_t i = from; i < end; i += VL) {
 		vf a[TILE_ROWS];
 
 #pragma GCC unroll 8
@@ -151,6 +158,18 @@ tile_pass(const struct tile_rows *w, bool halves, int pass, int passes, const fl
 			z[r * TILE_TOKENS + t] = acc[r][t];
 }
 
+/* y[r][t] = the lanes of all passes as one sum. */
+static inline void fold_tile(const vf *z, struct order o, float (*y)[TILE_TOKENS])
+{
+	for (int r = 0; r < TILE_ROWS; r++) {
+		vf j[TILE_TOKENS];
+
+		for (int t = 0; t < TILE_TOKENS; t++)
+			j[t] = join(z + r * TILE_TOKENS + t, o.passes, TILE);
+		_mm_storeu_ps(y[r], fold4(j[0], j[1], j[2], j[3], o.tree));
+	}
+}
+
 /* y[r][t]: whole products of a tile over n elements, a multiple of the step; x sorted by pass. */
 static void tile(const struct tile_rows *w, const float *x, int64_t x_stride, int64_t n,
 		 struct order o, float (*y)[TILE_TOKENS])
@@ -160,18 +179,13 @@ static void tile(const struct tile_rows *w, const float *x, int64_t x_stride, in
 
 	for (int p = 0; p < o.passes; p++) {
 		if (w->floats)
-			tile_pass(w, false, p, o.passes, x + p * part, x_stride, part,
+			tile_pass(w, false, p, o.passes, x + p * part, x_stride, part, 0, part,
 				  z + p * TILE);
 		else
-			tile_pass(w, true, p, o.passes, x + p * part, x_stride, part, z + p * TILE);
+			tile_pass(w, true, p, o.passes, x + p * part, x_stride, part, 0, part,
+				  z + p * TILE);
 	}
-	for (int r = 0; r < TILE_ROWS; r++) {
-		vf j[TILE_TOKENS];
-
-		for (int t = 0; t < TILE_TOKENS; t++)
-			j[t] = join(z + r * TILE_TOKENS + t, o.passes, TILE);
-		_mm_storeu_ps(y[r], fold4(j[0], j[1], j[2], j[3], o.tree));
-	}
+	fold_tile(z, o, y);
 }
 
 /* ---- one token ---------------------------------------------------------------------------- */
@@ -255,27 +269,87 @@ static void gemv(const struct kernels *k, enum act_format f, const struct weight
 
 /* ---- many tokens -------------------------------------------------------------------------- */
 
-/* rows × tokens outputs of a widened panel; x [TILE_TOKENS, n], unused tokens are zero. */
+/*
+ * Lanes of a widened panel with one tile of tokens, a run of floats after the other, so that the
+ * tokens of a run stay in the first-level cache while the rows pass.
+ */
+static void panel_lanes(struct order o, const float *panel, int64_t rows, const float *x,
+			int64_t stride, int64_t whole, vf (*z)[PASSES_MAX * TILE])
+{
+	int64_t part = whole / o.passes;
+
+	for (int64_t from = 0; from < part; from += RUN)
+		for (int p = 0; p < o.passes; p++)
+			for (int64_t r = 0; r < rows; r += TILE_ROWS) {
+				struct tile_rows w = {.floats = panel + r * stride,
+						      .stride = stride};
+
+				tile_pass(&w, false, p, o.passes, x + p * part, stride, part, from,
+					  part - from < RUN ? part : from + RUN,
+					  z[r / TILE_ROWS] + p * TILE);
+			}
+}
+
+/* rows × tokens outputs of a widened panel; x [TILE_TOKENS, n + APART], unused tokens are zero. */
 static void panel_times_tokens(const struct kernels *k, enum act_format f, const float *panel,
 			       int64_t rows, const float *x, int64_t n, int tokens, float *out,
 			       int64_t out_stride)
 {
 	struct order o = float_order(&k->profile, f);
-	int64_t whole = n / o.step * o.step;
+	int64_t whole = n / o.step * o.step, stride = n + APART;
+	vf z[PANEL_ROWS / TILE_ROWS][PASSES_MAX * TILE];
 
+	if (whole == 0)
+		memset(z, 0, sizeof(z));
+	panel_lanes(o, panel, rows, x, stride, whole, z);
 	for (int64_t r = 0; r < rows; r += TILE_ROWS) {
 		float y[TILE_ROWS][TILE_TOKENS];
 
-		tile(&(struct tile_rows){.floats = panel + r * n, .stride = n}, x, n, whole, o, y);
+		fold_tile(z[r / TILE_ROWS], o, y);
 		for (int i = 0; i < TILE_ROWS && r + i < rows; i++)
 			for (int t = 0; t < tokens; t++) {
 				float s = y[i][t];
 
 				if (whole < n)
-					s = finish_row(k, f, panel + (r + i) * n + whole,
-						       x + t * n + whole, n - whole, s);
+					s = finish_row(k, f, panel + (r + i) * stride + whole,
+						       x + t * stride + whole, n - whole, s);
 				out[t * out_stride + r + i] = s;
 			}
+	}
+}
+
+/* All rows against as many widened tokens as x holds; unused ones of the last tile are zero. */
+static void gemm_tokens(const struct kernels *k, enum act_format f, const struct weight *w,
+			int64_t r0, int64_t r1, const float *x, int64_t tokens, float *out,
+			int64_t out_stride)
+{
+	int64_t n = w->n_in, stride = n + APART;
+	int64_t fit = PANEL_FLOATS / stride / TILE_ROWS * TILE_ROWS;
+	int passes = float_order(&k->profile, f).passes;
+	int64_t panel_rows = fit < PANEL_ROWS ? fit : PANEL_ROWS;
+	_Alignas(64) float panel[PANEL_FLOATS];
+
+	for (int64_t r = r0; r < r1; r += panel_rows) {
+		int64_t rows = r1 - r < panel_rows ? r1 - r : panel_rows;
+		int64_t padded = (rows + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
+
+		for (int64_t i = 0; i < rows; i++)
+			widen(f, w->data + (size_t)(r + i) * w->row_bytes, panel + i * stride,
+			      n, passes);
+		memset(panel + rows * stride, 0,
+		       (size_t)((padded - rows) * stride) * sizeof(*panel));
+		const uint8_t *next = w->data + (size_t)(r + rows) * w->row_bytes;
+		int64_t left = r1 - r - rows < rows ? r1 - r - rows : rows;
+		int64_t bytes = left * (int64_t)w->row_bytes, share = bytes * TILE_TOKENS / tokens + 64;
+
+		for (int64_t t = 0; t < tokens; t += TILE_TOKENS) {
+			for (int64_t i = 0; i < share && bytes > 0; i += 64, next += 64, bytes -= 64)
+				_mm_prefetch((const char *)next, _MM_HINT_T1);
+			panel_times_tokens(k, f, panel, rows, x + t * stride, n,
+					   tokens - t < TILE_TOKENS ? (int)(tokens - t)
+								    : TILE_TOKENS,
+					   out + t * out_stride + r, out_stride);
+		}
 	}
 }
 
@@ -283,28 +357,20 @@ static void gemm(const struct kernels *k, enum act_format f, const struct weight
 		 int64_t r1, const uint8_t *act, size_t act_bytes, int64_t n_tok, float *out,
 		 int64_t out_stride)
 {
-	int64_t n = w->n_in, fit = PANEL_FLOATS / n / TILE_ROWS * TILE_ROWS;
+	int64_t n = w->n_in, stride = n + APART;
+	int64_t fit = TOKEN_FLOATS / stride / TILE_TOKENS * TILE_TOKENS;
+	int64_t step = fit < TOKENS_MAX ? fit : TOKENS_MAX;
 	int passes = float_order(&k->profile, f).passes;
-	int64_t panel_rows = fit < PANEL_ROWS ? fit : PANEL_ROWS;
-	_Alignas(64) float panel[PANEL_FLOATS], x[TILE_TOKENS * N_MAX];
+	_Alignas(64) float x[TOKEN_FLOATS];
 
-	memset(x, 0, (size_t)(TILE_TOKENS * n) * sizeof(*x));
-	for (int64_t r = r0; r < r1; r += panel_rows) {
-		int64_t rows = r1 - r < panel_rows ? r1 - r : panel_rows;
-		int64_t padded = (rows + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
+	for (int64_t t = 0; t < n_tok; t += step) {
+		int64_t tokens = n_tok - t < step ? n_tok - t : step;
+		int64_t padded = (tokens + TILE_TOKENS - 1) / TILE_TOKENS * TILE_TOKENS;
 
-		for (int64_t i = 0; i < rows; i++)
-			widen(f, w->data + (size_t)(r + i) * w->row_bytes, panel + i * n, n,
-			      passes);
-		memset(panel + rows * n, 0, (size_t)((padded - rows) * n) * sizeof(*panel));
-		for (int64_t t = 0; t < n_tok; t += TILE_TOKENS) {
-			int tokens = n_tok - t < TILE_TOKENS ? (int)(n_tok - t) : TILE_TOKENS;
-
-			for (int i = 0; i < tokens; i++)
-				widen(f, act + (size_t)(t + i) * act_bytes, x + i * n, n, passes);
-			panel_times_tokens(k, f, panel, rows, x, n, tokens,
-					   out + t * out_stride + r, out_stride);
-		}
+		for (int64_t i = 0; i < tokens; i++)
+			widen(f, act + (size_t)(t + i) * act_bytes, x + i * stride, n, passes);
+		memset(x + tokens * stride, 0, (size_t)((padded - tokens) * stride) * sizeof(*x));
+		gemm_tokens(k, f, w, r0, r1, x, tokens, out + t * out_stride, out_stride);
 	}
 }
 

@@ -43,14 +43,16 @@ ALWAYS int64_t block32_bytes(uint32_t type)
 	}
 }
 
-/* 128 bytes of which at most `left` are there. */
-ALWAYS void load128(const uint8_t *p, int64_t left, __m512i *v)
+/* 128 bytes; of fewer, the others are zero. */
+ALWAYS void load128(const uint8_t *p, int64_t bytes, __m512i *v)
 {
-	__mmask64 low = left >= 64 ? ~0ull : (1ull << left) - 1;
-	__mmask64 high = left >= 128 ? ~0ull : left <= 64 ? 0 : (1ull << (left - 64)) - 1;
-
-	v[0] = _mm512_maskz_loadu_epi8(low, p);
-	v[1] = _mm512_maskz_loadu_epi8(high, p + 64);
+	if (bytes >= 128) {
+		v[0] = _mm512_loadu_si512(p);
+		v[1] = _mm512_loadu_si512(p + 64);
+		return;
+	}
+	v[0] = _mm512_maskz_loadu_epi8(bytes >= 64 ? ~0ull : (1ull << bytes) - 1, p);
+	v[1] = _mm512_maskz_loadu_epi8(bytes <= 64 ? 0 : (1ull << (bytes - 64)) - 1, p + 64);
 }
 
 /* Eight (four) blocks of a row: the F16 scales, each times that of the token, and the minima. */
@@ -89,56 +91,66 @@ ALWAYS __m256i unsigned32(uint32_t type, const uint8_t *b)
 
 struct sum32 { __m256 acc; float minima; };
 
-/* Blocks [first, end) of those at b, which begin at block j of the token. */
-ALWAYS void step32(uint32_t type, const uint8_t *const *b, int64_t bytes, const struct token32 *t,
-		   int64_t j, int first, int end, float (*d)[ROOM], float (*m)[ROOM],
-		   struct sum32 *sum)
+/* The products of a block of both rows with block j of the token. */
+ALWAYS void products32(uint32_t type, const uint8_t *const *b, int64_t at, const struct token32 *t,
+		       int64_t j, const float (*d)[ROOM], const float (*m)[ROOM], int c,
+		       struct sum32 *sum)
 {
-#pragma GCC unroll 8
-	for (int c = first; c < end; c++) {
-		__m256i q = load256(t->block[j + c].q), start = load256(t->block[j + c].start);
+	__m256i q = load256(t->block[j + c].q), start = load256(t->block[j + c].start);
 
 #pragma GCC unroll 2
-		for (int i = 0; i < 2; i++) {
-			__m256i n = _mm256_dpbusd_epi32(start, unsigned32(type, b[i] + c * bytes),
-							q);
+	for (int i = 0; i < 2; i++) {
+		__m256i n = _mm256_dpbusd_epi32(start, unsigned32(type, b[i] + at), q);
 
-			sum[i].acc = _mm256_fmadd_ps(_mm256_set1_ps(d[i][c]), _mm256_cvtepi32_ps(n),
-						     sum[i].acc);
-			if (has_minimum(type))
-				sum[i].minima = __builtin_fmaf(m[i][c], t->s[j + c], sum[i].minima);
-		}
+		sum[i].acc = _mm256_fmadd_ps(_mm256_set1_ps(d[i][c]), _mm256_cvtepi32_ps(n),
+					     sum[i].acc);
+		if (has_minimum(type))
+			sum[i].minima = __builtin_fmaf(m[i][c], t->s[j + c], sum[i].minima);
 	}
+}
+
+/* `count` of at most `step` blocks of both rows, which begin at block j of the token. */
+ALWAYS void run32(const struct kernels *k, uint32_t type, const uint8_t **b,
+		  const struct token32 *t, int64_t j, int64_t step, int64_t count, bool whole,
+		  struct sum32 *sum)
+{
+	enum { LINE = 64 };
+	const int64_t bytes = block32_bytes(type);
+	float d[2][ROOM], m[2][ROOM];
+
+#pragma GCC unroll 2
+	for (int i = 0; i < 2; i++) {
+#pragma GCC unroll 4
+		for (int64_t line = 0; line < step * bytes; line += LINE)
+			_mm_prefetch((const char *)b[i] + k->ahead_bytes + line, _MM_HINT_T1);
+		widen_scales(type, b[i], whole ? 128 : count * bytes, t->d + j, d[i], m[i]);
+	}
+	if (whole)
+#pragma GCC unroll 8
+		for (int c = 0; c < (int)step; c++)
+			products32(type, b, c * bytes, t, j, d, m, c, sum);
+	else
+		for (int c = 0; c < (int)count; c++)
+			products32(type, b, c * bytes, t, j, d, m, c, sum);
+	b[0] += step * bytes;
+	b[1] += step * bytes;
 }
 
 /* Rows r and other, far apart: each is a plain sequence of lines, which the hardware prefetches. */
 ALWAYS void rows32(const struct kernels *k, uint32_t type, const struct weight *w, int64_t r,
 		   int64_t other, const struct token32 *t, float *out)
 {
-	enum { LINE = 64 };
 	const int64_t bytes = block32_bytes(type), step = type == TYPE_Q4_0 ? 8 : 4;
 	const uint8_t *b[2] = {w->data + (size_t)r * w->row_bytes,
 			       w->data + (size_t)other * w->row_bytes};
 	struct sum32 sum[2] = {{_mm256_setzero_ps(), 0.0f}, {_mm256_setzero_ps(), 0.0f}};
-	float d[2][ROOM], m[2][ROOM], y[2];
-	int64_t blocks = w->n_in / 32;
+	int64_t blocks = w->n_in / 32, j = 0;
+	float y[2];
 
-	for (int64_t j = 0; j < blocks; j += step) {
-#pragma GCC unroll 2
-		for (int i = 0; i < 2; i++) {
-			for (int64_t line = 0; line < step * bytes; line += LINE)
-				_mm_prefetch((const char *)b[i] + k->ahead_bytes + line,
-					     _MM_HINT_T1);
-			widen_scales(type, b[i], (blocks - j) * bytes, t->d + j, d[i], m[i]);
-		}
-		if (blocks - j >= step)
-			step32(type, b, bytes, t, j, 0, (int)step, d, m, sum);
-		else
-			for (int c = 0; c < (int)(blocks - j); c++)
-				step32(type, b, bytes, t, j, c, c + 1, d, m, sum);
-		b[0] += step * bytes;
-		b[1] += step * bytes;
-	}
+	for (; blocks - j >= step && (blocks - j) * bytes >= 128; j += step)
+		run32(k, type, b, t, j, step, step, true, sum);
+	for (; j < blocks; j += step)
+		run32(k, type, b, t, j, step, blocks - j < step ? blocks - j : step, false, sum);
 	for (int i = 0; i < 2; i++)
 		y[i] = has_minimum(type) ? sum_halves(sum[i].acc) + sum[i].minima
 					 : sum_halves(sum[i].acc);

@@ -4,7 +4,7 @@
 #include "variants.h"
 
 /* Beside the hardware's own prefetching, further ahead costs more than it brings. */
-enum { AHEAD_NEAR = 1024, AHEAD_FAR = 10240 };
+enum { AHEAD_NEAR = 512, AHEAD_FAR = 10240 };
 
 static bool cpu_has(const struct cpu_flags *cpu, enum isa isa)
 {

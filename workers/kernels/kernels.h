@@ -79,7 +79,7 @@ struct kernels {
 	 * out[t · out_stride + r] = dot(row r of w, activation row t) for r in [r0, r1) and
 	 * t in [0, n_tok). act: rows of w->type->act, act_bytes apart. Works for 1 (GEMV) and for
 	 * many tokens (GEMM); the bits do not depend on n_tok nor on the split of rows. Row ranges
-	 * in multiples of 48 and all tokens in one call are fastest; it takes up to 1 MiB of stack.
+	 * in multiples of 48 and all tokens in one call are fastest; it takes up to 2.5 MiB of stack.
 	 * `defects` reproduces the reference's int16 wrap (I2_S only).
 	 */
 	void (*matmul)(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,

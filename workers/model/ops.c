@@ -237,7 +237,7 @@ void op_add(struct ops *o, const float *a, const float *b, float *out, int64_t n
 
 /* ---- matrix products ---------------------------------------------------------------------- */
 
-enum { ROWS_STEP = 32, CHUNKS_PER_THREAD = 8 };
+enum { ROWS_STEP = 48, CHUNKS_MIN = 6, CHUNKS_MAX = 12 };	/* of each thread */
 
 struct linear_job {
 	const struct ops *o;
@@ -281,6 +281,39 @@ static void linear_chunks(void *ctx, int64_t begin, int64_t end, int thread)
 	}
 }
 
+/* Chunks of `chunk` rows of all products; `first`, when wanted: the first of each product. */
+static int64_t count_chunks(const struct op_product *p, int n, int64_t chunk, int64_t *first)
+{
+	int64_t chunks = 0;
+	for (int i = 0; i < n; i++) {
+		if (first)
+			first[i] = chunks;
+		chunks += (p[i].lin->w.n_out + chunk - 1) / chunk;
+	}
+	if (first)
+		first[n] = chunks;
+	return chunks;
+}
+
+/* Rows of a chunk, whole panels of the kernels, so that the busiest thread has least to do. */
+static int64_t linear_chunk(const struct ops *o, const struct op_product *p, int n)
+{
+	const int64_t threads = team_size(o->team);
+	int64_t total = 0, best = 0, best_rows = INT64_MAX;
+	for (int i = 0; i < n; i++)
+		total += p[i].lin->w.n_out;
+	for (int64_t c = CHUNKS_MIN; c <= CHUNKS_MAX; c++) {
+		int64_t panels = total / (threads * c * ROWS_STEP);
+		int64_t chunk = (panels > 0 ? panels : 1) * ROWS_STEP;
+		int64_t rounds = (count_chunks(p, n, chunk, NULL) + threads - 1) / threads;
+		if (rounds * chunk < best_rows) {
+			best_rows = rounds * chunk;
+			best = chunk;
+		}
+	}
+	return best;
+}
+
 void op_linear(struct ops *o, const struct op_product *p, int n, struct act_rows act,
 	       int64_t n_rows)
 {
@@ -288,15 +321,10 @@ void op_linear(struct ops *o, const struct op_product *p, int n, struct act_rows
 	if (n_rows <= 0)
 		return;
 	struct linear_job j = {.o = o, .p = p, .n = n, .act = act, .n_rows = n_rows};
-	int64_t total = 0;
+	j.chunk = linear_chunk(o, p, n);
+	count_chunks(p, n, j.chunk, j.first);
 	for (int i = 0; i < n; i++)
-		total += p[i].lin->w.n_out;
-	int64_t chunks = (int64_t)team_size(o->team) * CHUNKS_PER_THREAD;
-	j.chunk = (total / chunks + ROWS_STEP) / ROWS_STEP * ROWS_STEP;
-	for (int i = 0; i < n; i++) {
-		j.first[i + 1] = j.first[i] + (p[i].lin->w.n_out + j.chunk - 1) / j.chunk;
 		o->count.matmul[type_index(p[i].lin->w.type)] += (uint64_t)n_rows;
-	}
 	team_run(o->team, j.first[n], 1, linear_chunks, &j);
 }
 
