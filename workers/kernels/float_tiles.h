@@ -340,10 +340,13 @@ static void gemm_tokens(const struct kernels *k, enum act_format f, const struct
 		       (size_t)((padded - rows) * stride) * sizeof(*panel));
 		const uint8_t *next = w->data + (size_t)(r + rows) * w->row_bytes;
 		int64_t left = r1 - r - rows < rows ? r1 - r - rows : rows;
-		int64_t bytes = left * (int64_t)w->row_bytes, share = bytes * TILE_TOKENS / tokens + 64;
+		int64_t bytes = left * (int64_t)w->row_bytes;
+		int64_t share = bytes * TILE_TOKENS / tokens + 64;
 
 		for (int64_t t = 0; t < tokens; t += TILE_TOKENS) {
-			for (int64_t i = 0; i < share && bytes > 0; i += 64, next += 64, bytes -= 64)
+			int64_t stop = bytes > share ? bytes - share : 0;
+
+			for (; bytes > stop; bytes -= 64, next += 64)
 				_mm_prefetch((const char *)next, _MM_HINT_T1);
 			panel_times_tokens(k, f, panel, rows, x + t * stride, n,
 					   tokens - t < TILE_TOKENS ? (int)(tokens - t)

@@ -1,5 +1,5 @@
 #include "avx512vnni.h"
-#include "codes_avx2.h"
+#include "row256.h"
 #include "variants.h"
 
 /*
@@ -274,14 +274,12 @@ ALWAYS __m256i block256_sums(uint32_t type, const uint8_t *b, const uint8_t *act
 	return n;
 }
 
-#include "row256.h"
-
 ALWAYS void all256(const struct kernels *k, uint32_t type, const struct weight *w, int64_t r0,
 		   int64_t r1, const uint8_t *act, float *out)
 {
 	for (int64_t r = r0; r < r1; r++)
 		out[r] = row256(k, type, w->data + (size_t)r * w->row_bytes, w->type->block_bytes,
-				act, w->n_in);
+				act, w->n_in, block256_sums);
 }
 
 /* ---- the product -------------------------------------------------------------------------- */

@@ -1,4 +1,4 @@
-#include "codes_avx2.h"
+#include "row256.h"
 #include "variants.h"
 
 /*
@@ -102,8 +102,6 @@ ALWAYS __m256i block256_sums(uint32_t type, const uint8_t *b, const uint8_t *act
 	return sums;
 }
 
-#include "row256.h"
-
 /* ---- the product -------------------------------------------------------------------------- */
 
 ALWAYS void rows_of(const struct kernels *k, uint32_t type, const struct weight *w, int64_t r0,
@@ -119,7 +117,8 @@ ALWAYS void rows_of(const struct kernels *k, uint32_t type, const struct weight 
 		return;
 	}
 	for (int64_t r = r0; r < r1; r++)
-		out[r] = row256(k, type, w->data + (size_t)r * w->row_bytes, bytes, act, w->n_in);
+		out[r] = row256(k, type, w->data + (size_t)r * w->row_bytes, bytes, act, w->n_in,
+				block256_sums);
 }
 
 static void gemv(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,

@@ -1,21 +1,21 @@
 /*
- * One row of super-blocks of 256 against one token: eight float lanes as in base_quant.h. The file
- * that includes it defines block256_sums, the exact integers of the eight lanes of a block, in the
- * widest way its instruction set has:
- *
- *	ALWAYS __m256i block256_sums(uint32_t type, const uint8_t *b, const uint8_t *act,
- *				     const struct scales256 *s);
+ * One row of super-blocks of 256 against one token: eight float lanes as in base_quant.h. The exact
+ * integers of a block's lanes come from a function, which is the widest that an instruction set has.
  */
 #ifndef ASSAY_ROW256_H
 #define ASSAY_ROW256_H
 
 #include "codes_avx2.h"
 
+/* Integer sums of the eight lanes of block b with a Q8_K block, offsets taken out. */
+typedef __m256i block256_fn(uint32_t type, const uint8_t *b, const uint8_t *act,
+			    const struct scales256 *s);
+
 struct row256 { __m256 acc; __m128 min; float min_scalar; };
 
 /* What the minima of a block add: before the products, as the reference does. */
 ALWAYS void row256_minima(uint32_t type, const uint8_t *b, const uint8_t *act, float da,
-			    const struct scales256 *s, struct row256 *a)
+			  const struct scales256 *s, struct row256 *a)
 {
 	float m = -da * half_at(b + (type == TYPE_Q2_K ? 82 : 2));
 	__m256i bs = load256(act + Q8_K_SUMS);
@@ -39,7 +39,7 @@ ALWAYS void row256_minima(uint32_t type, const uint8_t *b, const uint8_t *act, f
 }
 
 ALWAYS float row256(const struct kernels *k, uint32_t type, const uint8_t *b, uint32_t bytes,
-		    const uint8_t *act, int64_t n)
+		    const uint8_t *act, int64_t n, block256_fn *sums)
 {
 	bool ternary = type == TYPE_TQ1_0 || type == TYPE_TQ2_0;
 	bool has_min = type == TYPE_Q2_K || type == TYPE_Q4_K || type == TYPE_Q5_K;
@@ -55,7 +55,7 @@ ALWAYS float row256(const struct kernels *k, uint32_t type, const uint8_t *b, ui
 		scales_of(type, b, &s);
 		if (has_min)
 			row256_minima(type, b, act, da, &s, &a);
-		__m256 v = _mm256_cvtepi32_ps(block256_sums(type, b, act, &s));
+		__m256 v = _mm256_cvtepi32_ps(sums(type, b, act, &s));
 		__m256 d = _mm256_set1_ps(da * block_scale(type, b));
 
 		a.acc = fused ? _mm256_fmadd_ps(d, v, a.acc)
