@@ -330,6 +330,7 @@ REPORT_OBJS = \
 	orchestrator/report/matrix.o \
 	orchestrator/report/page.o \
 	orchestrator/report/receipt.o \
+	orchestrator/report/picture.o \
 	orchestrator/report/receipt_text.o \
 	orchestrator/report/recording.o \
 	orchestrator/report/recording_logits.o \

@@ -46,6 +46,16 @@ check "another order of summation is EQUIVALENT" exits 0 "$A" sweep --model "$M"
 R=$T/eq/scenario3
 check "in the receipt" has "$R/receipt.json" '"verdict": "EQUIVALENT"'
 check "with the table in the report" has "$R/report.txt" "local check:"
+cells() { # FILE: each row of the picture as its marks
+	tr -d '\n' <"$1" | sed 's/<tr>/\n/g' | sed -n 's/^<th class="n">\(-\{0,1\}[0-9]*\)<\/th>/\1 /p' |
+		sed 's/<td class="badge [a-z]*" title="[^"]*">\(.\)<\/td>/\1/g;s/<td><\/td>/_/g;s/<.*//'
+}
+shows() { cells "$1" >"$T/cells"; has "$T/cells" "$2"; }
+check "and as a picture, layer by stage" shows "$R/operations.html" "1 _"
+check "of the embeddings" shows "$R/operations.html" "-1 ="
+check "with what was measured" has "$R/operations.html" "attn_scores of layer 2"
+check "the report links it" exits 0 "$A" report "$T/eq" --format html
+check "beside its scenario" has "$T/out" '<a href="scenario3/operations.html">scenario3</a>'
 check "--no-local leaves it out" exits 0 "$A" per-token --model "$M" --profile ggml-avx512 --reference faulty --no-local
 check "and the verdict is of the end" has "$T/out" "WITHIN_NOISE:"
 verdict_of_gate() { # python that changes r: the gate's answer about metrics
@@ -129,6 +139,10 @@ check "equal traces: exit 0" exits 0 "$A" trace-diff "$T/a" "$T/a"
 check "other traces: exit 1" exits 1 "$A" trace-diff "$T/a" "$T/b"
 check "the first difference" has "$T/out" "first difference beyond it: ffn_act of layer 0"
 check "the picture" has "$T/out" "   0    = = = = = = = = = = = = = = = # # # #"
+check "and as a page" exits 1 "$A" trace-diff --html "$T/picture.html" "$T/a" "$T/b"
+check "with the same marks" shows "$T/picture.html" "0 _===============####"
+check "and the numbers" has "$T/picture.html" 'title="ffn_act of layer 0: rel-RMS'
+check "that needs nothing from elsewhere" test -z "$(grep -E '(src|href)="?http|@import|url\(' "$T/picture.html")"
 check "JSON has the same exit code" exits 1 "$A" trace-diff --format json "$T/a" "$T/b"
 check "tolerance" exits 0 "$A" trace-diff --tolerance 10 "$T/a" "$T/b"
 : >"$T/empty"

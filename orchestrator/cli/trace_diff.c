@@ -1,4 +1,6 @@
 #include "cli.h"
+#include "report/picture.h"
+#include "sweep/facts.h"
 #include "sweep/trace_dir.h"
 #include "verdict/local.h"
 #include "verdict/trace_diff.h"
@@ -116,6 +118,16 @@ static struct trace_diff_tensor *tensors(const struct trace_dir *d)
 	return t;
 }
 
+static int write_page(const struct trace_diff *d, const char *path, const char *const *names,
+		      struct err *e)
+{
+	char *text = picture_of_traces(d, names[0], names[1]);
+	int rc = facts_write(path, text, e);
+
+	free(text);
+	return rc;
+}
+
 static int run(struct cli *c, struct err *e)
 {
 	const char *const *args;
@@ -140,7 +152,9 @@ static int run(struct cli *c, struct err *e)
 			print_json(&d);
 		else
 			print_text(&d, cli_flag(c, "all"));
-		rc = d.first_beyond < 0 ? EXIT_AGREE : EXIT_DIVERGED;
+		rc = cli_str(c, "html") ? write_page(&d, cli_str(c, "html"), args, e) : 0;
+		if (rc == 0)
+			rc = d.first_beyond < 0 ? EXIT_AGREE : EXIT_DIVERGED;
 		trace_diff_free(&d);
 		free(x);
 		free(y);
@@ -167,6 +181,7 @@ const struct command cmd_trace_diff = {
 		(const struct opt[]){
 			{"tolerance", OPT_REAL, "X", "relative RMS error up to which tensors agree",
 			 "0", NULL, NULL, 0},
+			{"html", OPT_STR, "FILE", "write the picture as a page", NULL, NULL, NULL, 0},
 			{"all", OPT_FLAG, NULL, "list equal tensors too", NULL, NULL, NULL, 'a'},
 			{0},
 		},

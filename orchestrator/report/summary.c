@@ -72,6 +72,7 @@ static void read_row(struct summary_row *w, const json_t *o)
 	const json_t *sum = json_object_get(o, "summary"), *engines = json_object_get(o, "engines");
 
 	text_of(w->id, sizeof(w->id), o, "id");
+	w->has_operations = json_is_true(json_object_get(json_object_get(o, "local"), "ran"));
 	text_of(w->scenario, sizeof(w->scenario), json_object_get(o, "scenario"), "id");
 	read_side(w, 0, json_object_get(engines, "ours"));
 	read_side(w, 1, json_object_get(engines, "reference"));

@@ -30,6 +30,7 @@ struct summary_row {
 	int64_t wall_us;
 	double *nmse;			/* [n_nmse] per compared position; freed by summary_free */
 	int n_nmse;
+	bool has_operations;		/* operations.html lies beside the receipt */
 	int first_beyond;		/* position of the first one beyond the limit; −1 none */
 };
 

@@ -91,8 +91,13 @@ static bool has_why(const struct summary_row *w)
 static void row_html(FILE *f, const struct summary_row *w)
 {
 	fprintf(f, "<tr%s><td><strong>", has_why(w) ? " class=\"told\"" : "");
+	if (w->has_operations) {
+		fprintf(f, "<a href=\"");
+		page_text(f, w->id);
+		fprintf(f, "/operations.html\">");
+	}
 	page_text(f, w->id);
-	fprintf(f, "</strong></td><td>");
+	fprintf(f, "%s</strong></td><td>", w->has_operations ? "</a>" : "");
 	page_badge(f, colour(w), w->verdict);
 	fprintf(f, "</td><td class=\"who\">");
 	page_text(f, *w->reference ? w->reference : "–");

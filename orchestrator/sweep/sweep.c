@@ -4,6 +4,7 @@
 #include "facts.h"
 #include "journal.h"
 #include "local.h"
+#include "report/picture.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -199,7 +200,7 @@ static char *output_text(const struct receipt *r)
 /* The receipt last: where it is, the rest is. */
 static int write_results(struct sweep *w, const struct receipt *r, const char *json, struct err *e)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX], *picture;
 	int rc;
 
 	snprintf(path, sizeof(path), "%.3000s/%s", w->o->out, r->id);
@@ -212,6 +213,9 @@ static int write_results(struct sweep *w, const struct receipt *r, const char *j
 		rc = write_file(w, r->id, "output.txt", output_text(r), e);
 	if (rc == 0)
 		rc = write_file(w, r->id, "report.txt", receipt_text(r), e);
+	picture = rc == 0 ? picture_of_receipt(r) : NULL;
+	if (picture)
+		rc = write_file(w, r->id, "operations.html", picture, e);
 	snprintf(path, sizeof(path), "%.3000s/%s/receipt.json", w->o->out, r->id);
 	if (rc == 0)
 		rc = facts_write(path, json, e);

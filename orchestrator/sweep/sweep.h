@@ -4,7 +4,7 @@
  *
  *	<out>/journal.jsonl		a line per finished comparison, on disk before the next starts
  *	<out>/<id>/receipt.json		and tokens.json, output.txt, report.txt,
- *					logits-comparison.json
+ *					logits-comparison.json, operations.html
  *	<out>/summary.json, summary.md
  *
  * An engine that takes part in several comparisons of a scenario is evaluated once for all of them:

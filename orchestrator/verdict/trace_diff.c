@@ -119,7 +119,7 @@ void trace_diff_free(struct trace_diff *d)
 
 /* ---- the picture -------------------------------------------------------------------------- */
 
-static char mark_of(const struct trace_diff_row *r)
+char trace_diff_mark(const struct trace_diff_row *r)
 {
 	double x = r->diff.rel_rms;
 
@@ -157,7 +157,7 @@ char *trace_diff_picture(const struct trace_diff *d)
 	assert(grid && f);
 	for (int i = 0; i < d->n; i++) {
 		char *at = &grid[d->rows[i].layer + 1][d->rows[i].stage],
-		     mark = mark_of(&d->rows[i]);
+		     mark = trace_diff_mark(&d->rows[i]);
 
 		if (badness(mark) > badness(*at))
 			*at = mark;

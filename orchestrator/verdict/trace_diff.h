@@ -47,6 +47,8 @@ void trace_diff_free(struct trace_diff *d);
 
 const char *trace_diff_state_name(enum trace_diff_state s);
 
+char trace_diff_mark(const struct trace_diff_row *r);	/* of the picture below */
+
 /*
  * The layer × stage picture as text: a line per layer (−1 first), a column per stage that any layer
  * has; '=' equal, '.' within tolerance, a digit n: rel_rms is at most 10⁻ⁿ, '#' above 0.1,

@@ -43,6 +43,13 @@ static void test_diff(void)
 	      tensor_ulp(1e-45f, -1e-45f) == 2, "ulp across zero");
 }
 
+/* Uniform in −1 … 1. */
+static float noise(uint32_t *seed)
+{
+	*seed = *seed * 1664525u + 1013904223u;
+	return (float)(*seed >> 8) * 0x1p-23f - 1;
+}
+
 /* Attention over n cells with the sum in half precision, against the exact one: row ulp. */
 static double half_sums(int n, uint32_t seed)
 {
@@ -55,16 +62,13 @@ static double half_sums(int n, uint32_t seed)
 
 		memset(half + h * D, 0, D * sizeof(float));
 		for (int c = 0; c < n; c++)
-			sum += weight[c] = expf((float)((seed = seed * 1664525u + 1013904223u) >> 8) *
-						0x1p-23f - 1);
+			sum += weight[c] = expf(noise(&seed));
 		for (int i = 0; i < D; i++) {
 			double all = 0;
 
 			for (int c = 0; c < n; c++) {
-				float v = (float)((seed = seed * 1664525u + 1013904223u) >> 8) *
-					  0x1p-23f - 1;
+				float v = f16_to_f32(f32_to_f16(noise(&seed)));
 
-				v = f16_to_f32(f32_to_f16(v));
 				all += (double)weight[c] * (double)v;
 				half[h * D + i] = f16_to_f32(
 					f32_to_f16(half[h * D + i] + weight[c] * v));
