@@ -202,6 +202,7 @@ PROVISION_OBJS = \
 	orchestrator/provision/clone.o \
 	orchestrator/provision/clone_child.o \
 	orchestrator/provision/clone_modules.o \
+	orchestrator/provision/clone_rights.o \
 	orchestrator/provision/clone_url.o \
 	orchestrator/provision/digest_git.o \
 	orchestrator/provision/doctor.o \
@@ -231,6 +232,7 @@ PROVISION_OBJS = \
 	orchestrator/provision/self_check.o \
 	orchestrator/provision/setup.o \
 	orchestrator/provision/source.o \
+	orchestrator/provision/source_archive.o \
 	orchestrator/provision/store.o \
 	orchestrator/provision/toolchain.o \
 	orchestrator/provision/unpack.o \
@@ -367,12 +369,14 @@ UNIT_TESTS = \
 	models_lock \
 	oracle \
 	oracle_golden \
+	process \
 	recording \
 	replay \
 	scenario \
 	self_check \
 	serve \
 	sign \
+	source_archive \
 	stats \
 	template \
 	tl \

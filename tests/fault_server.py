@@ -20,7 +20,7 @@ class World:
 
     def __init__(self, name, data, sha256, script=(), revision="0" * 40):
         self.name, self.data, self.sha256 = name, data, sha256
-        self.script = list(script)      # [(fault, argument)], one per request of the CDN
+        self.script = list(script)      # [([kind,] fault, argument)], one per request of the CDN
         self.origin_script = []         # the same for the origin
         self.revision = revision
         self.lock = threading.Lock()
@@ -36,12 +36,16 @@ class World:
         self.block = 16384
         self.proxied = 0
         self.origins = 0                # requests of the origin
+        self.served = set()             # kinds of the script, where it names them
+        self.tunnels = []               # CONNECTs of a proxy
 
     def next_fault(self, origin):
         with self.lock:
             script = self.origin_script if origin else self.script
             if script:
-                return script.pop(0)
+                *kind, what, argument = script.pop(0)
+                self.served.update(k for k in kind if k)
+                return what, argument
             if not origin and self.permanent:
                 return self.permanent
             return None, None
@@ -201,6 +205,42 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+class Tunnel(http.server.BaseHTTPRequestHandler):
+    """A proxy that knows CONNECT alone. World.script of Tunnel.world decides how it goes wrong."""
+    protocol_version = "HTTP/1.1"
+    world = None            # counts what is asked: [(host:port, headers)] in tunnels
+    where = {}              # host:port asked for -> host:port reached
+
+    def log_message(self, *args):
+        pass
+
+    def do_CONNECT(self):
+        self.close_connection = True
+        self.world.tunnels.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
+        fault, arg = self.world.next_fault(True)
+        if fault == "status":
+            self.send_response(arg[0])
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+        host, port = self.where.get(self.path, self.path).rsplit(":", 1)
+        far = socket.create_connection((host, int(port)))
+        self.send_response(200, "Connection established")
+        self.send_header("X-Linked-Size", "1")      # a proxy's own head is not the hub's
+        self.end_headers()
+        back = threading.Thread(target=self.pump, args=(far, self.connection, None), daemon=True)
+        back.start()
+        self.pump(self.connection, far, None)
+        back.join()
+
+    def pump(self, a, b, _):
+        try:
+            while data := a.recv(65536):
+                b.sendall(data)
+            b.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+
 class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
     request_queue_size = 256
@@ -220,8 +260,8 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         pass
 
 
-def start(certificate=None):
-    server = Server(("0.0.0.0", 0), Handler)
+def start(certificate=None, handler=Handler):
+    server = Server(("0.0.0.0", 0), handler)
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
@@ -234,28 +274,46 @@ def http_date(seconds_from_now):
     return email.utils.formatdate(time.time() + seconds_from_now, usegmt=True)
 
 
-def random_faults(rng, size):
-    """What may go wrong and still leave a download that can succeed."""
-    def one():
-        kind = rng.choice(["drop", "drop", "drop", "reset", "reset", "stall", "status", "status",
-                           "retry", "range", "slow", "whole", "whole-chunked", "expire", "416",
-                           "etag", "corrupt", "ok", "ok", "ok"])
-        if kind in ("drop", "reset", "stall"):
-            return kind, rng.choice([0, 1, rng.randrange(size), rng.randrange(65536)])
-        if kind == "status":
-            return "status", (rng.choice([500, 502, 503, 408]), {})
-        if kind == "retry":
-            after = rng.choice(["0", "0", "1", http_date(1), http_date(-5)])
-            return "status", (rng.choice([429, 503]), {"Retry_After": after})
-        if kind == "range":
-            return "range", rng.choice([1, -1, 4096])
-        if kind == "slow":
-            return "slow", 0.002
-        if kind == "etag":
-            return "etag", '"v%d"' % rng.randrange(2, 4)
-        if kind == "corrupt":
-            return "corrupt", rng.randrange(size)
-        if kind == "ok":
-            return None, None
-        return kind, None
-    return [one() for _ in range(rng.randrange(1, 9))]
+# What may go wrong at the CDN: each is served somewhere in 200 schedules, which is checked.
+KINDS = ["drop", "reset", "truncated", "stall", "slow", "500", "502", "503", "408", "429", "429-date",
+         "503-seconds", "503-date", "range", "whole", "whole-chunked", "endless", "html", "total",
+         "expire", "416", "etag", "corrupt"]
+# … and at the origin, which redirects there.
+ORIGIN_KINDS = ["loop", "foreign", "tls", "linked-hash", "linked-size", "linked-commit", "origin-500",
+                "origin-429-date"]
+FATAL = ["html", "total"] + ORIGIN_KINDS[:6]      # a run ends with them; the next goes on
+
+
+def fault(kind, rng, size, foreign, https):
+    """(what next_fault answers, its argument) of one kind."""
+    if kind in ("drop", "reset", "stall"):
+        return kind, rng.choice([0, 1, rng.randrange(size), rng.randrange(65536)])
+    if kind == "truncated":
+        return "drop", size - 1
+    simple = {"slow": ("slow", 0.002), "range": ("range", rng.choice([1, -1, 4096])),
+              "total": ("total", size + rng.choice([-1, 1])), "loop": ("loop", None),
+              "etag": ("etag", '"v%d"' % rng.randrange(2, 4)), "corrupt": ("corrupt", rng.randrange(size)),
+              "foreign": ("to", foreign), "tls": ("to", https),
+              "linked-hash": ("linked", {"X_Linked_ETag": '"%s"' % ("a" * 64)}),
+              "linked-size": ("linked", {"X_Linked_Size": str(size + 1)}),
+              "linked-commit": ("linked", {"X_Repo_Commit": "1" * 40})}
+    if kind in simple:
+        return simple[kind]
+    words = kind.replace("origin-", "").split("-")
+    if words[0].isdigit() and words[0] != "416":
+        after = {"date": [http_date(1), http_date(-5)], "seconds": ["0", "1"]}.get(words[-1], ["0"])
+        headers = {"Retry_After": rng.choice(after)} if len(words) > 1 or kind == "429" else {}
+        return "status", (int(words[0]), headers)
+    return kind, None
+
+
+def random_faults(rng, size, foreign, https):
+    """What may go wrong and still leave a download that can succeed: for the CDN, for the origin."""
+    often = [k for k in KINDS if k not in FATAL]
+    kinds = [rng.choice(often + ["drop", "reset", None, None, None]) for _ in range(rng.randrange(1, 9))]
+    if rng.random() < 0.2:
+        kinds.insert(rng.randrange(len(kinds) + 1), rng.choice(["html", "total"]))
+    at_origin = [rng.choice(ORIGIN_KINDS + [None])] if rng.random() < 0.5 else []
+    both = [[(k,) + (fault(k, rng, size, foreign, https) if k else (None, None)) for k in ks]
+            for ks in (kinds, at_origin)]
+    return both

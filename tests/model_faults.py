@@ -31,12 +31,26 @@ SOCKETS = 320 << 10     # per connection: in the server's and the fetcher's sock
 CHUNK = 8 << 20
 TOP = tempfile.mkdtemp(prefix="assay-faults-")
 server, PORT = fs.start()
+subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", TOP + "/key", "-out",
+                TOP + "/crt", "-days", "2", "-subj", "/CN=wrong.test"], check=True, stderr=subprocess.DEVNULL)
+with open(TOP + "/pem", "w") as pem:
+    pem.write(open(TOP + "/key").read() + open(TOP + "/crt").read())
+HTTPS_PORT = fs.start(TOP + "/pem")[1]
+SERVED = set()
 TUNE = "backoff_ms=4,tick_ms=4,stall_ms=250,commit_bytes=%d,range_bytes=131072,wait_max_ms=5000" % COMMIT
 
 
-def lockfile(path, world, chunks):
+def direct(world, port, scheme="http"):
+    """The same file at a host that must never see the token."""
+    return "%s://127.0.0.3:%d/direct/%s/f.gguf" % (scheme, port, world.name)
+
+
+def lockfile(path, world, chunks, mirror=False):
     model = {"id": "m", "tier": "integration", "repository": world.name + "/x", "file": "f.gguf",
              "size": len(world.data), "sha256": world.sha256, "licence": "MIT"}
+    model["revision"] = world.revision
+    if mirror:
+        model["mirrors"] = [direct(world, PORT)]
     if chunks:
         model["chunk_sha256"] = [hashlib.sha256(world.data[i:i + CHUNK]).hexdigest()
                                  for i in range(0, len(world.data), CHUNK)]
@@ -111,10 +125,11 @@ def schedule(seed):
     data = rng.randbytes(size)
     world = fs.World("w%d" % seed, data, hashlib.sha256(data).hexdigest())
     fs.WORLDS[world.name] = world
-    world.script = fs.random_faults(rng, size)
-    faults = list(world.script)
+    world.script, world.origin_script = fs.random_faults(
+        rng, size, direct(world, PORT), direct(world, HTTPS_PORT, "https"))
+    faults = world.script + world.origin_script
     restarts = any(f[0] in ("etag", "corrupt", "whole", "whole-chunked") for f in faults)
-    lockfile(folder + "/lock.json", world, rng.random() < 0.5)
+    lockfile(folder + "/lock.json", world, rng.random() < 0.5, rng.random() < 0.25)
     problems, log, done = [], [], False
     two = seed % 4 == 0
     kills = rng.randrange(0, 4)
@@ -162,6 +177,7 @@ def schedule(seed):
         problems.append("the token went to another origin")
     if not world.authorized:
         problems.append("the token did not go to its own origin")
+    SERVED.update(world.served)
     fs.WORLDS.pop(world.name)
     shutil.rmtree(folder, ignore_errors=True)
     return seed, problems, faults, log
@@ -211,6 +227,9 @@ def main():
                 print("# seed %d: %s\n#   faults %s\n#   runs %s" % (seed, problems, faults, log))
     right = say(bad == 0, "%d schedules of faults, each crossed with kill -9" % SCHEDULES,
                 ": %d of them went wrong" % bad)
+    missing = set(fs.KINDS + fs.ORIGIN_KINDS) - SERVED
+    right &= say(SCHEDULES < 200 or not missing, "each of %d kinds of fault was served" %
+                 len(fs.KINDS + fs.ORIGIN_KINDS), ": not " + ", ".join(sorted(missing)))
     problem, worst = resume_bound()
     limit = CONNECTIONS * (COMMIT + SOCKETS)
     right &= say(problem is None, "20 downloads killed three times each go on", ": %s" % problem)

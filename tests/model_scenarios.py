@@ -47,7 +47,7 @@ class Scene:
         self.entry = {k: v for k, v in self.entry.items() if v is not None}
         self.others = []
         self.env = {k: v for k, v in os.environ.items()
-                    if not k.startswith(("HF_", "ASSAY_", "XDG_")) and not k.lower().endswith("_proxy")}
+                    if not k.startswith(("HF_", "ASSAY_", "XDG_", "CURL_", "SSL_")) and not k.lower().endswith("_proxy")}
         # for builds with a sanitizer: fail_io.so is loaded before its library
         self.env["ASAN_OPTIONS"] = "verify_asan_link_order=0:" + self.env.get("ASAN_OPTIONS", "")
         self.env.update(ASSAY_CACHE=self.folder + "/cache", HOME=self.folder, ASSAY_FETCH_TUNE=TUNE,
@@ -176,13 +176,7 @@ def redirects():
 
 
 def tls():
-    pem = TOP + "/self.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", pem, "-out",
-                    pem + ".crt", "-days", "2", "-subj", "/CN=wrong.test"], check=True,
-                   stderr=subprocess.DEVNULL)
-    with open(pem + ".crt") as f, open(pem, "a") as out:
-        out.write(f.read())
-    _, port = fs.start(pem)
+    _, port = fs.start(certificate("wrong.test"))
     s = Scene(repository=None)
     url = "https://127.0.0.1:%d/direct/%s/f.gguf" % (port, s.world.name)
     s.entry["mirrors"] = [url]
@@ -190,6 +184,50 @@ def tls():
     check(s.world.sent == 0, "and nothing was asked of it")
     s.entry["mirrors"] = [url, s.direct()]
     expect(s, 0, "the next mirror serves")
+
+
+def certificate(name, *extra):
+    """A key and a certificate that signs itself."""
+    pem = "%s/%s.pem" % (TOP, name)
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", pem, "-out",
+                    pem + ".crt", "-days", "2", "-subj", "/CN=" + name, *extra], check=True,
+                   stderr=subprocess.DEVNULL)
+    with open(pem + ".crt") as f, open(pem, "a") as out:
+        out.write(f.read())
+    return pem
+
+
+def connect_proxy():
+    """https through a proxy that only tunnels: end to end TLS, the token inside it alone."""
+    pem = certificate("hub.test", "-addext", "subjectAltName=DNS:hub.test")
+    _, hub = fs.start(pem)
+    _, proxy = fs.start(handler=fs.Tunnel)
+    s = Scene(size=2 * MIB, repository=None)
+    fs.Tunnel.world = s.world
+    fs.Tunnel.where = {"hub.test:%d" % hub: "127.0.0.1:%d" % hub}
+    s.entry["mirrors"] = ["https://hub.test:%d/direct/%s/f.gguf" % (hub, s.world.name)]
+    env = {"https_proxy": "http://user:word@127.0.0.1:%d" % proxy, "SSL_CERT_FILE": pem + ".crt"}
+    expect(s, 0, "https through a CONNECT proxy", HF_TOKEN="t0ken",
+           HF_ENDPOINT="https://hub.test:%d" % hub, **env)
+    heads = [h for _, h in s.world.tunnels]
+    check(s.world.tunnels and all(where == "hub.test:%d" % hub for where, _ in s.world.tunnels),
+          "every connection is a tunnel to the hub's name", s.world.tunnels)
+    check(all("authorization" not in h for h in heads) and s.world.leaked,
+          "the token goes through the tunnel, not to the proxy", heads)
+    check(all(h.get("proxy-authorization", "").startswith("Basic ") for h in heads),
+          "the proxy gets its own password", heads)
+    shutil.rmtree(s.folder + "/cache")
+    s.world.origin_script = [("status", (502, {}))] * 2
+    expect(s, 0, "a proxy that fails twice", **env)
+    shutil.rmtree(s.folder + "/cache")
+    s.world.origin_script = [("status", (407, {}))] * 60
+    expect(s, 14, "a proxy that refuses", "--retries", "1", says=("407",), **env)
+    s.world.origin_script = []
+    expect(s, 14, "the tunnel does not make a wrong certificate right", "--retries", "1",
+           says=("certificate",), **{**env, "SSL_CERT_FILE": certificate("other.test") + ".crt"})
+    n = len(s.world.tunnels)
+    expect(s, 14, "no_proxy goes past it", "--retries", "0", no_proxy="hub.test", **env)
+    check(len(s.world.tunnels) == n, "and asks it nothing", s.world.tunnels[n:])
 
 
 # ---- waiting ----------------------------------------------------------------------------------
@@ -630,7 +668,7 @@ def failing_io():
 
 
 def main():
-    scenes = [hub_shapes, gated, contradictions, redirects, tls, limits, stalls, bodies, sizes_unknown,
+    scenes = [hub_shapes, gated, contradictions, redirects, tls, connect_proxy, limits, stalls, bodies, sizes_unknown,
               mirrors, interrupted, together, offline_and_proxy, space, adoption, damage, leases, clean_up,
               placing, lockfile, generated, archives, failing_io]
     for scene in scenes:

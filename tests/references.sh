@@ -165,6 +165,12 @@ tree=$(ls -d "$T"/cache/references/sources/*/tree | while read -r d; do [ -e "$d
 check "bytes are the repository's: no CRLF, no \$Id" sh -c "! grep -q \$'\\r' '$tree/ident.txt' && grep -qxF '\$Id\$' '$tree/ident.txt'"
 check "--git cli: neither hook nor filter" sh -c "rm -rf '$T/cache/references/sources' '$T/cache/references/by-name' &&
 	'$A' fetch-cpp filters --git cli >/dev/null 2>'$T/err'; test \$? -eq 5 && test ! -e '$T/hooked' && test ! -e '$T/filtered'"
+mkdir -p "$T/planted"
+printf '#!/bin/sh\ntouch %s/planted/ran\nexec /usr/bin/git "$@"\n' "$T" >"$T/planted/git"
+chmod +x "$T/planted/git"
+rm -rf "$T/cache/references/sources" "$T/cache/references/by-name"
+check "--git cli: in the sandbox too" exits 5 env PATH="$T/planted:$PATH" "$A" fetch-cpp filters --git cli
+check "which runs no program but the system's" test ! -e "$T/planted/ran"
 git config --global --unset core.hooksPath
 git config --global --unset init.templateDir
 git config --global --unset core.autocrlf
@@ -193,6 +199,50 @@ t.close()
 X
 check "an archive that climbs out: exit 13" exits 13 "$A" fetch-cpp tiny --archive "$T/evil.tar"
 check "its name is shown" says "tiny-1/../../outside"
+
+# archives from the network: the fault server's way of a hub, which redirects
+python3 - "$T" "$GOOD" <<'X' &
+import http.server, os, sys
+top, commit = sys.argv[1:]
+class H(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *a): pass
+    def do_GET(self):
+        with open(top + "/asked", "a") as f: f.write(self.path + "\n")
+        name = {"/good/" + commit: "tiny.tar.gz", "/other/" + commit: "other.tar.gz"}.get(self.path)
+        if self.path == "/moved/" + commit:
+            self.send_response(302); self.send_header("Location", "/good/" + commit)
+            self.send_header("Content-Length", "0"); return self.end_headers()
+        if not name:
+            self.send_response(404); self.send_header("Content-Length", "0"); return self.end_headers()
+        data = open(top + "/" + name, "rb").read()   # as codeload does: neither length nor ranges
+        self.send_response(200); self.send_header("Content-Type", "application/x-gzip")
+        self.end_headers(); self.wfile.write(data)
+s = http.server.ThreadingHTTPServer(("127.0.0.1", 0), H)
+open(top + "/port.new", "w").write(str(s.server_address[1])); os.rename(top + "/port.new", top + "/port")
+s.serve_forever()
+X
+server=$!
+while [ ! -e "$T/port" ]; do sleep 0.05; done
+web=http://127.0.0.1:$(cat "$T/port")
+entry tiny-web "$GOOD" "\"tree\":\"$TREE\",\"archive\":\"$web/moved/{commit}\""
+entry tiny-nowhere "$GOOD" "\"tree\":\"$TREE\""
+write_lock
+rm -rf "$T/cache/references/sources"
+check "--source archive: the pinned commit's tarball comes over the network" exits 5 "$A" fetch-cpp \
+	tiny-web --source archive
+check "it was asked for by commit, redirected" has "$T/asked" "/good/$GOOD"
+check "and its tree is the pinned one" has "$T/cache/references/by-name/tiny-web/manifest.json" "\"tree\": \"$TREE\""
+check "the tarball is not kept" test -z "$(find "$T/cache/references/work" -name '*archive*')"
+rm -rf "$T/cache/references/sources"
+check "--archive URL" exits 5 "$A" fetch-cpp tiny --archive "$web/good/$GOOD"
+rm -rf "$T/cache/references/sources"
+check "--archive URL of another tree: exit 13" exits 13 "$A" fetch-cpp tiny --archive "$web/other/$GOOD"
+check "both tree ids are named there too" says "the lock pins tree $TREE"
+check "an archive that is not there: exit 14" exits 14 "$A" fetch-cpp tiny --archive "$web/none"
+check "plain http to another machine is refused: exit 64" exits 64 "$A" fetch-cpp tiny --archive http://example.org/x.tar.gz
+check "no archive in the lock, not on GitHub: exit 64" exits 64 "$A" fetch-cpp tiny-nowhere --source archive
+check "with what helps" says "name one with --archive"
+kill $server
 
 # somebody's own build
 mkdir -p "$T/own/build/bin" "$T/own/include"

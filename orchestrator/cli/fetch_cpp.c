@@ -12,7 +12,9 @@ static const struct opt opts[] = {
 	{"rev", OPT_STR, "COMMIT|NAME", "another commit than the pinned one (said everywhere)",
 	 NULL, "BITNET_CPP_REV", NULL, 0},
 	{"submodule", OPT_LIST, "PATH=URL", "clone this submodule from here", NULL, NULL, NULL, 0},
-	{"archive", OPT_STR, "FILE",
+	{"source", OPT_STR, "HOW", "clone, or archive: the pinned commit's tarball", "clone", NULL,
+	 "clone|archive", 0},
+	{"archive", OPT_STR, "FILE|URL",
 	 "take the sources from a tarball whose git tree id is the lock's", NULL, NULL, NULL, 0},
 	{"git", OPT_STR, "HOW", "libgit2 in a sandbox, or the git program (one commit deep)",
 	 "library", NULL, "library|cli", 0},
@@ -45,6 +47,7 @@ static int run(struct cli *c, struct err *e)
 	o.source.repo = cli_str(c, "repo");
 	o.source.rev = cli_str(c, "rev");
 	o.source.archive = cli_str(c, "archive");
+	o.source.from_archive = strcmp(cli_str(c, "source"), "archive") == 0;
 	o.source.with_git = strcmp(cli_str(c, "git"), "cli") == 0;
 	o.source.n_submodules = cli_list(c, "submodule", &subs);
 	if (o.source.n_submodules > SOURCE_OVERRIDES_MAX)

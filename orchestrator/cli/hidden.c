@@ -28,6 +28,8 @@ int hidden_main(int argc, char **argv)
 	signal(SIGXFSZ, SIG_IGN);
 	if (argc > 1 && strcmp(argv[1], "__clone") == 0)
 		return clone_child_main();
+	if (argc > 4 && strcmp(argv[1], "__git") == 0)
+		return clone_git_main(argv + 2);
 	if (argc > 2 && strcmp(argv[1], "__exec") == 0)
 		return become(argv + 2);
 	if (argc > 2 && strcmp(argv[1], "__recorded") == 0)

@@ -151,41 +151,51 @@ static void child_env(const char **env, char (*buf)[1024])
 	env[n] = NULL;
 }
 
-static int git_step(const struct run *r, const char *const *argv, const char *const *env,
-		    struct err *e)
+/* verb: of git, for people; args: what follows "git", NULL at the end. */
+static int git_step(const struct run *r, const char *verb, const char *const *args,
+		    const char *const *env, struct err *e)
 {
+	char self[PATH_MAX], folder[PATH_MAX];
+	const char *argv[32] = {self, "__git", r->out->url, folder, "git"};
 	struct process_options o = {.argv = argv, .env = env, .deadline_ms = IDLE_LIMIT_MS,
-				    .keep_fd = r->q->keep_fd, .die_with_us = true,
-				    .line = on_line, .ctx = (void *)r};
+				    .keep_fd = r->q->keep_fd, .cwd = folder, .line = on_line,
+				    .ctx = (void *)r};
 	struct process_result done;
-	int status = process_run(&o, &done, e);
+	int status = process_self(self, sizeof(self), e);
 
+	for (int n = 5; *args; args++)
+		argv[n++] = *args;
+	if (status == 0)
+		status = paths_format(folder, sizeof(folder), e, "%.*s",
+				      (int)(strrchr(r->q->work, '/') - r->q->work), r->q->work);
+	if (status == 0)
+		status = process_run(&o, &done, e);
 	if (status < 0)
 		return status;
 	if (done.status != 0)
-		return err_set(e, EXIT_NETWORK, "git %s of %s ended with status %d", argv[1],
+		return err_set(e, EXIT_NETWORK, "git %s of %s ended with status %d", verb,
 			       r->q->what, done.status);
 	return 0;
 }
 
-/* Command-line git, one commit deep, with nothing of the user's and no hook. */
+/* Command-line git in the same sandbox, one commit deep, nothing of the user's and no hook. */
 static int fetch_with_git(struct run *r, const char *url, const char *const *env, struct err *e)
 {
 	const char *want = r->q->ref && !r->q->any_commit ? r->q->ref : r->q->commit;
 	char dir[PATH_MAX + 16], spec[700];
-	const char *init[] = {"git", "init", "-q", "--bare", "--template=", r->q->work, NULL};
-	const char *fetch[] = {"git", dir, "-c", "core.hooksPath=/dev/null", "-c",
+	const char *init[] = {"init", "-q", "--bare", "--template=", r->q->work, NULL};
+	const char *fetch[] = {dir, "-c", "core.hooksPath=/dev/null", "-c",
 			       "protocol.allow=never", "-c", "protocol.https.allow=always", "-c",
 			       "protocol.http.allow=always", "-c", "protocol.file.allow=always",
 			       "fetch", "-q", "--depth=1", "--no-tags", "--no-recurse-submodules",
 			       url, spec, NULL};
-	int status = git_step(r, init, env, e);
+	int status = git_step(r, "init", init, env, e);
 
 	if (status < 0)
 		return status;
 	snprintf(dir, sizeof(dir), "--git-dir=%s", r->q->work);
 	snprintf(spec, sizeof(spec), "+%s:refs/heads/wanted", *want ? want : "HEAD");
-	return git_step(r, fetch, env, e);
+	return git_step(r, "fetch", fetch, env, e);
 }
 
 static int try_once(struct run *r, struct err *e)

@@ -87,6 +87,15 @@ int clone_run(struct clone_request *q, struct clone_result *out, struct err *e);
 /* The hidden command: request on standard input, lines on standard output. Exit code. */
 int clone_child_main(void);
 
+/*
+ * The rights of whoever reads a stranger's repository, given up for ever: write_dir alone may be
+ * written, a local url read; programs are only run (runs_git) from the system's own folders.
+ */
+int clone_give_up_rights(const char *url, const char *write_dir, bool runs_git, char *layers,
+			 size_t size, struct err *e);
+/* The hidden command __git URL WRITE_DIR git ARGS…: gives them up and becomes git. Exit code. */
+int clone_git_main(char **argv);
+
 /* https://…, an absolute path, file:///…, or http:// on this machine's loopback. */
 int clone_url_check(const char *url, struct err *e);
 /* The URL after the user's url.<base>.insteadOf rules. */

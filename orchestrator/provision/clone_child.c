@@ -2,7 +2,6 @@
 
 #include "paths.h"
 #include "references_lock.h"
-#include "sandbox.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -456,25 +455,6 @@ static int read_order(struct order *o, char *text, struct err *e)
 		       : err_set(e, EXIT_INTERNAL, "the request has no folders");
 }
 
-static int give_up_rights(const struct order *o, char *parent, char *layers, size_t size,
-			  struct err *e)
-{
-	struct sandbox s = {.write_dir = parent, .file_bytes_max = CLONE_BYTES_MAX};
-	const char *certs[] = {getenv("SSL_CERT_FILE"), getenv("SSL_CERT_DIR")};
-	int r = sandbox_die_with_parent(e);
-
-	if (r < 0)
-		return r;
-	if (o->url[0] == '/')
-		s.read[s.n_read++] = o->url;
-	else if (strncmp(o->url, "file://", 7) == 0)
-		s.read[s.n_read++] = o->url + 7;
-	for (int i = 0; i < 2; i++)
-		if (certs[i])
-			s.read[s.n_read++] = certs[i];
-	return sandbox_enter(&s, layers, size, e);
-}
-
 static int start_git(struct child *c)
 {
 	static const int levels[] = {GIT_CONFIG_LEVEL_SYSTEM, GIT_CONFIG_LEVEL_XDG,
@@ -535,7 +515,7 @@ int clone_child_main(void)
 	if (r == 0) {
 		snprintf(parent, sizeof(parent), "%s", c.o.work);
 		*strrchr(parent, '/') = '\0';
-		r = give_up_rights(&c.o, parent, layers, sizeof(layers), &e);
+		r = clone_give_up_rights(c.o.url, parent, false, layers, sizeof(layers), &e);
 	}
 	if (r == 0) {
 		printf("layers %s\n", layers);

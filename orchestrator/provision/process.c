@@ -243,6 +243,9 @@ static int spawn(struct run *r, struct err *e)
 	p.stdio_count = o->keep_fd > 0 ? 4 : 3;
 	p.stdio = io;
 	status = uv_spawn(&r->loop, &r->process, &p);
+	if (status == UV_ENOENT && o->cwd && access(o->cwd, X_OK) != 0)
+		return err_set(e, EXIT_INTERNAL, "starting %s: its working folder %s is gone",
+			       o->argv[0], o->cwd);
 	if (status != 0)
 		return err_set(e, EXIT_INTERNAL, "starting %s: %s", o->argv[0],
 			       uv_strerror(status));

@@ -1,8 +1,10 @@
 #include "source.h"
 
 #include "digest_git.h"
+#include "hub.h"
 #include "lock_file.h"
 #include "paths.h"
+#include "source_archive.h"
 #include "unpack_source.h"
 
 #include <assert.h>
@@ -445,12 +447,23 @@ static bool load_record(struct source *s, const char *dir)
 	return ok;
 }
 
+/* The file of the archive: here already, or downloaded beside the work. */
+static int find_archive(struct job *j, const char *from, char *dir, char *path)
+{
+	int r = paths_format(dir, PATH_MAX, j->e, "%s-archive", j->work);
+
+	if (r < 0 || !source_archive_is_url(from))
+		return r < 0 ? r : paths_format(path, PATH_MAX, j->e, "%s", from);
+	return source_archive_fetch(from, dir, j->o->note, j->o->ctx, path, PATH_MAX, j->e);
+}
+
 /* The root from a tarball; its submodules, which no tarball has, are cloned as ever. */
 static int get_archive(struct job *j)
 {
 	struct digest_git_link links[LOCK_SUBMODULES_MAX];
 	struct source *s = j->out;
-	char hex[41] = "";
+	char hex[41] = "", from[HUB_URL_MAX], dir[PATH_MAX], path[PATH_MAX];
+	struct err ignored;
 	int n = 0, r;
 
 	if (!j->x->tree || j->o->rev)
@@ -461,16 +474,23 @@ static int get_archive(struct job *j)
 		if (j->x->submodules[i].commit)
 			links[n++] = (struct digest_git_link){j->x->submodules[i].path,
 							      j->x->submodules[i].commit};
-	r = unpack_source(j->o->archive, j->tree, links, n, hex, j->e);
+	r = j->o->archive ? paths_format(from, sizeof(from), j->e, "%s", j->o->archive)
+			  : source_archive_url(j->x, from, sizeof(from), j->e);
+	if (r == 0)
+		r = find_archive(j, from, dir, path);
+	if (r < 0)
+		return r;
+	r = unpack_source(path, j->tree, links, n, hex, j->e);
+	paths_remove(dir, &ignored);
 	if (r == 0 && strcmp(hex, j->x->tree) != 0)
 		r = err_set(j->e, EXIT_HASH_MISMATCH,
 			    "%s holds the tree %s, the lock pins tree %s: not the pinned source",
-			    j->o->archive, hex, j->x->tree);
+			    from, hex, j->x->tree);
 	if (r < 0)
 		return r;
 	snprintf(s->commit, sizeof(s->commit), "%s", j->x->commit);
 	snprintf(s->tree, sizeof(s->tree), "%s", j->x->tree);
-	snprintf(s->url, sizeof(s->url), "%s", j->o->archive);
+	hub_public_url(from, s->url, sizeof(s->url));
 	r = check_modules(j, "");
 	for (int i = 0; r == 0 && i < n; i++)
 		r = get_submodule(j, links[i].path, links[i].commit, 0);
@@ -483,7 +503,7 @@ static int get_root(struct job *j)
 	const char *url = j->o->repo ? j->o->repo : j->x->url;
 	const char *ref = j->o->rev ? NULL : j->x->ref;
 
-	if (j->o->archive)
+	if (j->o->archive || j->o->from_archive)
 		return get_archive(j);
 	return get_repository(j, "", url, commit, j->o->rev ? NULL : j->x->tree, ref, 0);
 }

@@ -18,7 +18,8 @@ enum { SOURCE_OVERRIDES_MAX = 16 };
 struct source_options {
 	const char *repo;		/* instead of the lock's URL, or NULL */
 	const char *rev;		/* instead of the lock's commit, or NULL */
-	const char *archive;		/* a tarball instead of a clone, or NULL */
+	const char *archive;		/* a tarball instead of a clone: a file or a URL, or NULL */
+	bool from_archive;		/* the lock's own one; not needed with archive */
 	const char *submodules[SOURCE_OVERRIDES_MAX];	/* "PATH=URL" instead of the lock's URL */
 	int n_submodules;
 	bool with_git;
