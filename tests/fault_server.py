@@ -177,6 +177,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.body(w, body, fault, arg)
 
     def chunked(self, w, body, endless):
+        if w.block > 65536:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * w.block)
         for at in range(0, len(body), w.block):
             piece = body[at:at + w.block]
             self.wfile.write(b"%x\r\n" % len(piece) + piece + b"\r\n")

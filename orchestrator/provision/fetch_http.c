@@ -14,6 +14,7 @@ struct http {
 	CURLM *multi;
 	uv_loop_t *loop;
 	uv_timer_t timer;
+	struct http_request *ended; /* by http_resume: libcurl has no message for these */
 };
 
 struct http_request {
@@ -25,6 +26,8 @@ struct http_request {
 	struct http_head head;
 	size_t head_bytes;
 	bool head_done, stopped, paused;
+	CURLcode code;              /* of an ended one */
+	struct http_request *after; /* in the list of ended ones */
 	char why[CURL_ERROR_SIZE];
 };
 
@@ -64,10 +67,29 @@ static enum http_end end_of(const struct http_request *r, CURLcode code)
 
 static void forget(struct http_request *r)
 {
+	for (struct http_request **p = &r->http->ended; *p; p = &(*p)->after) {
+		if (*p == r) {
+			*p = r->after;
+			break;
+		}
+	}
 	curl_multi_remove_handle(r->http->multi, r->easy);
 	curl_easy_cleanup(r->easy);
 	curl_slist_free_all(r->headers);
 	free(r);
+}
+
+static void conclude(struct http_request *r, CURLcode code)
+{
+	const struct http_handler *handler = r->handler;
+	enum http_end end = end_of(r, code);
+	struct http_head head = r->head;
+	char why[CURL_ERROR_SIZE];
+	void *ctx = r->ctx;
+
+	snprintf(why, sizeof(why), "%.200s", r->why[0] ? r->why : curl_easy_strerror(code));
+	forget(r);
+	handler->done(ctx, end, &head, why);
 }
 
 static void deliver(struct http *h)
@@ -77,22 +99,12 @@ static void deliver(struct http *h)
 
 	while ((m = curl_multi_info_read(h->multi, &left))) {
 		struct http_request *r = NULL;
-		const struct http_handler *handler;
-		CURLcode code = m->data.result;
-		char why[CURL_ERROR_SIZE];
-		struct http_head head;
-		enum http_end end;
-		void *ctx;
 
 		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&r);
-		end = end_of(r, code);
-		snprintf(why, sizeof(why), "%.200s", r->why[0] ? r->why : curl_easy_strerror(code));
-		head = r->head;
-		handler = r->handler;
-		ctx = r->ctx;
-		forget(r);
-		handler->done(ctx, end, &head, why);
+		conclude(r, m->data.result);
 	}
+	while (h->ended)
+		conclude(h->ended, h->ended->code);
 }
 
 /* ---- libuv underneath libcurl ------------------------------------------------------------ */
@@ -328,7 +340,13 @@ void http_resume(struct http_request *r)
 	if (!r->paused)
 		return;
 	r->paused = false;
-	curl_easy_pause(r->easy, CURLPAUSE_CONT);
+	r->code = curl_easy_pause(r->easy, CURLPAUSE_CONT);
+	if (r->code == CURLE_OK)
+		return;
+	/* A handler that stopped at what libcurl had kept: only this call is told, no message comes. */
+	r->after = r->http->ended;
+	r->http->ended = r;
+	uv_timer_start(&r->http->timer, on_timer, 0, 0);
 }
 
 void http_cancel(struct http_request *r)
