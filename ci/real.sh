@@ -33,21 +33,31 @@ if [ -d "$repo" ]; then ok "llama.cpp's repository is here"; else no "llama.cpp'
 # 2. Clone, build, self-check (a second call must be instant)
 t=$SECONDS
 check "fetch-cpp llama: clone, build, self-check" 0 "$A" fetch-cpp llama --repo "$repo"
-echo "# fetch-cpp took $((SECONDS - t)) s"
+how="cached: the libraries were built before"
+grep -q "^libraries: configured" "$out/log" && how="cold: cloned, built and checked"
+echo "# fetch-cpp took $((SECONDS - t)) s ($how)"
 t=$SECONDS
 check "fetch-cpp llama: again, nothing to do" 0 "$A" fetch-cpp llama --repo "$repo"
 [ $((SECONDS - t)) -le 10 ] && ok "the second call took $((SECONDS - t)) s" || no "the second call took $((SECONDS - t)) s"
+check "full-crossval: from nothing to a verdict, no model named" 0 "$A" full-crossval --cpp-backend llama \
+	--repo "$repo" --out "$out/full-crossval"
+grep -E "scenario[0-9] .*(IDENTICAL|EQUIVALENT)" "$out/log" | sed 's/^/# /'
 
 # 2b. The same over git's own HTTP: the source is cloned anew, the built libraries are found
 . tests/git_http.sh
 scratch=$(mktemp -d)
 if git_http_start "$(dirname "$(realpath "$repo")")" "$scratch"; then
 	rm -rf "$cache/references/sources" "$cache/references/by-name/llama"
-	t=$SECONDS
-	check "fetch-cpp llama over git http-backend behind nginx" 0 "$A" fetch-cpp llama --check \
-		--repo "http://127.0.0.1:$git_http_port/$(basename "$repo")"
-	echo "# clone over HTTP and self-check, libraries cached: $((SECONDS - t)) s"
-	grep -E "^(source|libraries|numerics)" "$out/log" | sed 's/^/# /'
+	over_http() { # what is there already, cache
+		t=$SECONDS
+		check "fetch-cpp llama over git http-backend behind nginx, $1" 0 env ASSAY_CACHE="$2" "$A" \
+			fetch-cpp llama --check --repo "http://127.0.0.1:$git_http_port/$(basename "$repo")"
+		echo "# clone over HTTP and self-check, $1: $((SECONDS - t)) s"
+		grep -E "^(source|libraries|numerics)" "$out/log" | sed 's/^/# /'
+	}
+	over_http "libraries cached" "$cache"
+	# everything from nothing, no ccache: minutes, so only where all stages are asked for
+	[ "${ALL:-0}" = 1 ] && ASSAY_CCACHE=0 over_http "cold" "$scratch/cache"
 	git_http_stop
 else
 	no "git http-backend could not be served (nginx, fcgiwrap)"
