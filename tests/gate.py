@@ -3,7 +3,7 @@
 retyped, and additions), the content hash is made right again, and the edit must be caught by a gate
 other than that hash, or the field is in the list of free text below.
 
-usage: gate.py ASSAY RECEIPT SEAL MODEL
+usage: gate.py ASSAY RECEIPT SEAL MODEL	a comparison's receipt or a bench's
 """
 import copy
 import json
@@ -25,9 +25,22 @@ FREE = {  # for people; nothing is claimed by them
     "positions.margin_ref", "positions.max_ulp", "positions.kendall_tau_b",
     "engines.ours.tokenized", "engines.reference.tokenized",
 }
+FREE |= {  # the engine's own words, and keys that engines pass over
+    "asked.added", "engines.ours.done.added", "engines.reference.done.added",
+}
 FREE_PREFIX = ("engines.ours.opened.", "engines.reference.opened.", "engines.ours.hello.", "engines.reference.hello.",
                "engines.ours.pieces", "engines.reference.pieces", "engines.ours.text",
                "engines.reference.text", "environment.")
+
+
+# of a bench: who, where and when, which nothing else in it knows (a baseline compares them)
+FREE_BENCH = {
+    "started", "assay_version", "assay_build", "host.cpu", "host.n_cpus", "warmup", "model.path",
+    "engines.name", "engines.model", "engines.isa", "engines.profile", "engines.build", "engines.peak_kib",
+    "machine.read_gb_s_1", "machine.int8_gmac_s_1", "machine.huge_pages", "model.bytes", "cases.name",
+    # measured once, or of the model's file, which its hash stands for
+    "cases.series.pace_ns", "machine.read_gb_s", "machine.int8_gmac_s", "model.decode_gb", "model.prefill_gmac",
+}
 
 
 def seal(r):
@@ -47,6 +60,16 @@ def leaves(o, path=()):
                 yield from leaves(o[-1], path + (len(o) - 1,))
     else:
         yield path, o
+
+
+def objects(o, path=()):
+    """Every object, of lists the first one's."""
+    if isinstance(o, dict):
+        yield path
+        for k, v in o.items():
+            yield from objects(v, path + (k,))
+    elif isinstance(o, list) and o:
+        yield from objects(o[0], path + (0,))
 
 
 def at(o, path):
@@ -69,7 +92,7 @@ def edits(r):
             else:
                 parent[path[-1]] = new
             yield kind, path, m
-    for path in [(), ("model",), ("engines", "ours"), ("summary",), ("thresholds",), ("positions",)]:
+    for path in objects(r):
         m = copy.deepcopy(r)
         at(m, path)["added"] = 1
         yield "add", path + ("added",), m
@@ -87,7 +110,8 @@ def main():
         name = ".".join(str(p) for p in path if not isinstance(p, int))
         os.makedirs(os.path.join(tmp, "%05d" % n))
         p = os.path.join(tmp, "%05d" % n, "receipt.json")
-        shutil.copy(os.path.join(os.path.dirname(receipt), "tokens.json"), os.path.dirname(p))
+        if r["kind"] != "bench":
+            shutil.copy(os.path.join(os.path.dirname(receipt), "tokens.json"), os.path.dirname(p))
         with open(p, "w") as f:
             json.dump(seal(m), f)
         batch.append((kind, name, p))
@@ -107,11 +131,15 @@ def main():
         if failed and not hash_only:
             caught += 1
             by_gate[failed[0]] = by_gate.get(failed[0], 0) + 1
+        elif name == "model.sha256" and subprocess.run(
+                [assay, "gate", p, "--model", model], capture_output=True).returncode == 20:
+            caught += 1  # with the model at hand
+            by_gate["model"] = by_gate.get("model", 0) + 1
         elif name.endswith("logits_sha256") and subprocess.run(
                 [assay, "gate", p, "--model", model, "--rerun", "1"], capture_output=True).returncode == 20:
             caught += 1  # by running it again
             by_gate["rerun"] = by_gate.get("rerun", 0) + 1
-        elif name in FREE or name.startswith(FREE_PREFIX):
+        elif name in FREE_BENCH if r["kind"] == "bench" else name in FREE or name.startswith(FREE_PREFIX):
             free += 1
         else:
             bad.append("%s of %s" % (kind, name))

@@ -31,6 +31,35 @@ check "mapper knows every tensor" 0 "$B/assay" gate mapper --model "$t/m.gguf"
 
 python3 tests/gate.py "$B/assay" "$t/run/scenario3/receipt.json" "$B/tests/seal" "$t/m.gguf" || bad=1
 
+check "a bench" 0 "$B/assay" bench --model "$t/m.gguf" --against oracle --cases decode-4,prefill-8,load --reps 6 --sessions 2 \
+	--threads 1 --out "$t/bench" --quiet
+check "passes too" 0 "$B/assay" gate "$t/bench" --model "$t/m.gguf" --require
+grep -q "a bench claims nothing of the kind" "$t/log" && echo "ok - and what it does not claim is not ticked off" ||
+	{ echo "not ok - gates that looked at nothing are ticked off"; bad=1; }
+python3 tests/gate.py "$B/assay" "$t/bench/bench.json" "$B/tests/seal" "$t/m.gguf" || bad=1
+
+# what may differ between two runs of one scenario: when, how long, how much memory
+check "the same run again" 0 "$B/assay" sweep --model "$t/m.gguf" --engine native --reference oracle --out "$t/again" --threads 2
+python3 - "$t/run" "$t/again" <<'EOP' && echo "ok - receipts of two runs are equal but for times and memory" || { echo "not ok - two runs differ"; bad=1; }
+import glob, json, os, sys
+times = {"started", "finished", "wall_us", "compare_us", "eval_us", "prefill_us", "open_us", "tokens_per_second",
+         "peak_kib", "peak_rss_bytes", "content_sha256"}
+def differences(a, b, path=""):
+    if isinstance(a, dict) and isinstance(b, dict):
+        for k in a.keys() | b.keys():
+            if k not in times:
+                yield from differences(a.get(k), b.get(k), path + "." + k)
+    elif a != b:
+        yield path
+found = sorted(glob.glob(sys.argv[1] + "/*/receipt.json"))
+assert len(found) == 3, found
+for f in found:
+    other = f.replace(sys.argv[1], sys.argv[2], 1)
+    assert os.path.samefile(f, other) is False
+    d = list(differences(json.load(open(f)), json.load(open(other))))
+    assert not d, (f, d)
+EOP
+
 # the engine is a grandchild: what a shell holds is not what the engine holds
 W="exec:true; $PWD/$B/assay-worker --engine native; exit \$?"
 check "an engine behind a shell" 0 "$B/assay" sweep --model "$t/m.gguf" --engine "$W" --reference native --out "$t/shell" --threads 2
@@ -53,9 +82,9 @@ ajv() { # the independent validator: npm ajv, kept beside the build
 			if (!v(JSON.parse(fs.readFileSync(f)))) { console.error(f, v.errors); process.exit(1); }' "$@"
 }
 if command -v npm >/dev/null; then
-	ajv "$t"/run/scenario*/receipt.json "$t/run/summary.json" >"$t/log" 2>&1
+	ajv "$t"/run/scenario*/receipt.json "$t/run/summary.json" "$t/bench/bench.json" >"$t/log" 2>&1
 	case $? in
-	0) echo "ok - ajv accepts the receipts and the summary" ;;
+	0) echo "ok - ajv accepts the receipts, the summary and the bench" ;;
 	77) echo "skip - ajv # the npm package could not be installed" ;;
 	*) echo "not ok - ajv refuses a receipt"; sed 's/^/# /' "$t/log" | head -30; bad=1 ;;
 	esac

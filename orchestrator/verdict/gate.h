@@ -45,7 +45,8 @@ struct gate_context {
 
 struct gate_result {
 	bool failed, unchecked;
-	int n_messages;			/* failures and, where unchecked, why */
+	bool absent;			/* this kind of receipt claims nothing of the kind */
+	int n_messages;			/* failures and, where unchecked or absent, why */
 	char messages[GATE_MESSAGES_MAX][GATE_MESSAGE_MAX];
 };
 

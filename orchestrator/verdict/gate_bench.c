@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -124,6 +125,9 @@ static void check_limits(struct gating *g)
 		}
 }
 
+static const enum gate_id not_claimed[] = {GATE_COMPUTE_PATH, GATE_KERNELS,     GATE_WEIGHTS,
+					   GATE_TOKENS,	      GATE_DETERMINISM, GATE_REFERENCE};
+
 void gate_bench_run(const json_t *receipt, const struct gate_context *ctx, struct gate_report *out)
 {
 	struct gating g = {.r = receipt, .ctx = ctx, .out = out};
@@ -135,8 +139,18 @@ void gate_bench_run(const json_t *receipt, const struct gate_context *ctx, struc
 	gate_model(&g);
 	g.id = GATE_METRICS;
 	check_cases(&g);
+	if (gate_int(receipt, "threads") != gate_int(receipt, "host.threads"))
+		gate_fail(&g, "%lld threads, %lld of the host", (long long)gate_int(receipt, "threads"),
+			  (long long)gate_int(receipt, "host.threads"));
 	g.id = GATE_PERFORMANCE;
 	check_limits(&g);
+	for (size_t i = 0; i < sizeof(not_claimed) / sizeof(not_claimed[0]); i++) {
+		struct gate_result *r = &out->gates[not_claimed[i]];
+
+		r->absent = true;
+		snprintf(r->messages[r->n_messages++], GATE_MESSAGE_MAX,
+			 "a bench claims nothing of the kind");
+	}
 	out->passed = true;
 	for (int i = 0; i < GATE_COUNT; i++)
 		out->passed = out->passed && !out->gates[i].failed;
