@@ -26,7 +26,7 @@ ONLY = sys.argv[3] if len(sys.argv) > 3 else ""
 TOP = tempfile.mkdtemp(prefix="assay-scenes-")
 SERVER, PORT = fs.start()
 MIB = 1 << 20
-TUNE = "backoff_ms=4,tick_ms=4,stall_ms=300,commit_bytes=65536,range_bytes=131072,wait_max_ms=5000"
+TUNE = "backoff_ms=4,tick_ms=4,stall_ms=2000,commit_bytes=65536,range_bytes=131072,wait_max_ms=5000"
 
 
 class Scene:
