@@ -1,6 +1,7 @@
 #include "local.h"
 
 #include "trace_dir.h"
+#include "verdict/diagnosis.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -89,6 +90,21 @@ static bool collect(struct local_feed *f, const struct trace_record *r, struct s
 	return true;
 }
 
+/* A bound that allows for rounding ties holds only for what a tie looks like. */
+static void tighten(struct local_row *row, const struct local_feed *f, const float *replayed,
+		    const float *got, int64_t rows)
+{
+	double exact = local_bound(LOCAL_PRODUCT, false, f->n_positions);
+	struct pattern p;
+
+	if (!f->quantised || local_kind_of(row->stage) != LOCAL_PRODUCT ||
+	    !(row->diff.row_ulp > exact))
+		return;
+	pattern_find(&p, replayed, got, row->diff.n, rows, row->diff.row_ulp / 16);
+	if (!local_is_tie(p.columns_differ, p.width))
+		row->bound = exact;
+}
+
 static int judge(struct local_feed *f, const struct trace_record *r, const float *values,
 		 struct err *e)
 {
@@ -114,6 +130,7 @@ static int judge(struct local_feed *f, const struct trace_record *r, const float
 		row.bound = local_bound(row.fused ? LOCAL_FLASH : local_kind_of(r->stage),
 					f->quantised, f->n_positions);
 		tensor_diff(&row.diff, out, values, n, r->shape[0]);
+		tighten(&row, f, out, values, r->shape[0]);
 		local_add(f->pass, &row);
 		if (f->on_seen) {
 			struct local_seen seen = {f->own, op, values,

@@ -32,6 +32,11 @@ double local_bound(enum local_kind k, bool quantised, int n_positions)
 	return kinds[k].bound + (k == LOCAL_ROPE ? 4.0 * n_positions : 0);
 }
 
+bool local_is_tie(int64_t channels, int64_t width)
+{
+	return channels * 16 >= width;
+}
+
 bool local_quantised(const char *weights)
 {
 	for (const char *p = weights; *p;) {
@@ -191,7 +196,7 @@ void local_add(struct local_pass *p, const struct local_row *r)
 	*to = *r;
 	to->inside = r->diff.row_ulp <= r->bound;
 	k->n++;
-	k->bound = r->bound;
+	k->bound = r->bound > k->bound ? r->bound : k->bound;
 	k->worst_ulp = r->diff.max_ulp > k->worst_ulp ? r->diff.max_ulp : k->worst_ulp;
 	k->worst_row_ulp = r->diff.row_ulp > k->worst_row_ulp ? r->diff.row_ulp : k->worst_row_ulp;
 	if (r->diff.n_different == 0) {

@@ -22,7 +22,10 @@
  *	product	    256; with quantised	n terms in any order: error ≈ √n·u·|x||w|, the row's greatest
  *		    weights 8192	value ≈ 3|x||w|; 256 holds 6σ for n ≤ 2¹⁴. Quantised: one
  *					activation on a rounding tie falls to the other side, which is
- *					1/127 of its block's greatest, ≤ 2⁻¹⁰ of a sum of 256 terms
+ *					1/127 of its block's greatest, ≤ 2⁻¹⁰ of a sum of 256 terms.
+ *					(Not less for longer sums: their activations have longer tails.)
+ *					A tie moves every channel whose weight there is not 0; what
+ *					moves less than 1/16 of them is none, and 256 is its bound
  *	rope	    8 + 4·positions	the angle is good to a few u of itself, so its sine is to
  *					position · u; then a product and an fma
  *	scores	    256			as product (operands rounded to the cache's type are equal)
@@ -70,6 +73,8 @@ enum local_kind local_kind_of(enum trace_stage s);
 
 /* n_positions: of the whole run; quantised: weights of other types than f32, f16 and bf16. */
 double local_bound(enum local_kind k, bool quantised, int n_positions);
+/* Whether so many of a product's channels, off by 1/16 of the worst or more, can be a tie's doing. */
+bool local_is_tie(int64_t channels, int64_t width);
 bool local_quantised(const char *weights);	/* from "i2_s:210 f16:1 f32:121" */
 
 /* What an operation reads. LAYER_OUT of layer 0's predecessor is EMBEDDINGS of layer −1. */
