@@ -107,6 +107,8 @@ check "it is not used" says "it is not used"
 check "the sandbox is told" says "sandbox: rlimits no-new-privs"
 check "allowed explicitly: exit 0" exits 0 "$A" fetch-cpp tiny --allow-bad-reference
 check "nothing had to be done again" has "$T/out" "nothing to do"
+check "--explain: nothing would be made anew" exits 0 "$A" doctor --explain tiny
+check "it says so" has "$T/out" "nothing changed: nothing would be made anew"
 check "a run that needs it: exit 5" exits 5 "$A" logits --engine tiny --model x.gguf --prompt x
 check "doctor --backend: exit 3" exits 3 "$A" doctor --backend tiny
 check "no .git, no objects in the source tree" test -z "$(find "$T/cache/references/sources" \

@@ -450,14 +450,15 @@ static bool nothing_to_do(struct job *j)
 		(j->out->reference.state == REFERENCE_FAILED && o->allow_bad));
 }
 
-static void explain_change(struct job *j, json_t *m, const char *field, const char *what,
-			   const char *now)
+static int explain_change(struct job *j, json_t *m, const char *field, const char *what,
+			  const char *now)
 {
 	const char *then = json_string_value(json_object_get(m, field));
 
-	if (then && strcmp(then, now) != 0)
-		explain(j, "  %s changed: it was \"%.200s\", now it is \"%.200s\"\n", what, then,
-			now);
+	if (!then || strcmp(then, now) == 0)
+		return 0;
+	explain(j, "  %s changed: it was \"%.200s\", now it is \"%.200s\"\n", what, then, now);
+	return 1;
 }
 
 /* The options as the manifest has them, one per line. */
@@ -478,7 +479,7 @@ static int explain_all(struct job *j)
 {
 	char path[PATH_MAX], version[65], options[4096], features[256];
 	json_t *m;
-	int r;
+	int r, changed = 0;
 
 	explain(j, "%s: %s%s%s\n", j->entry->name, reference_state_name(j->out->reference.state),
 		*j->out->reference.why ? ": " : "", j->out->reference.why);
@@ -496,17 +497,16 @@ static int explain_all(struct job *j)
 	}
 	explain(j, "against what is installed (key %.16s):\n",
 		json_string_value(json_object_get(m, "key")));
-	explain_change(j, m, "locked_commit", "the pinned commit", j->entry->commit);
-	explain_change(j, m, "options", "the CMake options", options);
-	explain_change(j, m, "compiler", "the compiler", j->tools.version);
-	explain_change(j, m, "machine", "the target machine", j->tools.machine);
-	explain_change(j, m, "worker_version", "the worker's sources", version);
+	changed += explain_change(j, m, "locked_commit", "the pinned commit", j->entry->commit);
+	changed += explain_change(j, m, "options", "the CMake options", options);
+	changed += explain_change(j, m, "compiler", "the compiler", j->tools.version);
+	changed += explain_change(j, m, "machine", "the target machine", j->tools.machine);
+	changed += explain_change(j, m, "worker_version", "the worker's sources", version);
 	toolchain_cpu_features(features, sizeof(features));
 	if (j->o->speed)
-		explain_change(j, m, "cpu_features", "this CPU", features);
-	explain(j,
-		"(nothing else goes into the key but the lock's patches and generated files; what "
-		"changed is made anew by fetch-cpp --rebuild)\n");
+		changed += explain_change(j, m, "cpu_features", "this CPU", features);
+	explain(j, changed ? "  fetch-cpp --rebuild makes anew what depends on it\n"
+			   : "  nothing changed: nothing would be made anew\n");
 	json_decref(m);
 	return 0;
 }
