@@ -15,8 +15,8 @@ enum {
 	FEW_TOKENS = 3,
 	TILE = 3,			/* tokens of a tile, blocks of 32 */
 	SUPER_TILE = 4,			/* tokens of a tile, super-blocks */
-	TOKENS_MAX = 64,		/* sums kept at once */
-	BLOCKS32_MAX = 5120,		/* packed token blocks: 360 KiB */
+	TOKENS_MAX = 128,		/* sums kept at once */
+	BLOCKS32_MAX = 11520,		/* packed token blocks: 810 KiB */
 };
 
 ALWAYS __m512 fold_lanes(const __m512 *v)
