@@ -102,6 +102,17 @@ static void pin_to_nth(pthread_t thread, int n)
 	}
 }
 
+static int start(struct member *m)
+{
+	pthread_attr_t attr;
+	pthread_attr_init(&attr);
+	int rc = pthread_attr_setstacksize(&attr, TEAM_STACK_BYTES);
+	if (rc == 0)
+		rc = pthread_create(&m->thread, &attr, member_main, m);
+	pthread_attr_destroy(&attr);
+	return rc;
+}
+
 int team_new(struct team **out, int n_threads, bool pin, struct err *e)
 {
 	if (n_threads < 1 || n_threads > TEAM_THREADS_MAX)
@@ -118,7 +129,7 @@ int team_new(struct team **out, int n_threads, bool pin, struct err *e)
 	t->n_started = 1;
 	for (int i = 1; i < n_threads; i++) {
 		t->members[i] = (struct member){.team = t, .index = i};
-		int rc = pthread_create(&t->members[i].thread, NULL, member_main, &t->members[i]);
+		int rc = start(&t->members[i]);
 		if (rc != 0) {
 			team_free(t);
 			return err_set(e, EXIT_INTERNAL, "thread %d of %d cannot be started: %s",

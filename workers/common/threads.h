@@ -14,7 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { TEAM_THREADS_MAX = 256 };
+/* Kernels pack up to 2.5 MiB on the stack; a system's default may be less. */
+enum { TEAM_THREADS_MAX = 256, TEAM_STACK_BYTES = 8 << 20 };
 
 struct team;
 
