@@ -3,7 +3,8 @@
 # shapes with three seeds, prompts of 1 to 512 ids, several batch splits and greedy decoding, native
 # and reference must agree in every bit of every logit, and in every greedy id and margin.
 #
-# Needs the references that ci/real.sh builds (assay fetch-cpp llama; assay fetch-cpp bitnet).
+# Needs the references that ci/real.sh builds (assay fetch-cpp llama; assay fetch-cpp bitnet or
+# bitnet-2026-03).
 # QUICK=1: one shape, three lengths.
 set -u
 cd "$(dirname "$0")/.." || exit 70
@@ -81,8 +82,11 @@ else
 	sed 's/^/# /' "$dir/theirs.err"
 	bad=1
 fi
-if there bitnet tiny-bitnet; then
-	type bitnet tiny-bitnet i2_s
+for reference in bitnet bitnet-2026-03; do
+	there $reference tiny-bitnet && break
+done
+if there $reference tiny-bitnet; then
+	type $reference tiny-bitnet i2_s
 else
 	echo "skip - bitnet.cpp beside native # $(tail -n 1 "$dir/theirs.err")"
 fi
