@@ -62,6 +62,7 @@ KERNEL_OBJS += \
 	workers/kernels/float_avx512.o \
 	workers/kernels/gemv_avx512vnni.o \
 	workers/kernels/i2s_avx2.o \
+	workers/kernels/i2s_avx512amx.o \
 	workers/kernels/i2s_avx512vnni.o \
 	workers/kernels/i2s_avxvnni.o \
 	workers/kernels/roofline_avx2.o \
@@ -465,6 +466,8 @@ $(B)/%_avxvnni.o: ISA = -mavx2 -mfma -mf16c -mbmi2 -mavxvnni
 $(B)/%_avx512.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma -mf16c -mbmi2
 $(B)/%_avx512vnni.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi \
 	-mavx2 -mfma -mf16c -mbmi2
+$(B)/%_avx512amx.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512vbmi \
+	-mamx-tile -mamx-int8 -mavx2 -mfma -mf16c -mbmi2
 # kernels are worth the compiler's best; nobody looks at floating-point exception flags
 $(B)/workers/kernels/%.o: OPT = -O3 -fno-trapping-math
 $(B)/orchestrator/verdict/metrics_%.o: OPT = -O3 -Wno-psabi

@@ -165,8 +165,13 @@ static void test_type(const struct kernels *ref, const struct kernels *k,
 		bad += compare_matmul(ref, k, t, 512, outs[i], toks[i], false);
 	if (t->block_elems != 256 || k->profile.lanes == LANES_AVX2)
 		bad += compare_matmul(ref, k, t, 2560, 50, 9, false);
-	if (t->id == TYPE_I2_S)
+	if (t->id == TYPE_I2_S) {	/* tiles and panels: whole, not whole, more than one */
+		static const int64_t many[] = {15, 16, 31, 32, 33, 47, 48, 63, 65, 515};
+
+		for (int i = 0; i < 10; i++, shapes++)
+			bad += compare_matmul(ref, k, t, 1024 + 128 * i, outs[i], many[i], false);
 		bad += compare_matmul(ref, k, t, 6912, 9, 5, true);
+	}
 	CHECK(bad == 0, "%-11s %-18s %-5s: %ld shapes, %ld values differ", isa_name(k->isa),
 	      k->profile.name, t->name, shapes, bad);
 }

@@ -4,6 +4,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* XCR0: which register files the system saves */
 static uint64_t saved_state(void)
@@ -12,6 +14,18 @@ static uint64_t saved_state(void)
 
 	__asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
 	return (uint64_t)hi << 32 | lo;
+}
+
+/* Linux gives a process the tile registers only when it asks. Threads started later have them, too. */
+static bool tiles_granted(void)
+{
+#if defined(__linux__)
+	enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+
+	return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+	return false;
+#endif
 }
 
 static bool is_amd(void)
@@ -24,7 +38,7 @@ static bool is_amd(void)
 
 struct cpu_flags cpu_flags_detect(void)
 {
-	enum { YMM = 6, ZMM = 0xe6 };
+	enum { YMM = 6, ZMM = 0xe6, TILES = 0x60000 };
 	struct cpu_flags f = {0};
 	uint32_t a, b, c, d;
 
@@ -42,6 +56,8 @@ struct cpu_flags cpu_flags_detect(void)
 	f.avx2 = b & bit_AVX2;
 	f.bmi2 = b & bit_BMI2;
 	if ((saved & ZMM) == ZMM) {
+		f.amx_int8 = d & (1u << 24) && d & (1u << 25) && (saved & TILES) == TILES &&
+			     tiles_granted();
 		f.avx512f = b & bit_AVX512F;
 		f.avx512bw = b & bit_AVX512BW;
 		f.avx512dq = b & bit_AVX512DQ;
@@ -86,6 +102,7 @@ static const char *const names[ISA_COUNT] = {
 	[ISA_AVX2_VNNI] = "avx2-vnni",
 	[ISA_AVX512] = "avx512",
 	[ISA_AVX512_VNNI] = "avx512-vnni",
+	[ISA_AVX512_AMX] = "avx512-amx",
 	[ISA_NEON] = "neon",
 };
 

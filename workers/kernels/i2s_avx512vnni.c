@@ -1,6 +1,5 @@
-#include "avx512vnni.h"
+#include "i2s_512.h"
 #include "variants.h"
-
 
 /*
  * One matrix row against one token: the codes stay where the file packs them. Masked in place they
@@ -9,13 +8,9 @@
  * register tile of 48 rows × 8 tokens walks them while they are in the first-level cache.
  */
 enum {
-	BLOCK = 128,
-	BLOCK_BYTES = 32,   /* codes of one block and their bytes */
-	CHUNK = 256,        /* codes of one 512-bit load */
 	GEMV_N_MAX = 32768, /* longer rows take the plain path */
 	GEMV_TOKENS = 3,    /* up to here unpacking does not pay */
 	AHEAD_BYTES = 6144, /* prefetch into the second-level cache: the first has few slots */
-	LANES = 16,             /* rows in one register */
 	GROUPS = 3,             /* registers of rows in a tile */
 	PANEL_ROWS = LANES * GROUPS,
 	TILE_TOKENS = 8,
@@ -139,37 +134,6 @@ static void gemv(const struct weight *w, int64_t r0, int64_t r1, const uint8_t *
 
 /* ---- many tokens -------------------------------------------------------------------------- */
 
-/*
- * Columns [c0, c0 + n) of sixteen rows (fewer: `rows`, the others become zero) to
- * panel[(column / 4) · GROUPS], four codes a lane.
- */
-static void unpack_group(const uint8_t *w, size_t row_bytes, int64_t rows, int64_t c0, int64_t n,
-			 __m512i *panel)
-{
-	const __m512i three = _mm512_set1_epi8(3);
-
-	for (int64_t c = 0; c < n; c += CHUNK) {
-		int blocks = n - c >= CHUNK ? 2 : 1;
-		__mmask16 all = blocks == 2 ? 0xffff : 0xff;
-		__m512i v[16];
-
-		for (int r = 0; r < 16; r++)
-			v[r] = r < rows ? _mm512_maskz_loadu_epi32(all, w + (size_t)r * row_bytes +
-								   (size_t)(c0 + c) / 4)
-					: _mm512_setzero_si512();
-		transpose16(v);
-		for (int d = 0; d < 8 * blocks; d++)
-			for (int j = 0; j < 4; j++) {
-				int64_t k4 = (c + d / 8 * BLOCK + 32 * j) / 4 + d % 8;
-				__m512i codes =
-					_mm512_srl_epi16(v[d], _mm_cvtsi32_si128(6 - 2 * j));
-
-				_mm512_store_si512(&panel[k4 * GROUPS],
-						   _mm512_and_si512(codes, three));
-			}
-	}
-}
-
 /* sums[t][g] += panel · activations, n columns, `tokens` rows of q. */
 static inline __attribute__((always_inline)) void
 tile(const __m512i *panel, const int8_t *q, size_t act_bytes, int64_t n, int tokens, int groups,
@@ -231,17 +195,12 @@ static void finish_panel(__m512i (*sums)[GROUPS], const uint8_t *act, size_t act
 			 int64_t n_tok, int64_t rows, float scale, float *out, int64_t out_stride)
 {
 	for (int64_t t = 0; t < n_tok; t++, act += act_bytes) {
-		const struct act_i8_head *h = (const void *)act;
-		__m512 sum = _mm512_set1_ps((float)h->sum), s = _mm512_set1_ps(h->scale);
-
 		for (int g = 0; g < GROUPS && rows > g * LANES; g++) {
 			int64_t left = rows - g * LANES;
-			__m512 y = _mm512_sub_ps(_mm512_cvtepi32_ps(sums[t][g]), sum);
 
-			y = _mm512_mul_ps(_mm512_div_ps(y, s), _mm512_set1_ps(scale));
 			_mm512_mask_storeu_ps(out + t * out_stride + g * LANES,
 					      left >= LANES ? 0xffff : (__mmask16)((1 << left) - 1),
-					      y);
+					      i2s_finish16(sums[t][g], (const void *)act, scale));
 		}
 	}
 }
@@ -262,7 +221,7 @@ static void gemm_panel(const struct weight *w, int64_t r, int64_t rows, const ui
 
 		for (int g = 0; g < groups; g++)
 			unpack_group(w->data + (size_t)(r + g * LANES) * w->row_bytes, w->row_bytes,
-				     rows - g * LANES, c, n, panel + g);
+				     rows - g * LANES, c, n, panel + g, GROUPS);
 		tiles(panel, q + c, act_bytes, n, n_tok, groups, sums);
 	}
 	finish_panel(sums, act, act_bytes, n_tok, rows, scale, out + r, out_stride);

@@ -10,13 +10,15 @@ static bool cpu_has(const struct cpu_flags *cpu, enum isa isa)
 {
 	bool avx2 = cpu->avx2 && cpu->fma && cpu->f16c && cpu->bmi2;
 	bool avx512 = avx2 && cpu->avx512f && cpu->avx512bw && cpu->avx512dq && cpu->avx512vl;
+	bool vnni = avx512 && cpu->avx512_vnni && cpu->avx512_vbmi;
 
 	switch (isa) {
 	case ISA_C: return true;
 	case ISA_AVX2: return avx2;
 	case ISA_AVX2_VNNI: return avx2 && cpu->avx_vnni;
 	case ISA_AVX512: return avx512;
-	case ISA_AVX512_VNNI: return avx512 && cpu->avx512_vnni && cpu->avx512_vbmi;
+	case ISA_AVX512_VNNI: return vnni;
+	case ISA_AVX512_AMX: return vnni && cpu->amx_int8;
 	case ISA_NEON: return cpu->neon && cpu->dotprod;
 	case ISA_COUNT: break;
 	}
@@ -52,7 +54,7 @@ static void fill(struct kernels *k)
 		kernels_fill_base_avx2(k);
 		kernels_fill_float_avx2(k);
 	}
-	if (k->isa == ISA_AVX512 || k->isa == ISA_AVX512_VNNI) {
+	if (k->isa == ISA_AVX512 || k->isa == ISA_AVX512_VNNI || k->isa == ISA_AVX512_AMX) {
 		kernels_fill_base_avx512(k);
 		kernels_fill_float_avx512(k);
 	}
@@ -62,10 +64,12 @@ static void fill(struct kernels *k)
 	}
 	if (k->isa == ISA_AVX2_VNNI)
 		k->by_type[TYPE_I2_S] = i2s_matmul_avxvnni;
-	if (k->isa == ISA_AVX512_VNNI) {
+	if (k->isa == ISA_AVX512_VNNI || k->isa == ISA_AVX512_AMX) {
 		fill_quantised(k, quant_matmul_avx512vnni);
 		k->by_type[TYPE_I2_S] = i2s_matmul_avx512vnni;
 	}
+	if (k->isa == ISA_AVX512_AMX)
+		k->by_type[TYPE_I2_S] = i2s_matmul_avx512amx;
 #endif
 #if defined(__aarch64__)
 	if (k->isa == ISA_NEON)
@@ -85,7 +89,7 @@ int kernels_init(struct kernels *k, const struct cpu_flags *cpu, const char *for
 			return err_set(
 				e, EXIT_USAGE,
 				"unknown instruction set \"%s\"; known are c, avx2, avx2-vnni, "
-				"avx512, avx512-vnni and neon",
+				"avx512, avx512-vnni, avx512-amx and neon",
 				force);
 		if (!cpu_has(cpu, (enum isa)wanted))
 			return err_set(

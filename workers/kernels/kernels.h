@@ -11,12 +11,16 @@
 
 #include <stdint.h>
 
-enum isa { ISA_C, ISA_AVX2, ISA_AVX2_VNNI, ISA_AVX512, ISA_AVX512_VNNI, ISA_NEON, ISA_COUNT };
+enum isa {
+	ISA_C, ISA_AVX2, ISA_AVX2_VNNI, ISA_AVX512, ISA_AVX512_VNNI, ISA_AVX512_AMX, ISA_NEON,
+	ISA_COUNT
+};
 
 struct cpu_flags {
 	bool avx2, fma, f16c, bmi2, avx_vnni;
 	bool avx512f, avx512bw, avx512dq, avx512vl, avx512_vnni, avx512_vbmi, avx512_bf16,
 		avx512_fp16;
+	bool amx_int8;	/* and the system grants its registers */
 	bool neon, dotprod, i8mm;
 	bool prefetches_far;	/* the hardware runs ahead of plain reading (AMD) */
 };

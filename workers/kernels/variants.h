@@ -29,7 +29,7 @@ matmul_variant quant_matmul_avx512vnni;
 /* One token of them; false: the row is too long, or quant_matmul_avx2 is as fast. */
 bool quant_gemv_avx512vnni(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
 			   const uint8_t *act, float *out);
-matmul_variant i2s_matmul_avx2, i2s_matmul_avxvnni, i2s_matmul_avx512vnni;
+matmul_variant i2s_matmul_avx2, i2s_matmul_avxvnni, i2s_matmul_avx512vnni, i2s_matmul_avx512amx;
 #endif
 #if defined(__aarch64__)
 matmul_variant i2s_matmul_neon;		/* needs the dot-product instructions */

@@ -237,14 +237,20 @@ void op_add(struct ops *o, const float *a, const float *b, float *out, int64_t n
 
 /* ---- matrix products ---------------------------------------------------------------------- */
 
-enum { ROWS_STEP = 48, CHUNKS_MIN = 6, CHUNKS_MAX = 12 };	/* of each thread */
+enum {
+	ROWS_STEP = 96,				/* of weights: whole panels of every kernel */
+	CHUNKS_MIN = 6, CHUNKS_MAX = 12,	/* of each thread */
+	TOKENS_STEP = 32,
+	TOKENS_BYTES = 1280 << 10,	/* activations that stay in the second-level cache */
+};
 
 struct linear_job {
 	const struct ops *o;
 	const struct op_product *p;
 	int n;
 	struct act_rows act;
-	int64_t n_rows, chunk;
+	int64_t n_rows, block;			/* tokens, and how many of them at once */
+	int64_t chunk;				/* weight rows at once */
 	int64_t first[OPS_LINEAR_MAX + 1];	/* first chunk of each product */
 };
 
@@ -262,23 +268,41 @@ static void finish_rows(const struct linear *lin, float *out, int64_t r0, int64_
 	}
 }
 
-static void linear_chunks(void *ctx, int64_t begin, int64_t end, int thread)
+/* One chunk of weight rows against one block of tokens. */
+static void linear_chunk(const struct linear_job *j, int64_t chunk, int64_t t0)
+{
+	int i = 0;
+	while (chunk >= j->first[i + 1])
+		i++;
+	const struct linear *lin = j->p[i].lin;
+	int64_t r0 = (chunk - j->first[i]) * j->chunk, r1 = r0 + j->chunk;
+	int64_t n = j->n_rows - t0 < j->block ? j->n_rows - t0 : j->block;
+	float *out = j->p[i].out + t0 * lin->w.n_out;
+	if (r1 > lin->w.n_out)
+		r1 = lin->w.n_out;
+	j->o->k->matmul(j->o->k, &lin->w, r0, r1, j->act.data + (size_t)t0 * j->act.row_bytes,
+			j->act.row_bytes, n, out, lin->w.n_out, j->o->defects);
+	if (lin->scale || lin->bias)
+		finish_rows(lin, out, r0, r1, n);
+}
+
+/* Items are (block of tokens, chunk), chunks fastest: a block stays in the caches. */
+static void linear_items(void *ctx, int64_t begin, int64_t end, int thread)
 {
 	const struct linear_job *j = ctx;
+	const int64_t chunks = j->first[j->n];
 	(void)thread;
-	for (int64_t c = begin; c < end; c++) {
-		int i = 0;
-		while (c >= j->first[i + 1])
-			i++;
-		const struct linear *lin = j->p[i].lin;
-		int64_t r0 = (c - j->first[i]) * j->chunk, r1 = r0 + j->chunk;
-		if (r1 > lin->w.n_out)
-			r1 = lin->w.n_out;
-		j->o->k->matmul(j->o->k, &lin->w, r0, r1, j->act.data, j->act.row_bytes, j->n_rows,
-				j->p[i].out, lin->w.n_out, j->o->defects);
-		if (lin->scale || lin->bias)
-			finish_rows(lin, j->p[i].out, r0, r1, j->n_rows);
-	}
+	for (int64_t i = begin; i < end; i++)
+		linear_chunk(j, i % chunks, i / chunks * j->block);
+}
+
+/* Tokens of equal blocks that fit TOKENS_BYTES. */
+static int64_t linear_block(size_t row_bytes, int64_t n_rows)
+{
+	int64_t bytes = (int64_t)row_bytes * n_rows;
+	int64_t blocks = (bytes + TOKENS_BYTES - 1) / TOKENS_BYTES;
+	int64_t block = (n_rows + blocks - 1) / blocks;
+	return (block + TOKENS_STEP - 1) / TOKENS_STEP * TOKENS_STEP;
 }
 
 /* Chunks of `chunk` rows of all products; `first`, when wanted: the first of each product. */
@@ -296,7 +320,7 @@ static int64_t count_chunks(const struct op_product *p, int n, int64_t chunk, in
 }
 
 /* Rows of a chunk, whole panels of the kernels, so that the busiest thread has least to do. */
-static int64_t linear_chunk(const struct ops *o, const struct op_product *p, int n)
+static int64_t chunk_rows(const struct ops *o, const struct op_product *p, int n)
 {
 	const int64_t threads = team_size(o->team);
 	int64_t total = 0, best = 0, best_rows = INT64_MAX;
@@ -321,11 +345,13 @@ void op_linear(struct ops *o, const struct op_product *p, int n, struct act_rows
 	if (n_rows <= 0)
 		return;
 	struct linear_job j = {.o = o, .p = p, .n = n, .act = act, .n_rows = n_rows};
-	j.chunk = linear_chunk(o, p, n);
+	j.chunk = chunk_rows(o, p, n);
+	j.block = linear_block(act.row_bytes, n_rows);
 	count_chunks(p, n, j.chunk, j.first);
 	for (int i = 0; i < n; i++)
 		o->count.matmul[type_index(p[i].lin->w.type)] += (uint64_t)n_rows;
-	team_run(o->team, j.first[n], 1, linear_chunks, &j);
+	int64_t blocks = (n_rows + j.block - 1) / j.block;
+	team_run(o->team, blocks * j.first[n], 1, linear_items, &j);
 }
 
 /* ---- attention ---------------------------------------------------------------------------- */
