@@ -96,6 +96,7 @@ MODEL_OBJS = \
 	workers/model/jinja_value.o \
 	workers/model/model.o \
 	workers/model/ops.o \
+	workers/model/ops_attend.o \
 	workers/model/pretok.o \
 	workers/model/pretok_words.o \
 	workers/model/quantize.o \

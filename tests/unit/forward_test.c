@@ -7,7 +7,7 @@
 #include "golden.h"
 #include "test.h"
 
-enum { T = 39, GREEDY = 4 };
+enum { T = 39, GREEDY = 4, LONG = 300 };
 
 static char path[] = "/tmp/forward_test.XXXXXX";
 static struct golden_ids ids;
@@ -275,16 +275,53 @@ static void check_kv_types(void)
 	free(f32_single.x);
 }
 
+/* Beyond 128 positions threads share one position's attention by cells and channels. */
+static void check_long_prompts(void)
+{
+	static const struct { const char *preset, *weights; struct fixture_options shape; } all[] = {
+		{"tiny-bitnet", "i2_s", {.n_layer = 1}},
+		{"tiny-llama", "f16", {.n_embd = 256, .n_head = 4, .n_kv_head = 1, .n_layer = 1}},
+	};
+	static const struct variant variants[] = {
+		{"one at a time", 2, 1, 0, LONG, NULL},
+		{"batches of 3", 3, 3, 0, LONG, NULL},
+		{"micro-batches of 40", 2, 0, 40, LONG, NULL},
+		{"AVX2, one at a time", 2, 1, 0, LONG, "avx2"},
+		{"plain C", 2, 0, 0, LONG, "c"},
+	};
+	for (size_t m = 0; m < sizeof(all) / sizeof(all[0]); m++) {
+		if (!make(all[m].preset, all[m].weights, m, &all[m].shape))
+			continue;
+		struct floats want = run("ggml-avx2", &(struct variant){"", 1, 0, 0, LONG, NULL},
+					 false);
+		for (size_t i = 0; i < sizeof(variants) / sizeof(variants[0]); i++) {
+			struct floats got = run("ggml-avx2", &variants[i], false);
+			if (got.n > 0 || !variants[i].isa)
+				CHECK(same(got, want), "%s, %d positions, %s: the same bits",
+				      all[m].preset, LONG, variants[i].what);
+			free(got.x);
+		}
+		free(want.x);
+	}
+}
+
+static void fill_ids(int n)
+{
+	ids.n = n;
+	for (int i = 0; i < n; i++)
+		ids.id[i] = (i * 131 + 7) % 470;
+}
+
 int main(void)
 {
 	close(mkstemp(path));
-	ids.n = T;
-	for (int i = 0; i < T; i++)
-		ids.id[i] = (i * 131 + 7) % 470;
+	fill_ids(T);
 	check_models();
 	check_answers();
 	check_refusals();
 	check_kv_types();
+	fill_ids(LONG);
+	check_long_prompts();
 	unlink(path);
 	return TEST_END();
 }

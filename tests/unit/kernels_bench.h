@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 static inline double bench_now(void)
@@ -25,6 +26,7 @@ static inline void *bench_alloc(size_t bytes, uint8_t value)
 {
 	void *p = aligned_alloc(1 << 21, (bytes + (1 << 21) - 1) >> 21 << 21);
 
+	madvise(p, bytes, MADV_HUGEPAGE);
 	memset(p, value, bytes);
 	return p;
 }

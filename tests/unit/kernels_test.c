@@ -325,6 +325,32 @@ static void fill_cache(struct cache *c, int64_t n_used)
 		}
 }
 
+/* Queries of one head over many cells in uneven parts, against attend itself. */
+static long compare_parts(const struct kernels *k, const struct attend *whole, float *out, int64_t n)
+{
+	struct attend a = *whole;
+	int64_t last = a.n_vis + a.n_tok - 1, cut = last / 3 / ATTEND_CELLS_STEP * ATTEND_CELLS_STEP;
+	int queries = a.n_heads * a.n_tok, middle = a.head_dim / 3;
+
+	if (!k->attend_parts || !k->attend_parts->fits(k, &a) || queries > ATTEND_QUERIES)
+		return 0;
+	float *shared = aligned_alloc(64, attend_shared_bytes(&a)), *got = calloc((size_t)n, 4);
+
+	a.out = got;
+	a.scores = a.probs = NULL;
+	k->attend_parts->scores(k, &a, shared, 0, cut, a.kc);
+	k->attend_parts->scores(k, &a, shared, cut, last, a.kc);
+	k->attend_parts->weights(k, &a, shared, 0, queries / 2);
+	k->attend_parts->weights(k, &a, shared, queries / 2, queries);
+	k->attend_parts->values(k, &a, shared, middle, a.head_dim);
+	k->attend_parts->values(k, &a, shared, 0, middle);
+	long bad = differing(got, out, n);
+
+	free(shared);
+	free(got);
+	return bad;
+}
+
 static long compare_attend(const struct kernels *ref, const struct kernels *k, int head_dim,
 			   int n_heads, int n_tok, int64_t past, bool f32)
 {
@@ -371,6 +397,7 @@ static long compare_attend(const struct kernels *ref, const struct kernels *k, i
 			a.probs = traced ? trace[v][1] : NULL;
 			kk->attend(kk, &a);
 		}
+	bad += compare_parts(k, &a, out[0][0], row * n_tok);
 	for (int traced = 0; traced < 2; traced++) {
 		bad += differing(out[0][0], out[1][traced], row * n_tok);
 		bad += differing(trace[0][traced], trace[1][traced], cells);
@@ -392,7 +419,7 @@ static void test_attention(const struct kernels *ref, const struct kernels *k)
 	static const int dims[] = {64, 128, 32, 96, 80, 256};
 	static const struct { int heads, tok; int64_t past; } shapes[] = {
 		{1, 1, 0}, {4, 1, 30}, {4, 1, 31}, {4, 1, 32}, {2, 3, 61}, {1, 5, 95}, {4, 4, 127},
-		{3, 7, 130}, {4, 19, 0}, {8, 2, 255}, {5, 1, 513},
+		{3, 7, 130}, {4, 19, 0}, {8, 2, 255}, {5, 1, 513}, {4, 1, 1200}, {4, 33, 1000},
 	};
 	long bad = 0, n = 0;
 
@@ -425,6 +452,18 @@ static void test_variant(const struct cpu_flags *cpu, const char *isa, const cha
 	test_rows(&ref, &k);
 	test_norm_order(&k);
 	test_attention(&ref, &k);
+}
+
+static void test_scratch(void)
+{
+	struct attend a = {.head_dim = 128};
+	size_t last = 0, less = 0;
+
+	for (a.n_kv = 32; a.n_kv < 40000; a.n_kv += 32) {
+		less += attend_scratch_bytes(&a) < last;
+		last = attend_scratch_bytes(&a);
+	}
+	CHECK(less == 0, "scratch of a longer cache serves every shorter one");
 }
 
 static void test_profiles(void)
@@ -463,6 +502,7 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--bench") == 0)
 		return kernels_bench(argc > 2 ? argv[2] : NULL, argc > 3 ? argv[3] : NULL);
 	test_profiles();
+	test_scratch();
 	profile_by_name(&any, "ggml-avx2", true, NULL);
 	CHECK(kernels_init(&k, &cpu, "mmx", &any, &e) == -EXIT_USAGE, "an unknown isa is refused");
 	for (int isa = ISA_C + 1; isa < ISA_COUNT; isa++) {

@@ -350,6 +350,16 @@ static inline float exp_stepped(float x)
 	return y;
 }
 
+/* exp_stepped where 2^n is an ordinary number, |x| below 87. */
+static inline float exp_ordinary(float x)
+{
+	struct exp_parts e = exp_reduce(x);
+	float j = __builtin_fmaf(__builtin_fmaf(e.p, e.u, e.q), e.u, 0x1.ffffecp-1f * e.b);
+	float k = f32_from_bits((f32_bits(e.z) << 23) + 0x3f800000u);
+
+	return __builtin_fmaf(k, j, k);
+}
+
 static inline float profile_exp(const struct profile *p, float x)
 {
 	return p->lanes == LANES_AVX2 ? exp_stepped(x) : exp_scaled(x);

@@ -128,10 +128,29 @@ int64_t attend_cells(const struct attend *a)
 	return (a->n_kv + 128 + 63) / 64 * 64;
 }
 
+/* Scores and weights of a group may take a quarter of a large second-level cache. */
+enum { GROUP_SCORES = ATTEND_GROUP * 1088, GROUP_LEAST = 16 };
+
+int attend_group(const struct attend *a)
+{
+	int64_t fit = GROUP_SCORES / attend_cells(a) / 2 * 2;
+
+	return fit > ATTEND_GROUP ? ATTEND_GROUP : fit < GROUP_LEAST ? GROUP_LEAST : (int)fit;
+}
+
+/* Never less for fewer cells: what the longest cache needs serves every shorter one. */
 size_t attend_scratch_bytes(const struct attend *a)
 {
-	size_t cells = (size_t)attend_cells(a), rows = 2 * ATTEND_GROUP + ATTEND_ROWS_MAX;
-	size_t vectors = ATTEND_GROUP + 4 * ATTEND_ROWS_MAX;
+	enum { CHANNELS = 8, ROOM = 64 };
+	size_t cells = (size_t)attend_cells(a), scores = cells * ATTEND_GROUP;
 
-	return (cells * rows + vectors * (size_t)a->head_dim + 64) * sizeof(float);
+	if (scores > GROUP_SCORES)
+		scores = cells * GROUP_LEAST > GROUP_SCORES ? cells * GROUP_LEAST : GROUP_SCORES;
+	return (2 * scores + cells * CHANNELS + (size_t)(ATTEND_GROUP * a->head_dim) + ROOM) *
+	       sizeof(float);
+}
+
+size_t attend_shared_bytes(const struct attend *a)
+{
+	return (size_t)attend_cells(a) * 2 * ATTEND_QUERIES * sizeof(float);
 }

@@ -37,6 +37,7 @@ struct weight {
 
 enum activation { ACTIVATION_SILU, ACTIVATION_RELU2, ACTIVATION_COUNT };
 
+struct kernels;
 /*
  * What attend works on: one KV head, the query heads that share it, a run of consecutive tokens.
  * Only cells below the last token's visible ones are read, rounded up to a whole group of lanes
@@ -62,7 +63,24 @@ struct attend {
 };
 size_t attend_scratch_bytes(const struct attend *a);
 
-struct kernels;
+/*
+ * attend in parts that threads share, for few queries over many cells; without traces. First the
+ * scores of all cells, then the weights of all queries (n_heads · n_tok), then all values. `shared`
+ * is one of attend_shared_bytes for all parts, a->scratch is each thread's own.
+ */
+enum { ATTEND_QUERIES = 16, ATTEND_CELLS_STEP = 4 };	/* at most; borders of cells */
+struct attend_parts {
+	bool (*fits)(const struct kernels *k, const struct attend *a);
+	/* Cells [c0, c1); the keys at `next`, as many, are fetched for whoever comes then. */
+	void (*scores)(const struct kernels *k, const struct attend *a, float *shared, int64_t c0,
+		       int64_t c1, const void *next);
+	void (*weights)(const struct kernels *k, const struct attend *a, float *shared, int q0,
+			int q1);
+	void (*values)(const struct kernels *k, const struct attend *a, float *shared, int i0,
+		       int i1);	/* channels */
+};
+size_t attend_shared_bytes(const struct attend *a);	/* of ATTEND_QUERIES, a multiple of 64 */
+
 /* A faster matmul of one weight type, parameters as in struct kernels; false: not for this case. */
 typedef bool matmul_variant(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
 			    const void *act, size_t act_bytes, int64_t n_tok, float *out,
@@ -118,6 +136,7 @@ struct kernels {
 
 	/* Softmax attention of one KV head's group of query heads over the cache. */
 	void (*attend)(const struct kernels *k, const struct attend *a);
+	const struct attend_parts *attend_parts;	/* NULL: attend alone */
 };
 
 /* Detects this CPU. */

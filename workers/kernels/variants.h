@@ -10,11 +10,9 @@
 #include "kernels.h"
 
 /* What attention lays out in the caller's scratch; attend_scratch_bytes covers every variant. */
-enum {
-	ATTEND_GROUP = 16,   /* queries that share one widening of keys and values */
-	ATTEND_ROWS_MAX = 6, /* value channels, and a quarter of the keys, widened at once */
-};
+enum { ATTEND_GROUP = 64, HEAD_DIM_MAX = 256 };
 int64_t attend_cells(const struct attend *a);	/* floats of one row of scores, with room to pad */
+int attend_group(const struct attend *a); /* queries that share one widening of keys and values */
 
 void kernels_fill_base_c(struct kernels *k);
 #if defined(__x86_64__)

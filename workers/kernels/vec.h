@@ -54,6 +54,7 @@ enum { VL = 16 };
 #define vf_add(a, b) _mm512_add_ps(a, b)
 #define vf_mul(a, b) _mm512_mul_ps(a, b)
 #define vf_max(a, b) _mm512_max_ps(a, b)
+#define vf_min(a, b) _mm512_min_ps(a, b)
 #define vf_set1(x) _mm512_set1_ps(x)
 #define vf_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define vf_bf16(p) _mm512_castsi512_ps(_mm512_slli_epi32(                                          \
@@ -93,6 +94,7 @@ enum { VL = 8 };
 #define vf_add(a, b) _mm256_add_ps(a, b)
 #define vf_mul(a, b) _mm256_mul_ps(a, b)
 #define vf_max(a, b) _mm256_max_ps(a, b)
+#define vf_min(a, b) _mm256_min_ps(a, b)
 #define vf_set1(x) _mm256_set1_ps(x)
 #define vf_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define vf_bf16(p) _mm256_castsi256_ps(_mm256_slli_epi32(                                          \
@@ -104,6 +106,9 @@ static inline __m128 fold4(vf a, vf b, vf c, vf d, enum tree tree)
 }
 
 #endif
+
+/* Loaded once and kept, where the compiler would load it again for each use. */
+#define vf_keep(v) __asm__("" : "+v"(v))
 
 /* nz vectors of one sum, `stride` vectors apart, to one: halving. */
 static inline __attribute__((always_inline)) vf join(const vf *z, int nz, int stride)
@@ -118,5 +123,12 @@ static inline __attribute__((always_inline)) vf join(const vf *z, int nz, int st
 		vf_add(vf_add(z[0], z[4 * stride]), vf_add(z[2 * stride], z[6 * stride])),
 		vf_add(vf_add(z[stride], z[5 * stride]), vf_add(z[3 * stride], z[7 * stride])));
 }
+
+/* How a profile sums the lanes of a product. */
+struct order {
+	int passes;			/* vectors of lanes per output */
+	int step;			/* elements of one round over all lanes */
+	enum tree tree;
+};
 
 #endif

@@ -4,81 +4,38 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-
-/* ---- KV cache ----------------------------------------------------------------------------- */
-
-/* Anonymous pages: zero, and resident only where written. */
-static void *map_pages(size_t bytes)
-{
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	return p == MAP_FAILED ? NULL : p;
-}
-
-int kv_cache_new(struct kv_cache *c, int n_layers, int n_ctx, int width, bool f32, struct err *e)
-{
-	const size_t elem = f32 ? 4 : 2;
-	struct kv_cache n = {
-		.f32 = f32, .n_layers = n_layers, .n_ctx = n_ctx, .width = width,
-		/* not a power of two: channels fall into different sets of the caches */
-		.v_stride = n_ctx + ((size_t)n_ctx * elem % 1024 == 0 ? 32 : 0),
-	};
-	n.k_bytes = (size_t)n_ctx * (size_t)width * elem;
-	n.v_bytes = (size_t)n.v_stride * (size_t)width * elem;
-	n.k = map_pages(n.k_bytes * (size_t)n_layers);
-	n.v = map_pages(n.v_bytes * (size_t)n_layers);
-	if (!n.k || !n.v) {
-		kv_cache_free(&n);
-		return err_set(e, EXIT_INFERENCE,
-			       "no memory for a KV cache of %d positions (%zu MiB)", n_ctx,
-			       (n.k_bytes + n.v_bytes) * (size_t)n_layers >> 20);
-	}
-	*c = n;
-	return 0;
-}
-
-void kv_cache_clear(struct kv_cache *c)
-{
-	madvise(c->k, c->k_bytes * (size_t)c->n_layers, MADV_DONTNEED);
-	madvise(c->v, c->v_bytes * (size_t)c->n_layers, MADV_DONTNEED);
-}
-
-void kv_cache_free(struct kv_cache *c)
-{
-	if (c->k)
-		munmap(c->k, c->k_bytes * (size_t)c->n_layers);
-	if (c->v)
-		munmap(c->v, c->v_bytes * (size_t)c->n_layers);
-	c->k = c->v = NULL;
-}
 
 /* ---- shared machinery --------------------------------------------------------------------- */
 
 int ops_init(struct ops *o, const struct kernels *k, struct team *team, int64_t cells_max,
-	     int head_dim, struct err *e)
+	     int head_dim, int n_kv_head, struct err *e)
 {
 	const struct attend widest = {.n_kv = cells_max, .head_dim = head_dim};
 	memset(o, 0, sizeof(*o));
 	o->k = k;
 	o->team = team;
 	o->scratch_bytes = (attend_scratch_bytes(&widest) + 127) / 128 * 128;
+	o->shared_bytes = attend_shared_bytes(&widest);
 	size_t bytes = (size_t)team_size(team) * o->scratch_bytes;
+	size_t shared = (size_t)n_kv_head * o->shared_bytes;
 	o->scratch = aligned_alloc(64, bytes);
-	if (!o->scratch)
+	o->shared = aligned_alloc(64, shared);
+	if (!o->scratch || !o->shared) {
+		ops_free(o);
 		return err_set(e, EXIT_INFERENCE, "no memory for attention scores (%zu bytes)",
-			       bytes);
+			       bytes + shared);
+	}
 	return 0;
 }
 
 void ops_free(struct ops *o)
 {
 	free(o->scratch);
-	o->scratch = NULL;
+	free(o->shared);
+	o->scratch = o->shared = NULL;
 }
 
-/* Rows per chunk: a few chunks for every thread. */
-static int64_t row_chunk(const struct ops *o, int64_t n_rows)
+int64_t op_row_chunk(const struct ops *o, int64_t n_rows)
 {
 	int64_t chunks = (int64_t)team_size(o->team) * 4;
 	return (n_rows + chunks - 1) / chunks;
@@ -114,7 +71,7 @@ static void run_rows(struct ops *o, int64_t n_rows, team_fn *fn, struct rows *r)
 {
 	r->o = o;
 	if (n_rows > 0)
-		team_run(o->team, n_rows, row_chunk(o, n_rows), fn, r);
+		team_run(o->team, n_rows, op_row_chunk(o, n_rows), fn, r);
 }
 
 /* ---- row-wise operations ------------------------------------------------------------------ */
@@ -352,139 +309,6 @@ void op_linear(struct ops *o, const struct op_product *p, int n, struct act_rows
 		o->count.matmul[type_index(p[i].lin->w.type)] += (uint64_t)n_rows;
 	int64_t blocks = (n_rows + j.block - 1) / j.block;
 	team_run(o->team, blocks * j.first[n], 1, linear_items, &j);
-}
-
-/* ---- attention ---------------------------------------------------------------------------- */
-
-enum { STORE_CHANNELS = 32 };
-
-struct store_job {
-	const struct ops *o;
-	const struct kv_cache *kv;
-	uint8_t *kc, *vc;
-	const float *k, *v;
-	int64_t pos0, n_rows;
-};
-
-static void store_k(void *ctx, int64_t begin, int64_t end, int thread)
-{
-	const struct store_job *j = ctx;
-	(void)thread;
-	const int64_t width = j->kv->width, n = (end - begin) * width;
-	const float *from = j->k + begin * width;
-	size_t at = (size_t)((j->pos0 + begin) * width);
-	if (j->kv->f32)
-		memcpy((float *)(void *)j->kc + at, from, (size_t)n * sizeof(float));
-	else
-		j->o->k->to_f16(from, (uint16_t *)(void *)j->kc + at, n);
-}
-
-/* Channels [32·begin, 32·end) of all rows, transposed. */
-static void store_v(void *ctx, int64_t begin, int64_t end, int thread)
-{
-	const struct store_job *j = ctx;
-	(void)thread;
-	const int64_t width = j->kv->width, stride = j->kv->v_stride;
-	for (int64_t c0 = begin * STORE_CHANNELS; c0 < end * STORE_CHANNELS && c0 < width;
-	     c0 += STORE_CHANNELS) {
-		int64_t n = width - c0 < STORE_CHANNELS ? width - c0 : STORE_CHANNELS;
-		for (int64_t t = 0; t < j->n_rows; t++) {
-			const float *from = j->v + t * width + c0;
-			int64_t at = c0 * stride + j->pos0 + t;
-			uint16_t half[STORE_CHANNELS];
-			if (!j->kv->f32)
-				j->o->k->to_f16(from, half, n);
-			for (int64_t i = 0; i < n; i++) {
-				if (j->kv->f32)
-					((float *)(void *)j->vc)[at + i * stride] = from[i];
-				else
-					((uint16_t *)(void *)j->vc)[at + i * stride] = half[i];
-			}
-		}
-	}
-}
-
-void op_kv_store(struct ops *o, const struct kv_cache *kv, int layer, const float *k,
-		 const float *v, int64_t pos0, int64_t n_rows)
-{
-	assert(layer >= 0 && layer < kv->n_layers && pos0 + n_rows <= kv->n_ctx);
-	struct store_job j = {
-		.o = o,
-		.kv = kv,
-		.k = k,
-		.v = v,
-		.pos0 = pos0,
-		.n_rows = n_rows,
-		.kc = kv->k + (size_t)layer * kv->k_bytes,
-		.vc = kv->v + (size_t)layer * kv->v_bytes,
-	};
-	int64_t groups = (kv->width + STORE_CHANNELS - 1) / STORE_CHANNELS;
-	team_run(o->team, n_rows, row_chunk(o, n_rows), store_k, &j);
-	team_run(o->team, groups, n_rows == 1 ? groups : 1, store_v, &j);
-	o->count.kv_store += (uint64_t)n_rows;
-}
-
-enum { ATTEND_ROWS = 16 };
-
-struct attend_job {
-	const struct ops *o;
-	const struct attention *a;
-	const uint8_t *kc, *vc;
-	int heads;		/* query heads of one item, all of one key/value head */
-	int64_t blocks;		/* items per group of heads */
-};
-
-/* Items are (group of heads, block of rows), rows fastest: neighbours read the same keys. */
-static void attend_items(void *ctx, int64_t begin, int64_t end, int thread)
-{
-	const struct attend_job *j = ctx;
-	const struct attention *a = j->a;
-	const size_t elem = a->kv->f32 ? 4 : 2;
-	const int64_t d = a->head_dim, width = a->n_head * d, plane = a->n_rows * a->n_kv;
-	for (int64_t i = begin; i < end; i++) {
-		int64_t head = i / j->blocks * j->heads, row = i % j->blocks * ATTEND_ROWS;
-		int64_t kv_head = head / (a->n_head / a->n_kv_head);
-		int64_t rows = a->n_rows - row < ATTEND_ROWS ? a->n_rows - row : ATTEND_ROWS;
-		int64_t seen = a->pos0 + row + 1 + a->shift, trace = head * plane + row * a->n_kv;
-		const struct attend one = {
-			.q = a->q + row * width + head * d, .q_stride = width,
-			.out = a->out + row * width + head * d, .out_stride = width,
-			.n_heads = j->heads, .n_tok = (int)rows, .head_dim = a->head_dim,
-			.n_vis = seen < 1 ? 1 : seen, .n_kv = a->n_kv, .n_used = a->n_used,
-			.kc = j->kc + (size_t)(kv_head * d) * elem, .k_stride = a->kv->width,
-			.vc = j->vc + (size_t)(kv_head * d * a->kv->v_stride) * elem,
-			.v_stride = a->kv->v_stride, .kv_f32 = a->kv->f32, .scale = a->scale,
-			.scores = a->scores ? a->scores + trace : NULL,
-			.probs = a->probs ? a->probs + trace : NULL, .trace_stride = plane,
-			.scratch = j->o->scratch + (size_t)thread * j->o->scratch_bytes,
-		};
-		j->o->k->attend(j->o->k, &one);
-	}
-}
-
-/* The largest part of a group of query heads that still gives every thread a few items. */
-static int heads_per_item(const struct ops *o, const struct attention *a, int64_t blocks)
-{
-	int group = a->n_head / a->n_kv_head;
-	for (int n = group; n > 1; n--)
-		if (group % n == 0 && a->n_head / n * blocks >= 2 * (int64_t)team_size(o->team))
-			return n;
-	return team_size(o->team) == 1 ? group : 1;
-}
-
-void op_attend(struct ops *o, const struct attention *a)
-{
-	if (a->n_rows <= 0)
-		return;
-	struct attend_job j = {
-		.o = o, .a = a, .kc = a->kv->k + (size_t)a->layer * a->kv->k_bytes,
-		.vc = a->kv->v + (size_t)a->layer * a->kv->v_bytes,
-		.blocks = (a->n_rows + ATTEND_ROWS - 1) / ATTEND_ROWS,
-	};
-	j.heads = heads_per_item(o, a, j.blocks);
-	team_run(o->team, j.blocks * (a->n_head / j.heads), 1, attend_items, &j);
-	*(a->kv->f32 ? &o->count.attend_f32 : &o->count.attend_f16) +=
-		(uint64_t)(a->n_rows * a->n_head);
 }
 
 /* ---- counters ----------------------------------------------------------------------------- */

@@ -30,6 +30,8 @@ struct ops {
 	bool defects;			/* reproduce the reference's int16 wrap */
 	uint8_t *scratch;		/* [team size, scratch_bytes] for attention */
 	size_t scratch_bytes;
+	uint8_t *shared;		/* [n_kv_head, shared_bytes] for attention in parts */
+	size_t shared_bytes;
 	struct op_counts count;
 };
 
@@ -69,8 +71,10 @@ struct attention {
 
 /* cells_max: the longest padded cache that op_attend will see. */
 int ops_init(struct ops *o, const struct kernels *k, struct team *team, int64_t cells_max,
-	     int head_dim, struct err *e);
+	     int head_dim, int n_kv_head, struct err *e);
 void ops_free(struct ops *o);
+/* Rows per chunk: a few chunks for every thread. */
+int64_t op_row_chunk(const struct ops *o, int64_t n_rows);
 
 void op_embed(struct ops *o, const struct weight *w, const int32_t *tokens, int64_t n_rows,
 	      float *out);

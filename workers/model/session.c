@@ -81,7 +81,7 @@ int session_open(struct session *s, const struct model *m, const struct kernels 
 	if (s->n_ubatch > s->n_ctx)
 		s->n_ubatch = s->n_ctx;
 	int64_t cells = session_n_kv(s, s->n_ctx);
-	int rc = ops_init(&s->ops, k, team, cells, m->hp.head_dim, e);
+	int rc = ops_init(&s->ops, k, team, cells, m->hp.head_dim, m->hp.n_kv_head, e);
 	s->ops.defects = o->defects;
 	if (rc == 0)
 		rc = kv_cache_new(&s->kv, m->hp.n_layer,
