@@ -46,6 +46,7 @@ struct kv_cache {
 	bool f32;
 	int n_layers, n_ctx, width;	/* width = n_kv_head · head_dim */
 	int64_t v_stride;		/* ≥ n_ctx, elements */
+	int64_t n_stored;		/* cells from here on are zero */
 	size_t k_bytes, v_bytes;	/* of one layer */
 	uint8_t *k, *v;			/* mapped, touched only where written */
 };
@@ -98,8 +99,8 @@ void op_rope(struct ops *o, float *x, const float *cs, int n_heads, int head_dim
 	     bool neox, int64_t n_rows);
 void op_rope_angles(struct ops *o, const struct rope_params *p, int64_t pos0, int64_t n_rows,
 		    float *cs);
-void op_kv_store(struct ops *o, const struct kv_cache *kv, int layer, const float *k,
-		 const float *v, int64_t pos0, int64_t n_rows);
+void op_kv_store(struct ops *o, struct kv_cache *kv, int layer, const float *k, const float *v,
+		 int64_t pos0, int64_t n_rows);
 void op_attend(struct ops *o, const struct attention *a);
 void op_glu(struct ops *o, enum activation a, const float *gate, const float *up, float *out,
 	    int64_t n, int64_t n_rows);

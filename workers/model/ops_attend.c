@@ -42,8 +42,14 @@ int kv_cache_new(struct kv_cache *c, int n_layers, int n_ctx, int width, bool f3
 
 void kv_cache_clear(struct kv_cache *c)
 {
-	madvise(c->k, c->k_bytes * (size_t)c->n_layers, MADV_DONTNEED);
-	madvise(c->v, c->v_bytes * (size_t)c->n_layers, MADV_DONTNEED);
+	const size_t elem = c->f32 ? 4 : 2, n = (size_t)c->n_stored * elem;
+	for (int layer = 0; layer < c->n_layers && n > 0; layer++) {
+		uint8_t *v = c->v + (size_t)layer * c->v_bytes;
+		memset(c->k + (size_t)layer * c->k_bytes, 0, n * (size_t)c->width);
+		for (int i = 0; i < c->width; i++)
+			memset(v + (size_t)i * (size_t)c->v_stride * elem, 0, n);
+	}
+	c->n_stored = 0;
 }
 
 void kv_cache_free(struct kv_cache *c)
@@ -105,8 +111,8 @@ static void store_v(void *ctx, int64_t begin, int64_t end, int thread)
 	}
 }
 
-void op_kv_store(struct ops *o, const struct kv_cache *kv, int layer, const float *k,
-		 const float *v, int64_t pos0, int64_t n_rows)
+void op_kv_store(struct ops *o, struct kv_cache *kv, int layer, const float *k, const float *v,
+		 int64_t pos0, int64_t n_rows)
 {
 	assert(layer >= 0 && layer < kv->n_layers && pos0 + n_rows <= kv->n_ctx);
 	struct store_job j = {
@@ -122,6 +128,8 @@ void op_kv_store(struct ops *o, const struct kv_cache *kv, int layer, const floa
 	int64_t groups = (kv->width + STORE_CHANNELS - 1) / STORE_CHANNELS;
 	team_run(o->team, n_rows, op_row_chunk(o, n_rows), store_k, &j);
 	team_run(o->team, groups, n_rows == 1 ? groups : 1, store_v, &j);
+	if (kv->n_stored < pos0 + n_rows)
+		kv->n_stored = pos0 + n_rows;
 	o->count.kv_store += (uint64_t)n_rows;
 }
 

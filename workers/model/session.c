@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* Attention may read up to a whole group of lanes (128) beyond the last stored cell; a padded
  * length of 32s leaves up to 96 of them outside. */
@@ -33,10 +34,14 @@ static size_t act_row_max(const struct model *m)
 	return n;
 }
 
+/* On huge pages where it fills some: a tile of a product touches a row, so a page, per token. */
 static void *block_new(struct session *s, size_t bytes, bool *failed)
 {
-	bytes = (bytes + 63) / 64 * 64;
-	void *p = aligned_alloc(64, bytes);
+	const size_t huge = (size_t)2 << 20, align = bytes >= huge ? huge : 64;
+	bytes = (bytes + align - 1) / align * align;
+	void *p = aligned_alloc(align, bytes);
+	if (p && align == huge)
+		madvise(p, bytes, MADV_HUGEPAGE);
 	*failed |= !p;
 	s->activation_bytes += bytes;
 	return p;
