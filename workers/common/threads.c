@@ -10,15 +10,16 @@
 enum { SPIN_IDLE = 4000, SPIN_DONE = 20000 };
 
 struct member {
+	/* high half: the end of this thread's chunks; low half: the next of them to take */
+	_Alignas(64) atomic_uint_least64_t ticket;
 	struct team *team;
 	pthread_t thread;
 	int index;
 };
 
 struct team {
-	/* high half: chunks of the current job; low half: the next chunk to take */
-	_Alignas(64) atomic_uint_least64_t ticket;
-	_Alignas(64) atomic_uint_least64_t done;
+	_Alignas(64) atomic_uint_least64_t jobs;	/* given out so far */
+	_Alignas(64) atomic_uint_least64_t done;	/* chunks of the current job */
 	_Alignas(64) atomic_int sleepers;
 	atomic_bool stop;
 	team_fn *fn;
@@ -44,12 +45,12 @@ static bool ticket_open(uint64_t ticket)
 	return (uint32_t)ticket < ticket >> 32;
 }
 
-/* Takes chunks until none is left. The job cannot end while a taken chunk is not done, so its
- * fields are stable from the moment a chunk was taken. */
-static void work(struct team *t, int index)
+/* Takes one member's chunks until none is left. The job cannot end while a taken chunk is not done,
+ * so its fields are stable from the moment a chunk was taken. */
+static void work_through(struct team *t, struct member *owner, int index)
 {
-	while (ticket_open(atomic_load_explicit(&t->ticket, memory_order_acquire))) {
-		uint64_t got = atomic_fetch_add_explicit(&t->ticket, 1, memory_order_acq_rel);
+	while (ticket_open(atomic_load_explicit(&owner->ticket, memory_order_acquire))) {
+		uint64_t got = atomic_fetch_add_explicit(&owner->ticket, 1, memory_order_acq_rel);
 		if (!ticket_open(got))
 			return;
 		int64_t begin = (int64_t)(uint32_t)got * t->chunk;
@@ -59,11 +60,18 @@ static void work(struct team *t, int index)
 	}
 }
 
-static void sleep_until_work(struct team *t)
+/* First its own chunks, then what others have not begun. */
+static void work(struct team *t, int index)
+{
+	for (int i = 0; i < t->n_threads; i++)
+		work_through(t, &t->members[(index + i) % t->n_threads], index);
+}
+
+static void sleep_until_work(struct team *t, uint64_t seen)
 {
 	pthread_mutex_lock(&t->lock);
 	atomic_fetch_add(&t->sleepers, 1);
-	while (!ticket_open(atomic_load(&t->ticket)) && !atomic_load(&t->stop))
+	while (atomic_load(&t->jobs) == seen && !atomic_load(&t->stop))
 		pthread_cond_wait(&t->wake, &t->lock);
 	atomic_fetch_sub(&t->sleepers, 1);
 	pthread_mutex_unlock(&t->lock);
@@ -73,15 +81,18 @@ static void *member_main(void *arg)
 {
 	struct member *m = arg;
 	struct team *t = m->team;
+	uint64_t seen = 0;
 	while (!atomic_load_explicit(&t->stop, memory_order_acquire)) {
-		int spins = 0;
-		while (!ticket_open(atomic_load_explicit(&t->ticket, memory_order_acquire)) &&
-		       spins++ < SPIN_IDLE)
+		uint64_t jobs = atomic_load_explicit(&t->jobs, memory_order_acquire);
+		for (int spins = 0; jobs == seen && spins < SPIN_IDLE; spins++) {
 			pause_briefly();
-		if (ticket_open(atomic_load_explicit(&t->ticket, memory_order_acquire)))
+			jobs = atomic_load_explicit(&t->jobs, memory_order_acquire);
+		}
+		if (jobs != seen)
 			work(t, m->index);
 		else
-			sleep_until_work(t);
+			sleep_until_work(t, seen);
+		seen = jobs;
 	}
 	return NULL;
 }
@@ -128,7 +139,8 @@ int team_new(struct team **out, int n_threads, bool pin, struct err *e)
 	t->n_threads = n_threads;
 	t->n_started = 1;
 	for (int i = 1; i < n_threads; i++) {
-		t->members[i] = (struct member){.team = t, .index = i};
+		t->members[i].team = t;
+		t->members[i].index = i;
 		int rc = start(&t->members[i]);
 		if (rc != 0) {
 			team_free(t);
@@ -186,7 +198,13 @@ void team_run(struct team *t, int64_t n_items, int64_t chunk, team_fn *fn, void 
 	t->n_items = n_items;
 	t->chunk = chunk;
 	atomic_store_explicit(&t->done, 0, memory_order_relaxed);
-	atomic_store(&t->ticket, (uint64_t)n_chunks << 32);
+	for (int i = 0; i < t->n_threads; i++) {
+		uint64_t begin = (uint64_t)(n_chunks * i / t->n_threads);
+		uint64_t end = (uint64_t)(n_chunks * (i + 1) / t->n_threads);
+		atomic_store_explicit(&t->members[i].ticket, end << 32 | begin,
+				      memory_order_release);
+	}
+	atomic_fetch_add(&t->jobs, 1);
 	if (atomic_load(&t->sleepers) > 0) {
 		pthread_mutex_lock(&t->lock);
 		pthread_cond_broadcast(&t->wake);

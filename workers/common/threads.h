@@ -1,7 +1,8 @@
 /*
- * A team of threads that work through one job at a time, handed out in chunks by one atomic
- * counter: whoever is free takes the next chunk, so no thread waits for a slower one. Bits of
- * results never depend on who computes a chunk, because no chunk shares an output with another.
+ * A team of threads that work through one job at a time, in chunks. Each thread has a run of
+ * neighbouring chunks, so that it reads memory as one sequence; whoever is free then takes what
+ * others have not begun, so no thread waits for a slower one. Bits of results never depend on who
+ * computes a chunk, because no chunk shares an output with another.
  *
  * The caller works too (thread 0). Idle threads spin for some microseconds, then sleep; a thread
  * that wakes too late is not waited for.

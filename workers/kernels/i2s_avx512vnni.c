@@ -10,7 +10,7 @@
 enum {
 	GEMV_N_MAX = 32768, /* longer rows take the plain path */
 	GEMV_TOKENS = 3,    /* up to here unpacking does not pay */
-	AHEAD_BYTES = 6144, /* prefetch into the second-level cache: the first has few slots */
+	AHEAD_BYTES = 12288, /* prefetch into the second-level cache: the first has few slots */
 	GROUPS = 3,             /* registers of rows in a tile */
 	PANEL_ROWS = LANES * GROUPS,
 	TILE_TOKENS = 8,
@@ -69,10 +69,7 @@ static inline __m128i sum4(__m512i a, __m512i b, __m512i c, __m512i d)
 	return _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
 }
 
-/*
- * Sixteen partial sums each of two rows of n columns. They share the loads of the activation; each
- * is part of a plain sequence of lines, or the hardware's prefetcher would give up.
- */
+/* Sixteen partial sums each of two rows of n columns, which share the loads of the activation. */
 static inline __attribute__((always_inline)) void gemv_rows(const uint8_t *w, const uint8_t *x,
 							    const int8_t *q, int64_t n,
 							    __m512i *sums)
@@ -103,32 +100,50 @@ static inline __m128 finish4(__m128i sum, const struct act_i8_head *h, float sca
 	return _mm_mul_ps(_mm_div_ps(y, _mm_set1_ps(h->scale)), _mm_set1_ps(scale));
 }
 
-static void gemv(const struct weight *w, int64_t r0, int64_t r1, const uint8_t *act, float *out)
+/*
+ * Which rows go in pairs. Where the hardware runs ahead of plain reading each row must be part of a
+ * sequence of lines of its own, or it gives up: rows far apart. Elsewhere neighbours, so that all is
+ * one sequence and what is prefetched last is the beginning of the next chunk.
+ */
+struct pairs { int64_t count, step, apart; };
+
+static struct pairs pair_rows(const struct kernels *k, int64_t rows)
+{
+	int64_t count = (rows + 1) / 2;
+
+	return k->reads_far ? (struct pairs){count, 1, count} : (struct pairs){count, 2, 1};
+}
+
+static void gemv(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
+		 const uint8_t *act, float *out)
 {
 	const struct act_i8_head *h = (const void *)act;
+	const uint8_t *first = w->data + (size_t)r0 * w->row_bytes;
+	struct pairs p = pair_rows(k, r1 - r0);
 	_Alignas(64) int8_t q[GEMV_N_MAX];
-	int64_t half = (r1 - r0 + 1) / 2;
 	float scale;
 
 	memcpy(&scale, w->tail, sizeof(scale));
+	for (int64_t i = 0; i < AHEAD_BYTES && !k->reads_far; i += 64)
+		_mm_prefetch((const char *)first + i, _MM_HINT_T1);
 	permute_activation((const int8_t *)(h + 1), q, w->n_in);
-	for (int64_t r = 0; r < half; r += 2) {
+	for (int64_t i = 0; i < p.count; i += 2) {
 		__m512i sum[4];
+		int64_t row[4];
 		float y[4];
 
-		for (int i = 0; i < 2; i++) {	/* past the end: the last row again */
-			int64_t a = r0 + (r + i < half ? r + i : half - 1);
-			int64_t b = a + half < r1 ? a + half : a;
+		for (int j = 0; j < 2; j++) {	/* past the end: the last pair, the same row again */
+			int64_t a = r0 + p.step * (i + j < p.count ? i + j : p.count - 1);
+			int64_t b = a + p.apart < r1 ? a + p.apart : a;
 
 			gemv_rows(w->data + (size_t)a * w->row_bytes,
-				  w->data + (size_t)b * w->row_bytes, q, w->n_in, sum + 2 * i);
+				  w->data + (size_t)b * w->row_bytes, q, w->n_in, sum + 2 * j);
+			row[2 * j] = a;
+			row[2 * j + 1] = b;
 		}
 		_mm_storeu_ps(y, finish4(sum4(sum[0], sum[1], sum[2], sum[3]), h, scale));
-		for (int i = 0; i < 2 && r + i < half; i++) {
-			out[r0 + r + i] = y[2 * i];
-			if (r0 + half + r + i < r1)
-				out[r0 + half + r + i] = y[2 * i + 1];
-		}
+		for (int j = 0; j < 4; j++)
+			out[row[j]] = y[j];
 	}
 }
 
@@ -244,7 +259,6 @@ bool i2s_matmul_avx512vnni(const struct kernels *k, const struct weight *w, int6
 			   const void *act, size_t act_bytes, int64_t n_tok, float *out,
 			   int64_t out_stride)
 {
-	(void)k;
 	if (n_tok > GEMV_TOKENS) {
 		gemm(w, r0, r1, act, act_bytes, n_tok, out, out_stride);
 		return true;
@@ -252,6 +266,6 @@ bool i2s_matmul_avx512vnni(const struct kernels *k, const struct weight *w, int6
 	if (w->n_in > GEMV_N_MAX)
 		return false;
 	for (int64_t t = 0; t < n_tok; t++)
-		gemv(w, r0, r1, (const uint8_t *)act + (size_t)t * act_bytes, out + t * out_stride);
+		gemv(k, w, r0, r1, (const uint8_t *)act + (size_t)t * act_bytes, out + t * out_stride);
 	return true;
 }

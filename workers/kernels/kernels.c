@@ -4,7 +4,7 @@
 #include "variants.h"
 
 /* Beside the hardware's own prefetching, further ahead costs more than it brings. */
-enum { AHEAD_NEAR = 512, AHEAD_FAR = 10240 };
+enum { AHEAD_NEAR = 512, AHEAD_FAR = 16384 };
 
 static bool cpu_has(const struct cpu_flags *cpu, enum isa isa)
 {
@@ -101,6 +101,7 @@ int kernels_init(struct kernels *k, const struct cpu_flags *cpu, const char *for
 	*k = (struct kernels){
 		.isa = isa, .profile = *p,
 		.ahead_bytes = cpu->prefetches_far ? AHEAD_NEAR : AHEAD_FAR,
+		.reads_far = cpu->prefetches_far,
 	};
 	fill(k);
 	return 0;
