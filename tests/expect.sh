@@ -21,6 +21,7 @@ exits() { # wanted code, command …
 	got=$?
 	[ $got -eq "$want" ] || { echo "exit $got, expected $want: $*"; cat "$T/out"; return 1; }
 }
+sanitized() { nm "$A" | grep -qE ' __[at]san_init$'; } # the memory of such a program is not its own
 has() { grep -qF -- "$2" "$1" || { echo "no \"$2\" in $1:"; cat "$1"; return 1; }; }
 lacks() { ! grep -qF -- "$2" "$1" || { echo "\"$2\" in $1:"; cat "$1"; return 1; }; }
 refuses() { # name, exit code, sentence on standard error, command …
