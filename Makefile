@@ -36,6 +36,7 @@ COMMON_OBJS = \
 	workers/common/blake3.o \
 	workers/common/digest.o \
 	workers/common/err.o \
+	workers/common/output.o \
 	workers/common/threads.o \
 	workers/common/trace.o \
 	workers/common/wire.o
@@ -410,6 +411,7 @@ SHELL_TESTS = \
 	faults \
 	fetch_models \
 	gate \
+	hostile \
 	infer \
 	kl \
 	ladder \

@@ -50,6 +50,10 @@ int err_set(struct err *e, enum exit_code code, const char *fmt, ...)
 /* Puts "prefix: " in front of the sentence; the code stays. Returns -e->code. */
 int err_prefix(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* Control characters but newline and tab become "?": what is in a file or said by another program
+ * must not steer a terminal. err_set and err_prefix do it. */
+void err_plain(char *text);
+
 /* "DIVERGED", "USAGE", … for JSON output; "UNKNOWN" for a code outside the table. */
 const char *err_code_name(int code);
 

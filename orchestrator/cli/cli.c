@@ -459,16 +459,10 @@ static int run(struct cli *c, int argc, char **argv)
 		print_error(c, &e);
 		r = -r;
 	}
-	if (fflush(stdout) != 0 || ferror(stdout)) {
-		fprintf(stderr, "assay %s: writing standard output failed: %s\n", c->invoked_as,
-			strerror(errno));
-		if (r == 0)
-			r = EXIT_INTERNAL;
-	}
 	return r;
 }
 
-int cli_main(int argc, char **argv)
+static int dispatch(int argc, char **argv)
 {
 	struct cli c = {0};
 	int r;
@@ -506,5 +500,18 @@ int cli_main(int argc, char **argv)
 	r = run(&c, argc - 2, argv + 2);
 	free(c.values);
 	free(c.config);
+	return r;
+}
+
+int cli_main(int argc, char **argv)
+{
+	int r = dispatch(argc, argv);
+
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		fprintf(stderr, "assay%s%s: writing standard output failed: %s\n",
+			argc > 1 ? " " : "", argc > 1 ? argv[1] : "", strerror(errno));
+		if (r == 0)
+			r = EXIT_INTERNAL;
+	}
 	return r;
 }

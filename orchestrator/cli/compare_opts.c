@@ -185,9 +185,10 @@ int compare_setup(struct compare_run *r, struct cli *c, int n_workers, const cha
 	u->batch = (int)cli_int(c, "batch");
 	u->threads = (int)cli_int(c, "threads");
 	u->template_name = template_name;
-	if (u->threads < 0 || u->threads > 4096 || u->ctx < 0 || u->ubatch < 0 || u->batch < 0)
-		return err_set(e, EXIT_USAGE,
-			       "--threads, --ctx, --ubatch and --batch are not negative");
+	if (u->threads < 0 || u->threads > 4096)
+		return err_set(e, EXIT_USAGE, "--threads %d: expected 0 (a fair share) to 4096", u->threads);
+	if (u->ctx < 0 || u->ubatch < 0 || u->batch < 0)
+		return err_set(e, EXIT_USAGE, "--ctx, --ubatch and --batch are not negative");
 	if (n_workers < 1 || n_workers > POOL_LANES_MAX)
 		return err_set(e, EXIT_USAGE, "--workers: expected 1 to %d", POOL_LANES_MAX);
 	compare_read_model(u);

@@ -1,4 +1,5 @@
 #include "engine_call.h"
+#include "output.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -162,9 +163,13 @@ static int evaluate(struct run *r, struct engine_call *g, int64_t greedy, struct
 /* The file appears under its name when it is whole. */
 static int open_file(struct run *r, const char *path, char temporary[4200], struct err *e)
 {
+	int rc = output_check(path, e);
+
+	if (rc < 0)
+		return rc;
 	snprintf(temporary, 4200, "%.4000s.part", path);
 	r->out = fopen(temporary, "wb");
-	return r->out ? 0 : err_set(e, EXIT_USAGE, "%s cannot be written", temporary);
+	return r->out ? 0 : output_failed(e, "writing", temporary);
 }
 
 static int close_file(struct run *r, const char *path, const char *temporary, int rc, struct err *e)

@@ -2,6 +2,7 @@
 
 #include "canonical.h"
 #include "digest.h"
+#include "output.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -59,8 +60,12 @@ static FILE *open_spool(const struct recording_writer *w, struct err *e)
 
 int recording_create(struct recording_writer **out, const char *path, struct err *e)
 {
-	struct recording_writer *w = calloc(1, sizeof(*w));
+	struct recording_writer *w;
+	int r = output_check(path, e);
 
+	if (r < 0)
+		return r;
+	w = calloc(1, sizeof(*w));
 	assert(w);
 	snprintf(w->path, sizeof(w->path), "%.4000s", path);
 	snprintf(w->temporary, sizeof(w->temporary), "%.4000s.%d.part", path, (int)getpid());

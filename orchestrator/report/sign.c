@@ -1,5 +1,7 @@
 #include "sign.h"
 
+#include "output.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -229,7 +231,10 @@ static int write_atomic(const char *path, const char *text, struct err *e)
 	char tmp[PATH_BYTES];
 	FILE *f;
 	bool done;
+	int r = output_check(path, e);
 
+	if (r < 0)
+		return r;
 	snprintf(tmp, sizeof(tmp), "%s.%ld.tmp", path, (long)getpid());
 	f = fopen(tmp, "we");
 	if (!f)

@@ -1,6 +1,7 @@
 #include "facts.h"
 
 #include "digest.h"
+#include "output.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -103,6 +104,17 @@ static int not_there(const char *what, const char *path, struct err *e)
 		       strerror(errno));
 }
 
+/* Only a regular file: reading a pipe would wait for ever. */
+static int stat_file(const char *path, struct stat *st)
+{
+	if (stat(path, st) < 0)
+		return -1;
+	if (S_ISREG(st->st_mode))
+		return 0;
+	errno = S_ISDIR(st->st_mode) ? EISDIR : EINVAL;
+	return -1;
+}
+
 static int fill_model(struct receipt_run *u, const char *stamp_path, struct err *e)
 {
 	char stamp[200], line[300];
@@ -110,12 +122,8 @@ static int fill_model(struct receipt_run *u, const char *stamp_path, struct err 
 	struct stat st;
 	int r;
 
-	if (stat(u->model_path, &st) < 0)
+	if (stat_file(u->model_path, &st) < 0)
 		return not_there("model", u->model_path, e);
-	if (!S_ISREG(st.st_mode)) {
-		errno = EISDIR;
-		return not_there("model", u->model_path, e);
-	}
 	u->model_bytes = st.st_size;
 	u->model_sha256_cached = read_stamp(stamp_path, &st, u->model_sha256);
 	if (u->model_sha256_cached)
@@ -140,7 +148,7 @@ int facts_fill(struct receipt_run *u, const char *stamp_path, struct err *e)
 	read_cpu(u->cpu, sizeof(u->cpu));
 	u->n_cpus = (int)sysconf(_SC_NPROCESSORS_ONLN);
 	if (u->model_ref_path) {
-		if (stat(u->model_ref_path, &st) < 0)
+		if (stat_file(u->model_ref_path, &st) < 0)
 			return not_there("the reference's model", u->model_ref_path, e);
 		r = hash_file(u->model_ref_path, u->model_ref_sha256, e);
 		if (r < 0)
@@ -150,19 +158,9 @@ int facts_fill(struct receipt_run *u, const char *stamp_path, struct err *e)
 		memcpy(u->tokenizer_sha256, u->model_sha256, sizeof(u->tokenizer_sha256));
 		return 0;
 	}
-	if (stat(u->tokenizer_path, &st) < 0)
+	if (stat_file(u->tokenizer_path, &st) < 0)
 		return not_there("tokenizer", u->tokenizer_path, e);
 	return hash_file(u->tokenizer_path, u->tokenizer_sha256, e);
-}
-
-static int write_failed(const char *path, int fd, struct err *e)
-{
-	int code = errno == ENOSPC || errno == EDQUOT ? EXIT_NO_SPACE : EXIT_INTERNAL;
-	int r = err_set(e, (enum exit_code)code, "writing %s: %s", path, strerror(errno));
-
-	if (fd >= 0)
-		close(fd);
-	return r;
 }
 
 static void sync_folder(const char *path)
@@ -182,33 +180,57 @@ static void sync_folder(const char *path)
 	}
 }
 
-static int write_text(const char *path, const char *text, bool durable, struct err *e)
+static int write_all(int fd, const char *text)
 {
-	char temporary[PATH_MAX];
 	size_t n = strlen(text), at = 0;
-	int fd;
 
-	snprintf(temporary, sizeof(temporary), "%s.%d.tmp", path, (int)getpid());
-	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	if (fd < 0)
-		return write_failed(path, -1, e);
 	while (at < n) {
 		ssize_t k = write(fd, text + at, n - at);
 
 		if (k < 0 && errno == EINTR)
 			continue;
 		if (k < 0)
-			return write_failed(path, fd, e);
+			return -1;
 		at += (size_t)k;
 	}
-	if (durable && fsync(fd) < 0)
-		return write_failed(path, fd, e);
-	close(fd);
-	if (rename(temporary, path) < 0)
-		return write_failed(path, -1, e);
-	if (durable)
-		sync_folder(path);
 	return 0;
+}
+
+/* A terminal, a pipe, /dev/null: written into, never replaced. */
+static int write_into(const char *path, const char *text, struct err *e)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), r;
+
+	if (fd < 0)
+		return output_failed(e, "writing", path);
+	r = write_all(fd, text) < 0 ? output_failed(e, "writing", path) : 0;
+	close(fd);
+	return r;
+}
+
+static int write_text(const char *path, const char *text, bool durable, struct err *e)
+{
+	char temporary[PATH_MAX];
+	struct stat st;
+	int fd, r = 0;
+
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+		return write_into(path, text, e);
+	snprintf(temporary, sizeof(temporary), "%s.%d.tmp", path, (int)getpid());
+	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	if (fd < 0)
+		return output_failed(e, "writing", path);
+	if (write_all(fd, text) < 0 || (durable && fsync(fd) < 0))
+		r = output_failed(e, "writing", path);
+	if (close(fd) < 0 && r == 0)
+		r = output_failed(e, "writing", path);
+	if (r == 0 && rename(temporary, path) < 0)
+		r = output_failed(e, "writing", path);
+	if (r < 0)
+		unlink(temporary);
+	else if (durable)
+		sync_folder(path);
+	return r;
 }
 
 int facts_write(const char *path, const char *text, struct err *e)

@@ -18,7 +18,10 @@ void facts_hex(const void *bytes, size_t n, char hex[RECEIPT_HASH_HEX]);	/* SHA-
  */
 int facts_fill(struct receipt_run *u, const char *stamp_path, struct err *e);
 
-/* Writes through a temporary name, fsync, rename, fsync of the directory. EXIT_NO_SPACE, 70. */
+/*
+ * Writes through a temporary name, fsync, rename, fsync of the directory; what is no regular file
+ * is written into. Nothing stays behind when it fails. Codes as output_failed.
+ */
 int facts_write(const char *path, const char *text, struct err *e);
 /* By rename too, but on disk only when the system gets to it: what can be made again. */
 int facts_write_soon(const char *path, const char *text, struct err *e);

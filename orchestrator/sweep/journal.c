@@ -1,5 +1,7 @@
 #include "journal.h"
 
+#include "output.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -8,13 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 static int io_error(struct err *e, const char *path)
 {
-	int code = errno == ENOSPC || errno == EDQUOT ? EXIT_NO_SPACE : EXIT_INTERNAL;
-
-	return err_set(e, (enum exit_code)code, "journal %s: %s", path, strerror(errno));
+	return output_failed(e, "journal", path);
 }
 
 static int append(struct journal *j, json_t *line, struct err *e)
@@ -82,6 +83,17 @@ static int read_back(struct journal *j, const char *path, const char *identity, 
 	return r;
 }
 
+/* Two runs would mix their receipts. Where locks are not known, as on some network disks, nobody
+ * is kept out. */
+static int keep_others_out(const struct journal *j, const char *out, struct err *e)
+{
+	if (flock(j->fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
+		return 0;
+	return err_set(e, EXIT_USAGE,
+		       "another run is writing into %s; wait for its end or name another --out",
+		       out);
+}
+
 int journal_open(struct journal *j, const char *out, const char *identity, bool resume,
 		 struct err *e)
 {
@@ -92,13 +104,12 @@ int journal_open(struct journal *j, const char *out, const char *identity, bool 
 
 	*j = (struct journal){.fd = -1};
 	snprintf(path, sizeof(path), "%.4000s/journal.jsonl", out);
-	if (resume)
+	j->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+	r = j->fd < 0 ? io_error(e, path) : keep_others_out(j, out, e);
+	if (r == 0 && resume)
 		r = read_back(j, path, identity, &end, &found, e);
-	if (r == 0) {
-		j->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-		if (j->fd < 0 || ftruncate(j->fd, end) < 0 || lseek(j->fd, end, SEEK_SET) < 0)
-			r = io_error(e, path);
-	}
+	if (r == 0 && (ftruncate(j->fd, end) < 0 || lseek(j->fd, end, SEEK_SET) < 0))
+		r = io_error(e, path);
 	if (r == 0 && !found)
 		r = write_identity(j, identity, e);
 	if (r < 0)

@@ -20,7 +20,8 @@ struct journal {
 
 /*
  * Begins <out>/journal.jsonl anew, or with resume reads it and goes on behind its last whole line.
- * identity: what must be the same for the receipts to belong together. EXIT_USAGE when it is not.
+ * identity: what must be the same for the receipts to belong together. EXIT_USAGE when it is not,
+ * and while another run has the journal open.
  */
 int journal_open(struct journal *j, const char *out, const char *identity, bool resume,
 		 struct err *e);

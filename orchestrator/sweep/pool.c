@@ -9,6 +9,8 @@
 #include <string.h>
 #include <uv.h>
 
+enum { POOL_SIGNALS = 3 };
+
 struct request {
 	uint8_t *bytes;		/* [n], owned; NULL = none */
 	size_t n, header_bytes;
@@ -49,7 +51,7 @@ struct pool {
 	void *ctx;
 	struct crew *crews;		/* [n_crews] */
 	int n_crews, n_over;
-	uv_signal_t signals[2];
+	uv_signal_t signals[POOL_SIGNALS];
 	uv_timer_t tick;
 	bool interrupted, closing;
 };
@@ -568,12 +570,16 @@ static void on_tick(uv_timer_t *t)
 
 static void pool_start(struct pool *p)
 {
-	static const int numbers[2] = {SIGINT, SIGTERM};
+	static const int numbers[POOL_SIGNALS] = {SIGINT, SIGTERM, SIGHUP};
+	struct sigaction was;
 
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < POOL_SIGNALS; i++) {
 		uv_signal_init(&p->loop, &p->signals[i]);
 		p->signals[i].data = p;
-		uv_signal_start(&p->signals[i], on_signal, numbers[i]);
+		/* under nohup the terminal may go */
+		if (numbers[i] != SIGHUP || (sigaction(SIGHUP, NULL, &was) == 0 &&
+					     was.sa_handler != SIG_IGN))
+			uv_signal_start(&p->signals[i], on_signal, numbers[i]);
 	}
 	uv_timer_init(&p->loop, &p->tick);
 	p->tick.data = p;
@@ -595,7 +601,7 @@ static void pool_start(struct pool *p)
 static void pool_close(struct pool *p)
 {
 	p->closing = true;
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < POOL_SIGNALS; i++)
 		uv_close((uv_handle_t *)&p->signals[i], NULL);
 	uv_close((uv_handle_t *)&p->tick, NULL);
 	for (int i = 0; i < p->n_crews; i++) {

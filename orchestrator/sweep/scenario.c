@@ -88,6 +88,7 @@ static int read_prompt_file(struct reader *r, struct scenario *s, const char *na
 {
 	char path[PATH_MAX];
 	const char *slash = strrchr(r->path, '/');
+	int failed;
 	size_t n;
 	FILE *f;
 
@@ -101,7 +102,10 @@ static int read_prompt_file(struct reader *r, struct scenario *s, const char *na
 	s->prompt = calloc(1, SCENARIO_PROMPT_MAX + 2);
 	assert(s->prompt);
 	n = fread(s->prompt, 1, SCENARIO_PROMPT_MAX + 1, f);
+	failed = ferror(f) ? errno : 0;
 	fclose(f);
+	if (failed)
+		return refuse(r, "prompt_file", "%s: %s", path, strerror(failed));
 	if (n > SCENARIO_PROMPT_MAX || memchr(s->prompt, 0, n))
 		return refuse(r, "prompt_file", "%s: longer than %d bytes, or with a NUL in it",
 			      path, SCENARIO_PROMPT_MAX);
@@ -316,6 +320,7 @@ static int read_file(const char *path, char **text, size_t *bytes, struct err *e
 {
 	FILE *f = fopen(path, "rbe");
 	size_t cap = 1 << 16, n = 0, got;
+	int failed;
 
 	if (!f)
 		return err_set(e, EXIT_USAGE, "scenario file %s: %s", path, strerror(errno));
@@ -325,9 +330,12 @@ static int read_file(const char *path, char **text, size_t *bytes, struct err *e
 		if (n == cap && cap <= SCENARIO_FILE_MAX)
 			*text = realloc(*text, cap *= 2);
 	}
+	failed = ferror(f) ? errno : 0;
 	fclose(f);
 	assert(*text);
 	*bytes = n;
+	if (failed)
+		return err_set(e, EXIT_USAGE, "scenario file %s: %s", path, strerror(failed));
 	if (n > SCENARIO_FILE_MAX)
 		return err_set(e, EXIT_USAGE, "scenario file %s: longer than %d bytes", path,
 			       SCENARIO_FILE_MAX);

@@ -4,6 +4,7 @@
 #include "facts.h"
 #include "journal.h"
 #include "local.h"
+#include "output.h"
 #include "report/picture.h"
 
 #include <assert.h>
@@ -95,6 +96,16 @@ static void plan_scenario(struct sweep *w, const struct scenario *s, const char 
 
 static int check_ids(const struct sweep *w, struct err *e)
 {
+	static const char *const ours[] = {"journal.jsonl", "model.stamp", "summary.json",
+					   "summary.md"};
+
+	for (int i = 0; i < w->n; i++)
+		for (int k = 0; k < 4; k++)
+			if (strcmp(w->plan[i].id, ours[k]) == 0)
+				return err_set(e, EXIT_USAGE,
+					       "a comparison would be called \"%s\", as a file of "
+					       "the run is; rename the scenario",
+					       ours[k]);
 	for (int i = 0; i < w->n; i++)
 		for (int k = 0; k < i; k++)
 			if (strcmp(w->plan[i].id, w->plan[k].id) == 0)
@@ -205,7 +216,7 @@ static int write_results(struct sweep *w, const struct receipt *r, const char *j
 
 	snprintf(path, sizeof(path), "%.3000s/%s", w->o->out, r->id);
 	if (mkdir(path, 0777) < 0 && errno != EEXIST)
-		return err_set(e, EXIT_INTERNAL, "%s: %s", path, strerror(errno));
+		return output_failed(e, "making the folder", path);
 	rc = write_file(w, r->id, "tokens.json", tokens_json(r), e);
 	if (rc == 0)
 		rc = write_file(w, r->id, "logits-comparison.json", receipt_comparison_json(r), e);
@@ -366,31 +377,28 @@ static void finish(struct sweep *w, struct planned *p, struct exchange *x)
 	local_free(&local);
 }
 
-static bool group_is_over(const struct sweep *w, int group)
-{
-	for (int i = 0; i < w->n; i++)
-		if (w->plan[i].group == group && w->plan[i].running && !w->plan[i].over)
-			return false;
-	return true;
-}
-
 /* A group's receipts are written when all of it is over: a check of operations runs engines of
  * its own, and the group's workers must not be late because of it. */
 static void on_over(struct exchange *x, struct lane *l)
 {
 	struct sweep *w = x->ctx;
-	int group = -1;
+	int at = w->next - 1, first;
 
-	for (int i = 0; i < w->n; i++)
-		if (w->plan[i].running == x) {
-			w->plan[i].over = true;
-			w->plan[i].over_us = facts_now_us();
-			group = w->plan[i].group;
+	while (w->plan[at].running != x)	/* started last: it is near the end */
+		at--;
+	w->plan[at].over = true;
+	w->plan[at].over_us = facts_now_us();
+	for (first = at; first > 0 && w->plan[first - 1].group == w->plan[at].group;)
+		first--;
+	for (int i = first; i < w->n && w->plan[i].group == w->plan[at].group; i++)
+		if (w->plan[i].running && !w->plan[i].over) {
+			lane_finish(l);
+			return;
 		}
-	for (int i = 0; i < w->n && group_is_over(w, group); i++) {
+	for (int i = first; i < w->n && w->plan[i].group == w->plan[at].group; i++) {
 		struct planned *p = &w->plan[i];
 
-		if (p->group != group || !p->running)
+		if (!p->running)
 			continue;
 		finish(w, p, p->running);
 		w->retired[w->n_retired++] = p->running;
@@ -525,7 +533,7 @@ static int make_folder(const char *path, struct err *e)
 		}
 	}
 	if (mkdir(path, 0777) < 0 && errno != EEXIST)
-		return err_set(e, EXIT_USAGE, "--out %s: %s", path, strerror(errno));
+		return output_failed(e, "--out", path);
 	return 0;
 }
 

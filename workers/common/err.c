@@ -32,6 +32,13 @@ static const struct {
 	{EXIT_INTERRUPTED, "INTERRUPTED"},
 };
 
+void err_plain(char *text)
+{
+	for (unsigned char *p = (unsigned char *)text; *p; p++)
+		if ((*p < 32 && *p != '\n' && *p != '\t') || *p == 127)
+			*p = '?';
+}
+
 int err_set(struct err *e, enum exit_code code, const char *fmt, ...)
 {
 	assert(code != EXIT_AGREE);
@@ -42,6 +49,7 @@ int err_set(struct err *e, enum exit_code code, const char *fmt, ...)
 		va_start(ap, fmt);
 		vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
 		va_end(ap);
+		err_plain(e->msg);
 	}
 	return -(int)code;
 }
@@ -58,6 +66,7 @@ int err_prefix(struct err *e, const char *fmt, ...)
 	va_end(ap);
 	if (n >= 0 && (size_t)n < sizeof(e->msg))
 		snprintf(e->msg + n, sizeof(e->msg) - (size_t)n, ": %s", old);
+	err_plain(e->msg);
 	return -e->code;
 }
 

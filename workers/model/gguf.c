@@ -57,7 +57,7 @@ static void *map_file(int fd, size_t size)
 int gguf_open(struct gguf *g, const char *path, struct err *e)
 {
 	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); /* a pipe must not wait */
 
 	if (fd < 0)
 		return open_failed(e, path, errno);

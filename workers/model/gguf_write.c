@@ -1,10 +1,14 @@
 #include "gguf_write.h"
 
+#include "output.h"
 #include "weight_type.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -68,22 +72,58 @@ static uint64_t aligned(uint64_t n)
 	return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
+/* Without a name, where the file system can: then a kill at any moment leaves nothing behind. */
+static FILE *open_unnamed(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char folder[PATH_MAX];
+	FILE *f;
+	int fd;
+
+	if (!slash)
+		snprintf(folder, sizeof(folder), ".");
+	else
+		snprintf(folder, sizeof(folder), "%.*s", (int)(slash - path + 1), path);
+	fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+	f = fd >= 0 ? fdopen(fd, "wb") : NULL;
+	if (fd >= 0 && !f)
+		close(fd);
+	return f;
+}
+
+static void give_name(struct gguf_writer *w)
+{
+	char self[64];
+
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", fileno(w->f));
+	if (fflush(w->f) != 0)
+		fail(w, "write");
+	else if (linkat(AT_FDCWD, self, AT_FDCWD, w->temporary, AT_SYMLINK_FOLLOW) != 0)
+		fail(w, "name");
+	w->unnamed = false;
+}
+
 int gguf_write_open(struct gguf_writer *w, const char *path, uint32_t version, struct err *e)
 {
+	int r = output_check(path, e);
+
 	*w = (struct gguf_writer){ .alignment = ALIGNMENT };
+	if (r < 0)
+		return r;
 	w->path = strdup(path);
 	if (!w->path || asprintf(&w->temporary, "%s.%ld.tmp", path, (long)getpid()) < 0) {
 		w->temporary = NULL;
 		gguf_write_abort(w);
 		return err_set(e, EXIT_INTERNAL, "out of memory");
 	}
-	w->f = fopen(w->temporary, "wbx");
+	w->f = open_unnamed(path);
+	w->unnamed = w->f != NULL;
+	if (!w->f)
+		w->f = fopen(w->temporary, "wbx");
 	if (!w->f) {
-		int why = errno;
-
+		r = output_failed(e, "creating", path);
 		gguf_write_abort(w);
-		return err_set(e, why == ENOSPC ? EXIT_NO_SPACE : EXIT_MODEL_LOAD,
-			       "cannot create %s: %s", path, strerror(why));
+		return r;
 	}
 	w->buffer = malloc(BUFFER);	/* glibc would ignore the size without one */
 	if (w->buffer)
@@ -252,6 +292,8 @@ int gguf_write_finish(struct gguf_writer *w, struct err *e)
 	put_padding(w, aligned(w->at));
 	if (w->failed.code == 0)
 		patch_counts(w);
+	if (w->failed.code == 0 && w->unnamed)
+		give_name(w);
 	if (w->f && fclose(w->f) != 0)
 		fail(w, "write");
 	w->f = NULL;
@@ -271,7 +313,7 @@ void gguf_write_abort(struct gguf_writer *w)
 {
 	if (w->f)
 		fclose(w->f);
-	if (w->temporary)
+	if (w->temporary && !w->unnamed)
 		unlink(w->temporary);
 	free(w->buffer);
 	free(w->temporary);

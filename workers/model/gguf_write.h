@@ -31,9 +31,11 @@ struct gguf_writer {
 	uint64_t *ends; /* [n_tensors] end of each tensor's bytes, from data_start */
 	uint64_t current;		/* tensor that is being written */
 	bool legacy;
+	bool unnamed;			/* f has no name in the file system yet */
 	struct err failed;		/* sticky */
 };
 
+/* EXIT_USAGE where no such file can be, EXIT_NO_SPACE. A file of that name stays until finish. */
 int gguf_write_open(struct gguf_writer *w, const char *path, uint32_t version, struct err *e);
 
 /* The head of an older generator that no other reader accepts: after the counts a u32 alignment
