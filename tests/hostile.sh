@@ -8,7 +8,7 @@ mkfifo "$T/pipe"
 mkdir "$T/folder"
 F="exec:exec $PWD/$B/tests/fake_worker"
 sweep() { "$A" sweep --model "$T/m.gguf" --reference native "$@"; }
-quickly() { timeout 60 "$A" "$@"; }
+quickly() { timeout 300 "$A" "$@"; }
 
 # ---- where files are written ------------------------------------------------------------------
 refuses "a model over a pipe" 64 "is no regular file" "$A" gen-mini-gguf --out "$T/pipe"
