@@ -88,6 +88,9 @@ OWN = [
     "{{ messages[5] is defined }}{{ messages[0].nothing }}|{{ messages[0].nothing is defined }}",
     "{% generation %}g{{ bos_token }}{% endgeneration %}{{ '%' }}{{ 3 | string + '4' }} {{ '5' | int + 1 }}",
     "{{ 'first\nsecond' | indent(2) }} {{ [1, 2] | first }} {{ [1, 2] | last }} {{ 'abc' | list }} {{ 'abc' | reverse }}",
+    "{% set d = {1: 'a', 10: 'b', 2: 'c', 'x': 5} %}{{ d[1] }}{{ d['1'] is defined }}{{ 2 in d }}{{ '2' in d }}{{ d.get(2) }}{{ d.get('2', 'n') }} {{ d }} {{ d | tojson }}{% for k in d %}{{ k is number }}{% endfor %}{% for k, v in {20: 1, 3: 2} | dictsort %}{{ k + 1 }}{% endfor %}{% for k, v in {'b': 1, 'A': 2, 'a2': 3} | dictsort %}{{ k }}{% endfor %}",
+    "{{ {1: 2, 'a': 3} | dictsort }}", "{{ 'a{}b{}c'.format(1, 'x') }} {{ '{1}{0}{1}'.format('p', 'q') }} {{ '{n}!{{}}'.format(n='N') }} {{ '{}{}{}'.format(none, true, [1]) }}",
+    "{{ '{}{}'.format(1) }}", "{{ '{x'.format(1) }}", "{{ 'x}'.format(1) }}", "{{ '{0}{2}'.format(1) }}",
     "{{ loop_is_undefined.x }}", "{{ raise_exception('no') }}", "{% if %}", "{{ 1 +", "{% for x in 3 %}{% endfor %}",
     "{{ 1 / 0 }}", "{% if 1 %}", "{{ 'a' + 1 }}", "{{ nothing() }}", "{{ 'x' | nofilter }}", "{% include 'x' %}",
 ]
@@ -97,7 +100,8 @@ FILES = [
     "Qwen-QwQ-32B", "microsoft-Phi-3.5-mini-instruct", "deepseek-ai-DeepSeek-R1-Distill-Llama-8B",
     "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "deepseek-ai-DeepSeek-V3.1", "llama-cpp-deepseek-r1",
     "HuggingFaceTB-SmolLM3-3B", "ibm-granite-granite-4.0", "google-gemma-2-2b-it",
-    "mistralai-Mistral-Nemo-Instruct-2407", "openbmb-MiniCPM5-1B",
+    "mistralai-Mistral-Nemo-Instruct-2407", "openbmb-MiniCPM5-1B", "ByteDance-Seed-OSS", "tencent-Hy3",
+    "mistralai-Ministral-3-14B-Reasoning-2512", "google-gemma-4-31B-it", "Qwen3-Coder",
 ]
 
 

@@ -200,6 +200,10 @@ static struct jvalue item(struct run *r, const struct jnode *n)
 		return jv_none();
 	if (at.kind == J_STRING)
 		return jinja_attribute(r->j, n->line, of, at.s);
+	if (at.kind == J_INT && of.kind == J_DICT) {
+		struct jvalue *v = jdict_find(r->j, of.dict, at);
+		return v ? *v : undefined(jv_cstr("dict item").s);
+	}
 	if (at.kind != J_INT || (of.kind != J_LIST && of.kind != J_STRING))
 		return undefined(jv_cstr("subscript").s);
 	list = jv_iterate(r->j, n->line, of);
@@ -262,7 +266,7 @@ static void eval_args(struct run *r, const struct jnode *n, struct jargs *a)
 		const struct jnode *x = n->list[i];
 
 		if (x->type == N_PAIR)
-			a->kw[a->n_kw++] = (struct jpair){x->name, eval(r, x->b)};
+			a->kw[a->n_kw++] = (struct jpair){x->name, eval(r, x->b), false};
 		else
 			a->v[a->n++] = eval(r, x);
 	}
@@ -346,9 +350,9 @@ static struct jvalue dict_of(struct run *r, const struct jnode *n)
 	struct jvalue out = jv_dict(r->j);
 
 	for (int i = 0; i < n->n && !r->j->failed; i++) {
-		struct jvalue key = jv_text(r->j, eval(r, n->list[i]->a));
+		struct jvalue key = eval(r, n->list[i]->a);
 
-		jdict_set(r->j, out.dict, key.s, eval(r, n->list[i]->b));
+		jdict_put(r->j, out.dict, key, eval(r, n->list[i]->b));
 	}
 	return out;
 }

@@ -12,7 +12,7 @@
 static const char *const string_methods[] = {
 	"strip", "lstrip", "rstrip", "upper", "lower", "title", "capitalize", "split", "rsplit",
 	"splitlines", "startswith", "endswith", "replace", "join", "find", "rfind", "count",
-	"isdigit", NULL,
+	"isdigit", "format", NULL,
 };
 static const char *const dict_methods[] = {"items", "keys", "values", "get", NULL};
 
@@ -32,7 +32,7 @@ static struct jvalue dict_items(struct jinja *j, struct jdict *d, bool keys, boo
 	struct jvalue out = jv_list(j);
 
 	for (int i = 0; i < d->n && !j->failed; i++) {
-		struct jvalue key = jv_str(d->v[i].key.s, d->v[i].key.n), pair;
+		struct jvalue key = jpair_key(&d->v[i]), pair;
 
 		if (!keys || !values) {
 			jlist_add(j, out, keys ? key : d->v[i].v);
@@ -46,7 +46,7 @@ static struct jvalue dict_items(struct jinja *j, struct jdict *d, bool keys, boo
 	return out;
 }
 
-static struct jvalue dict_method(struct jinja *j, int line, struct jdict *d, struct jstr name,
+static struct jvalue dict_method(struct jinja *j, struct jdict *d, struct jstr name,
 				 const struct jargs *a)
 {
 	struct jvalue *v;
@@ -57,7 +57,7 @@ static struct jvalue dict_method(struct jinja *j, int line, struct jdict *d, str
 		return dict_items(j, d, true, false);
 	if (jstr_is(name, "values"))
 		return dict_items(j, d, false, true);
-	v = jdict_get(d, jarg_string(j, line, "get", jarg(a, 0, "key")));
+	v = jdict_find(j, d, jarg(a, 0, "key"));
 	if (v)
 		return *v;
 	return jarg(a, 1, "default").kind == J_UNDEFINED ? jv_none() : jarg(a, 1, "default");
@@ -109,7 +109,7 @@ struct jvalue jinja_method(struct jinja *j, int line, struct jvalue v, struct js
 	const struct jstr *chars = first.kind == J_STRING ? &first.s : NULL;
 
 	if (v.kind == J_DICT)
-		return dict_method(j, line, v.dict, name, a);
+		return dict_method(j, v.dict, name, a);
 	if (jstr_is(name, "strip"))
 		return jstr_strip(v.s, true, true, chars);
 	if (jstr_is(name, "lstrip"))
@@ -135,6 +135,8 @@ struct jvalue jinja_method(struct jinja *j, int line, struct jvalue v, struct js
 		return count(v.s, jarg_string(j, line, "count", first));
 	if (jstr_is(name, "isdigit"))
 		return is_digits(v.s);
+	if (jstr_is(name, "format"))
+		return jstr_format(j, line, v.s, a);
 	return jinja_filter(j, line, name, v, a);	/* upper lower title capitalize replace */
 }
 
@@ -193,13 +195,16 @@ static struct jvalue map_items(struct jinja *j, int line, struct jvalue v, const
 	return out;
 }
 
-static int by_key(const void *a, const void *b)
+/* Strings as dictsort orders them: without regard to case. */
+static int by_key(const void *a, const void *b, void *context)
 {
-	const struct jpair *x = a, *y = b;
-	size_t n = x->key.n < y->key.n ? x->key.n : y->key.n;
-	int c = memcmp(x->key.s, y->key.s, n);
-
-	return c ? c : (x->key.n > y->key.n) - (x->key.n < y->key.n);
+	struct jinja *j = context;
+	struct jvalue x = jpair_key(a), y = jpair_key(b);
+	if (x.kind == J_STRING && y.kind == J_STRING) {
+		x = jstr_case(j, x.s, CASE_LOWER);
+		y = jstr_case(j, y.s, CASE_LOWER);
+	}
+	return j->failed ? 0 : jv_compare(j, 0, x, y);
 }
 
 static struct jvalue sorted_items(struct jinja *j, int line, struct jvalue v)
@@ -211,9 +216,9 @@ static struct jvalue sorted_items(struct jinja *j, int line, struct jvalue v)
 		return copy;
 	}
 	for (int i = 0; i < v.dict->n; i++)
-		jdict_set(j, copy.dict, v.dict->v[i].key, v.dict->v[i].v);
+		jdict_put(j, copy.dict, jpair_key(&v.dict->v[i]), v.dict->v[i].v);
 	if (copy.dict->n)
-		qsort(copy.dict->v, (size_t)copy.dict->n, sizeof(*copy.dict->v), by_key);
+		qsort_r(copy.dict->v, (size_t)copy.dict->n, sizeof(*copy.dict->v), by_key, j);
 	return dict_items(j, copy.dict, true, true);
 }
 

@@ -30,7 +30,7 @@ struct jvalue {
 };
 
 struct jlist { struct jvalue *v; int n, cap; };
-struct jpair { struct jstr key; struct jvalue v; };
+struct jpair { struct jstr key; struct jvalue v; bool integer; };	/* integer: the key is one, in decimal */
 struct jdict { struct jpair *v; int n, cap; bool is_namespace; };
 
 enum jnode_type {
@@ -103,6 +103,10 @@ struct jvalue jv_dict(struct jinja *j);
 void jlist_add(struct jinja *j, struct jvalue list, struct jvalue v);
 void jdict_set(struct jinja *j, struct jdict *d, struct jstr key, struct jvalue v);
 struct jvalue *jdict_get(const struct jdict *d, struct jstr key);	/* NULL when absent */
+/* Keys of any kind: integers stay integers, everything else counts as its text. */
+void jdict_put(struct jinja *j, struct jdict *d, struct jvalue key, struct jvalue v);
+struct jvalue *jdict_find(struct jinja *j, const struct jdict *d, struct jvalue key);
+struct jvalue jpair_key(const struct jpair *p);
 bool jstr_is(struct jstr s, const char *text);
 bool jv_true(struct jvalue v);
 bool jv_number(struct jvalue v, double *out);		/* bool, int, float */

@@ -2,6 +2,8 @@
 
 #include "unicode.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- arguments ---------------------------------------------------------------------------- */
@@ -217,4 +219,52 @@ int64_t jstr_find(struct jstr s, struct jstr what, bool last)
 	if (at < 0)
 		return at;
 	return jv_length(NULL, 0, jv_str(s.s, (size_t)at));
+}
+
+/* The argument that a field {name} of a format means; next counts the unnamed ones. */
+static struct jvalue field_value(struct jinja *j, int line, struct jstr name, int *next,
+				 const struct jargs *a)
+{
+	struct jvalue none = {.kind = J_UNDEFINED};
+	char text[64];
+	bool digits = name.n > 0;
+
+	for (size_t i = 0; i < name.n; i++)
+		digits = digits && name.s[i] >= '0' && name.s[i] <= '9';
+	if (name.n >= sizeof(text) || memchr(name.s, ':', name.n) ||
+	    memchr(name.s, '!', name.n) || memchr(name.s, '.', name.n) ||
+	    memchr(name.s, '[', name.n)) {
+		jinja_fail(j, line, "format: the field {%.*s} is not supported",
+			   name.n > 60 ? 60 : (int)name.n, name.s);
+		return none;
+	}
+	snprintf(text, sizeof(text), "%.*s", (int)name.n, name.s);
+	int i = name.n == 0 ? (*next)++ : digits && name.n < 4 ? atoi(text) : a->n;
+	struct jvalue v = jarg(a, i, name.n && !digits ? text : NULL);
+	if (v.kind == J_UNDEFINED)
+		jinja_fail(j, line, "format: there is no argument for {%s}", text);
+	return v;
+}
+
+struct jvalue jstr_format(struct jinja *j, int line, struct jstr s, const struct jargs *a)
+{
+	struct jbuf out = {.j = j};
+	int next = 0;
+
+	for (size_t i = 0; i < s.n && !j->failed; i++) {
+		const char *close;
+
+		if (s.s[i] != '{' && s.s[i] != '}') {
+			jbuf_add(&out, s.s + i, 1);
+		} else if (i + 1 < s.n && s.s[i + 1] == s.s[i]) {
+			jbuf_add(&out, s.s + i++, 1);
+		} else if (s.s[i] == '{' && (close = memchr(s.s + i, '}', s.n - i)) != NULL) {
+			struct jstr name = {s.s + i + 1, (size_t)(close - s.s) - i - 1};
+			jbuf_value(&out, field_value(j, line, name, &next, a));
+			i = (size_t)(close - s.s);
+		} else {
+			jinja_fail(j, line, "format: a single '%c'", s.s[i]);
+		}
+	}
+	return jv_str(out.s, out.n);
 }

@@ -20,6 +20,8 @@ struct jvalue jstr_replace(struct jinja *j, struct jstr s, struct jstr from, str
 			   int64_t most);
 struct jvalue jstr_split(struct jinja *j, int line, struct jstr s, const struct jargs *a);
 struct jvalue jstr_rsplit(struct jinja *j, int line, struct jstr s, const struct jargs *a);
+/* {} {0} {name} {{ }}: Python's str.format without conversions and format specifications. */
+struct jvalue jstr_format(struct jinja *j, int line, struct jstr s, const struct jargs *a);
 /* startswith, endswith: a string or a tuple of them. */
 struct jvalue jstr_affix(struct jinja *j, int line, struct jstr s, struct jvalue what, bool front);
 struct jvalue jstr_join(struct jinja *j, int line, struct jvalue list, struct jvalue sep,

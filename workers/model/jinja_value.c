@@ -223,8 +223,7 @@ static void add_repr(struct jbuf *b, struct jvalue v, int level)
 		jbuf_puts(b, "{");
 		for (int i = 0; i < v.dict->n; i++) {
 			jbuf_puts(b, i ? ", " : "");
-			add_repr(b, (struct jvalue){.kind = J_STRING, .s = v.dict->v[i].key},
-				 level + 1);
+			add_repr(b, jpair_key(&v.dict->v[i]), level + 1);
 			jbuf_puts(b, ": ");
 			add_repr(b, v.dict->v[i].v, level + 1);
 		}
@@ -330,17 +329,19 @@ void jlist_add(struct jinja *j, struct jvalue list, struct jvalue v)
 	l->v[l->n++] = v;
 }
 
-struct jvalue *jdict_get(const struct jdict *d, struct jstr key)
+static struct jvalue *find_key(const struct jdict *d, struct jstr key, bool integer)
 {
 	for (int i = 0; i < d->n; i++)
-		if (d->v[i].key.n == key.n && memcmp(d->v[i].key.s, key.s, key.n) == 0)
+		if (d->v[i].integer == integer && d->v[i].key.n == key.n &&
+		    memcmp(d->v[i].key.s, key.s, key.n) == 0)
 			return &d->v[i].v;
 	return NULL;
 }
 
-void jdict_set(struct jinja *j, struct jdict *d, struct jstr key, struct jvalue v)
+static void set_key(struct jinja *j, struct jdict *d, struct jstr key, bool integer,
+		    struct jvalue v)
 {
-	struct jvalue *old = jdict_get(d, key);
+	struct jvalue *old = find_key(d, key, integer);
 
 	if (old) {
 		*old = v;
@@ -359,7 +360,36 @@ void jdict_set(struct jinja *j, struct jdict *d, struct jstr key, struct jvalue 
 		d->v = bigger;
 		d->cap = cap;
 	}
-	d->v[d->n++] = (struct jpair){key, v};
+	d->v[d->n++] = (struct jpair){key, v, integer};
+}
+
+struct jvalue *jdict_get(const struct jdict *d, struct jstr key)
+{
+	return find_key(d, key, false);
+}
+
+void jdict_set(struct jinja *j, struct jdict *d, struct jstr key, struct jvalue v)
+{
+	set_key(j, d, key, false, v);
+}
+
+struct jvalue *jdict_find(struct jinja *j, const struct jdict *d, struct jvalue key)
+{
+	return find_key(d, jv_text(j, key).s, key.kind == J_INT);
+}
+
+void jdict_put(struct jinja *j, struct jdict *d, struct jvalue key, struct jvalue v)
+{
+	set_key(j, d, jv_text(j, key).s, key.kind == J_INT, v);
+}
+
+struct jvalue jpair_key(const struct jpair *p)
+{
+	char text[24];
+	if (!p->integer)
+		return jv_str(p->key.s, p->key.n);
+	snprintf(text, sizeof(text), "%.*s", (int)p->key.n, p->key.s);
+	return jv_int(strtoll(text, NULL, 10));
 }
 
 bool jstr_is(struct jstr s, const char *text)
@@ -397,7 +427,7 @@ static bool equal_dicts(struct jinja *j, const struct jdict *a, const struct jdi
 	if (a->is_namespace || b->is_namespace || a->n != b->n)
 		return false;
 	for (int i = 0; i < a->n; i++) {
-		struct jvalue *v = jdict_get(b, a->v[i].key);
+		struct jvalue *v = find_key(b, a->v[i].key, a->v[i].integer);
 
 		if (!v || !equal(j, a->v[i].v, *v, level + 1))
 			return false;
@@ -484,7 +514,8 @@ bool jv_contains(struct jinja *j, int line, struct jvalue item, struct jvalue in
 				return true;
 		return false;
 	case J_DICT:
-		return item.kind == J_STRING && jdict_get(in.dict, item.s);
+		return (item.kind == J_STRING || item.kind == J_INT) &&
+		       jdict_find(j, in.dict, item);
 	default:
 		break;
 	}
@@ -519,7 +550,7 @@ struct jvalue jv_iterate(struct jinja *j, int line, struct jvalue v)
 		}
 	} else if (v.kind == J_DICT) {
 		for (int i = 0; i < v.dict->n && !j->failed; i++)
-			jlist_add(j, out, jv_str(v.dict->v[i].key.s, v.dict->v[i].key.n));
+			jlist_add(j, out, jpair_key(&v.dict->v[i]));
 	} else if (v.kind != J_UNDEFINED) {
 		jinja_fail(j, line, "%s cannot be iterated over", jv_kind_name(v));
 	}
