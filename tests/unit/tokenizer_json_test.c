@@ -37,7 +37,10 @@ static json_t *post_processor(const char *bos)
 			 "type_id", 0);
 }
 
-/* Control and user-defined tokens go to added_tokens too. */
+/*
+ * Control and user-defined tokens go to added_tokens too, and "</s>", which llama.cpp takes for a
+ * control token even where, as in Qwen's file, it is an ordinary one.
+ */
 static void add_tokens(const struct gguf *g, json_t *vocab, json_t *added)
 {
 	const struct gguf_kv *tokens = gguf_find(g, "tokenizer.ggml.tokens");
@@ -49,6 +52,8 @@ static void add_tokens(const struct gguf *g, json_t *vocab, json_t *added)
 		int64_t type = gguf_array_i64(types, (uint64_t)id);
 
 		json_object_setn_new(vocab, s.s, s.n, json_integer(id));
+		if (s.n == 4 && memcmp(s.s, "</s>", 4) == 0)
+			type = 3;
 		if (type == 3 || type == 4)
 			json_array_append_new(added,
 					      json_pack("{s:i, s:s%, s:b, s:b, s:b}", "id", id,
@@ -235,6 +240,95 @@ static void test_unigram(void)
 	tokenizer_free(t);
 }
 
+#define B "\xE2\x96\x81"
+#define ADDED                                                                                      \
+	"\"added_tokens\":[{\"id\":7,\"content\":\"<s>\",\"special\":true,\"normalized\":false}],"
+#define UNIGRAM                                                                                    \
+	"\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[[\"<unk>\",0],[\"" B "\",-2],"    \
+	"[\"a\",-2],[\"b\",-2.5],[\"ab\",-3],[\"" B "ab\",-4.6],[\"" B B "\",-2.2],[\"<s>\",0],"   \
+	"[\"a" B "\",-1]]}"
+#define MERGES                                                                                     \
+	"\"model\":{\"type\":\"BPE\",\"unk_token\":\"<unk>\",\"vocab\":{\"<unk>\":0,\"" B "\":1,"  \
+	"\"a\":2,\"b\":3,\"ab\":4,\"" B "ab\":5,\"" B B "\":6,\"<s>\":7,\"a" B "\":8},"             \
+	"\"merges\":[[\"a\",\"b\"],[\"" B "\",\"ab\"],[\"" B "\",\"" B "\"],[\"a\",\"" B "\"]]}"
+
+/* Expected: what Hugging Face's own library gives (tokenizers 0.22.2). */
+static const struct {
+	const char *model, *scheme;
+	bool split;
+	const char *ids[7];
+} metaspace[] = {
+	{UNIGRAM, "always", true, {"5", "5", "5 7 5", "5 7 5", "1 2 1 5", "1 2 0 3", "1 0 1 0"}},
+	{UNIGRAM, "always", false, {"5", "5", "5 7 5", "5 7 5", "1 8 5", "1 2 0 3", "1 0 1 0"}},
+	{UNIGRAM, "first", true, {"5", "5", "5 7 4", "5 7 5", "1 2 1 5", "1 2 0 3", "1 0 1 0"}},
+	{UNIGRAM, "first", false, {"5", "5", "5 7 4", "5 7 5", "1 8 5", "1 2 0 3", "1 0 1 0"}},
+	{UNIGRAM, "never", true, {"4", "5", "4 7 4", "4 7 5", "2 1 5", "2 0 3", "0 1 0"}},
+	{UNIGRAM, "never", false, {"4", "5", "4 7 4", "4 7 5", "8 5", "2 0 3", "0 1 0"}},
+	{MERGES, "always", true, {"5", "5", "5 7 5", "5 7 5", "1 2 1 5", "1 2 0 0 3", "1 0 0 1 0"}},
+	{MERGES, "always", false, {"5", "5", "5 7 5", "5 7 5", "1 8 5", "1 2 0 0 3", "1 0 0 1 0"}},
+	{MERGES, "first", true, {"5", "5", "5 7 4", "5 7 5", "1 2 1 5", "1 2 0 0 3", "1 0 0 1 0"}},
+	{MERGES, "first", false, {"5", "5", "5 7 4", "5 7 5", "1 8 5", "1 2 0 0 3", "1 0 0 1 0"}},
+	{MERGES, "never", true, {"4", "5", "4 7 4", "4 7 5", "2 1 5", "2 0 0 3", "0 0 1 0"}},
+	{MERGES, "never", false, {"4", "5", "4 7 4", "4 7 5", "8 5", "2 0 0 3", "0 0 1 0"}},
+};
+
+/* The ids of a text with special tokens, separated by spaces. */
+static const char *ids_text(const struct tokenizer *t, const char *text, char out[200])
+{
+	struct err e = ERR_NONE;
+	int32_t *ids = NULL;
+	int n = 0;
+	size_t at = 0;
+
+	out[0] = 0;
+	if (!t || tokenizer_encode(t, text, strlen(text), true, true, &ids, &n, NULL, &e) != 0)
+		return out;
+	for (int i = 0; i < n && at < 180; i++)
+		at += (size_t)snprintf(out + at, 200 - at, "%s%d", i ? " " : "", ids[i]);
+	free(ids);
+	return out;
+}
+
+static void test_metaspace(void)
+{
+	static const char *const texts[] = {
+		"ab", " ab", "ab<s>ab", "ab<s> ab", "a  ab", "axyb", "xy x"};
+	char json[1200], got[200];
+
+	for (size_t i = 0; i < sizeof(metaspace) / sizeof(metaspace[0]); i++) {
+		struct tokenizer *t = NULL;
+		struct err e = ERR_NONE;
+
+		snprintf(json, sizeof(json),
+			 "{" ADDED "\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"" B
+			 "\",\"prepend_scheme\":\"%s\",\"split\":%s},%s}",
+			 metaspace[i].scheme, metaspace[i].split ? "true" : "false",
+			 metaspace[i].model);
+		tokenizer_from_json_bytes(&t, json, strlen(json), &e);
+		for (int k = 0; k < 7; k++)
+			CHECK_STR(ids_text(t, texts[k], got), metaspace[i].ids[k],
+				  "Metaspace %s%s, %.20s: \"%s\" %s", metaspace[i].scheme,
+				  metaspace[i].split ? ", split" : "", metaspace[i].model + 9,
+				  texts[k], e.msg);
+		tokenizer_free(t);
+	}
+}
+
+/* "</s>" is special where the document says so, not for its text. */
+static void test_own_specials(void)
+{
+	static const char plain[] =
+		"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"<\":0,\"/\":1,\"s\":2,\">\":3,\"</s>\":4},"
+		"\"merges\":[]},\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}}";
+	struct tokenizer *t = NULL;
+	struct err e = ERR_NONE;
+	char got[200];
+
+	tokenizer_from_json_bytes(&t, plain, sizeof(plain) - 1, &e);
+	CHECK_STR(ids_text(t, "</s>", got), "0 1 2 3", "an ordinary token </s> is text %s", e.msg);
+	tokenizer_free(t);
+}
+
 static void refuse(const char *json, const char *want)
 {
 	struct tokenizer *t = NULL;
@@ -273,6 +367,14 @@ static void test_refusals(void)
 	       ",\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Bert\"}," LEVEL
 	       "]}}",
 	       "tokenizer.json: pre-tokenizer \"Bert\" is not supported; use the model's GGUF");
+	refuse("{" UNIGRAM ",\"pre_tokenizer\":{\"type\":\"WhitespaceSplit\"}}",
+	       "tokenizer.json: pre-tokenizer \"WhitespaceSplit\" is not supported; use the model's "
+	       "GGUF");
+	refuse("{" MODEL ",\"normalizer\":{\"type\":\"Lowercase\"}}",
+	       "tokenizer.json: normalizer \"Lowercase\" is not supported; use the model's GGUF");
+	refuse("{" MODEL ",\"pre_tokenizer\":" LEVEL
+	       ",\"normalizer\":{\"type\":\"Prepend\",\"prepend\":\" \"}}",
+	       "tokenizer.json: normalizer \"Prepend\" is not supported; use the model's GGUF");
 }
 
 int main(void)
@@ -282,6 +384,8 @@ int main(void)
 	test_same_ids("qwen2", qwen2, NULL, false);
 	test_same_ids("llama-spm", NULL, "<s>", true);
 	test_unigram();
+	test_metaspace();
+	test_own_specials();
 	test_refusals();
 	return TEST_END();
 }

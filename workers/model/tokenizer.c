@@ -5,12 +5,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Whether a space belongs in front of a fragment of text. */
+static bool wants_prefix(const struct tokenizer *t, const char *s, const struct fragment *f,
+			 bool after_special)
+{
+	if (!t->space_prefix || !(t->prefix_first ? f->at == 0 : after_special))
+		return false;
+	return !t->prefix_missing || !(s[f->at] == ' ' || begins_blank(s + f->at, f->n));
+}
+
 static int encode_fragments(struct encoding *o, const char *text, const struct fragment *f,
 			    size_t n, struct err *e)
 {
 	bool after_special = true;	/* the start counts as such */
 
 	for (size_t i = 0; i < n; i++) {
+		bool prefix = f[i].id < 0 && wants_prefix(o->t, text, &f[i], after_special);
 		int r = 0;
 
 		if (f[i].id >= 0)
@@ -18,11 +28,9 @@ static int encode_fragments(struct encoding *o, const char *text, const struct f
 		else if (o->t->kind == TOKENIZER_BPE)
 			encode_bpe(o, text + f[i].at, f[i].n, f[i].at);
 		else if (o->t->kind == TOKENIZER_UNIGRAM)
-			r = encode_unigram(o, text + f[i].at, f[i].n, f[i].at,
-					   o->t->space_prefix && after_special, e);
+			r = encode_unigram(o, text + f[i].at, f[i].n, f[i].at, prefix, e);
 		else
-			r = encode_spm(o, text + f[i].at, f[i].n, f[i].at,
-				       o->t->space_prefix && after_special, e);
+			r = encode_spm(o, text + f[i].at, f[i].n, f[i].at, prefix, e);
 		if (r < 0)
 			return r;
 		after_special = f[i].id >= 0;
@@ -181,7 +189,7 @@ int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int n, bool 
 			memmove(out + at, out + at + 1, len - 1);
 			len--;
 		}
-		strip = t->space_prefix && is_special;
+		strip = t->space_prefix && is_special && !t->prefix_first;
 		at += len;
 	}
 	out[at] = '\0';

@@ -48,6 +48,10 @@ struct tokenizer {
 	bool ignore_merges;
 	bool by_rank;      /* SPM from tokenizer.json: merges as listed, not by score */
 	bool space_prefix; /* SPM: a space before text that follows nothing or a special */
+	bool prefix_first;   /* … only where the whole text begins, */
+	bool prefix_missing; /* … only where none is there (tokenizer.json's Metaspace) */
+	bool split_blanks;   /* no piece reaches over the beginning of a word */
+	bool own_texts_only; /* no token is special for its text alone (tokenizer.json) */
 
 	char *text;			/* bytes of all symbols */
 	size_t text_bytes, text_cap;
@@ -107,6 +111,7 @@ struct blanked {
 };
 void blank_text(struct blanked *b, const char *s, size_t n, bool prefix);
 void blanked_free(struct blanked *b);
+bool begins_blank(const char *s, size_t n);	/* with ▁ */
 /* A token, or its bytes' tokens, or one unknown token per byte. */
 int encode_piece(struct encoding *o, const struct blanked *b, uint32_t at, uint32_t n,
 		 size_t base, struct err *e);

@@ -298,10 +298,10 @@ static void guess_special(struct tokenizer *t)
 
 static void note_normalizer(struct tokenizer *t, const json_t *root)
 {
-	static const char *const forms[] = {"NFC", "NFD", "NFKC", "NFKD"};
+	static const char *const forms[] = {"NFC", "NFD", "NFKC", "NFKD", "Precompiled"};
 	const json_t *n = json_object_get(root, "normalizer");
 
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 5; i++)
 		if (part_of_type(n, "normalizers", forms[i]))
 			snprintf(t->info.note, sizeof(t->info.note),
 				 "the file's %s normalizer is not "
@@ -310,16 +310,55 @@ static void note_normalizer(struct tokenizer *t, const json_t *root)
 }
 
 /* A ▁ in front of the text: the normalizer's Prepend, or Metaspace's rule. */
-static bool prepends_space(const json_t *root)
+static void read_prefix_rule(struct tokenizer *t, const json_t *root)
 {
 	const json_t *pre = part_of_type(json_object_get(root, "pre_tokenizer"), "pretokenizers",
 					 "Metaspace");
 	const char *scheme = text_of(pre, "prepend_scheme");
 
-	if (part_of_type(json_object_get(root, "normalizer"), "normalizers", "Prepend"))
-		return true;
-	return pre && strcmp(scheme, "never") != 0 &&
-	       !json_is_false(json_object_get(pre, "add_prefix_space"));
+	t->split_blanks = pre && !json_is_false(json_object_get(pre, "split"));
+	t->space_prefix = t->prefix_missing =
+		pre && strcmp(scheme, "never") != 0 &&
+		!json_is_false(json_object_get(pre, "add_prefix_space"));
+	t->prefix_first = strcmp(scheme, "first") == 0;
+	if (part_of_type(json_object_get(root, "normalizer"), "normalizers", "Prepend")) {
+		t->space_prefix = true;
+		t->prefix_first = t->prefix_missing = false;
+	}
+}
+
+static bool is_blank_rule(const json_t *p)
+{
+	return strcmp(text_of(json_object_get(p, "pattern"), "String"), " ") == 0;
+}
+
+/* What stands in front of the model and would change ids is known here, told or refused. */
+static int check_parts(const struct tokenizer *t, const json_t *root, struct err *e)
+{
+	static const char *const told[] = {"NFC", "NFD", "NFKC", "NFKD", "Precompiled"};
+	const json_t *pre = json_object_get(root, "pre_tokenizer"), *p;
+	const json_t *normalizer = json_object_get(root, "normalizer");
+	const bool spaces = t->kind != TOKENIZER_BPE;
+
+	for (size_t i = 0; (p = part(normalizer, "normalizers", i)) != NULL; i++) {
+		bool ok = spaces && (has_type(p, "Prepend") ||
+				     (has_type(p, "Replace") && is_blank_rule(p)));
+
+		for (size_t k = 0; k < sizeof(told) / sizeof(told[0]); k++)
+			ok = ok || has_type(p, told[k]);
+		if (!ok)
+			return err_set(e, EXIT_MODEL_INVALID,
+				       "tokenizer.json: normalizer \"%.60s\" is not supported; "
+				       "use the model's GGUF",
+				       text_of(p, "type"));
+	}
+	for (size_t i = 0; spaces && (p = part(pre, "pretokenizers", i)) != NULL; i++)
+		if (!has_type(p, "Metaspace") && !(has_type(p, "Split") && is_blank_rule(p)))
+			return err_set(e, EXIT_MODEL_INVALID,
+				       "tokenizer.json: pre-tokenizer \"%.60s\" is not "
+				       "supported; use the model's GGUF",
+				       text_of(p, "type"));
+	return 0;
 }
 
 static int choose_kind(struct tokenizer **out, const json_t *root, struct err *e)
@@ -346,7 +385,9 @@ static int choose_kind(struct tokenizer **out, const json_t *root, struct err *e
 		 : t->kind == TOKENIZER_SPM ? "llama"
 					    : "unigram");
 	t->by_rank = t->kind == TOKENIZER_SPM;
-	t->space_prefix = t->kind != TOKENIZER_BPE && prepends_space(root);
+	t->own_texts_only = true;
+	if (t->kind != TOKENIZER_BPE)
+		read_prefix_rule(t, root);
 	*out = t;
 	return 0;
 }
@@ -356,6 +397,8 @@ static int build(struct tokenizer **out, const json_t *root, struct err *e)
 	struct tokenizer *t = NULL;
 	int r = choose_kind(&t, root, e);
 
+	if (r == 0)
+		r = check_parts(t, root, e);
 	if (r == 0 && t->kind == TOKENIZER_BPE)
 		r = choose_pre(t, root, e);
 	if (r == 0)

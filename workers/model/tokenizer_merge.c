@@ -98,6 +98,8 @@ static void consider(struct work *w, int32_t left, int32_t right)
 		return;
 	l = &w->pieces[left];
 	r = &w->pieces[right];
+	if (t->split_blanks && begins_blank(w->text + r->at, r->n))
+		return;
 	if (t->kind == TOKENIZER_BPE || t->by_rank) {
 		const struct merge *m = tokenizer_merge(t, l->symbol, r->symbol);
 
@@ -320,6 +322,11 @@ void blank_text(struct blanked *b, const char *s, size_t n, bool prefix)
 		for (int k = 0; k < (space ? 3 : 1); k++)
 			b->source[b->n++] = (uint32_t)from;
 	}
+}
+
+bool begins_blank(const char *s, size_t n)
+{
+	return n >= 3 && memcmp(s, "\xE2\x96\x81", 3) == 0;
 }
 
 void blanked_free(struct blanked *b)

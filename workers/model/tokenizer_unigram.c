@@ -36,6 +36,9 @@ static void extend(const struct tokenizer *t, const struct blanked *b, struct be
 		most = TOKENIZER_UNIGRAM_BYTES_MAX;
 	if (len > b->n - at)
 		len = b->n - at;
+	for (size_t n = 1; t->split_blanks && n < most; n++)
+		if (begins_blank(b->text + at + n, b->n - at - n))
+			most = n;
 	for (size_t n = 1; n <= most; n++) {
 		int32_t k = tokenizer_symbol(t, b->text + at, n);
 		int32_t id = k < 0 ? -1 : t->symbols[k].token;
@@ -45,6 +48,33 @@ static void extend(const struct tokenizer *t, const struct blanked *b, struct be
 	}
 	if (best[at + len].n != len)	/* no token is this character */
 		offer(&best[at + len], best[at].score + unknown, (uint32_t)len);
+}
+
+static bool is_known(const struct tokenizer *t, const char *s, size_t n)
+{
+	int32_t k = tokenizer_symbol(t, s, n);
+
+	return k >= 0 && t->symbols[k].token >= 0;
+}
+
+/* Neighbouring unknown characters are one unknown token, or the tokens of all their bytes. */
+static int encode_unknown(struct encoding *o, const struct blanked *b, uint32_t at, uint32_t n,
+			  size_t base, struct err *e)
+{
+	const struct tokenizer *t = o->t;
+	bool bytes = true;
+
+	for (uint32_t i = at; i < at + n; i++) {
+		int32_t id = t->byte_token[(uint8_t)b->text[i]];
+		bytes = bytes && id >= 0 && t->tokens[id].attr & TOKEN_BYTE;
+	}
+	if (bytes)
+		return encode_piece(o, b, at, n, base, e);
+	if (t->info.unk < 0)
+		return err_set(e, EXIT_MODEL_INVALID,
+			       "the vocabulary lacks a character and has no unknown token");
+	encoding_add(o, t->info.unk, base + b->source[at]);
+	return 0;
 }
 
 int encode_unigram(struct encoding *o, const char *s, size_t n, size_t base, bool prefix,
@@ -67,9 +97,20 @@ int encode_unigram(struct encoding *o, const char *s, size_t n, size_t base, boo
 			extend(o->t, &b, best, i, unknown);
 	for (size_t i = b.n; i > 0; i -= best[i].n)
 		cuts[n_cuts++] = (uint32_t)(i - best[i].n);
-	for (size_t i = n_cuts, end; i-- > 0 && r == 0;) {
-		end = i ? cuts[i - 1] : b.n;
-		r = encode_piece(o, &b, cuts[i], (uint32_t)end - cuts[i], base, e);
+	for (size_t i = n_cuts; i > 0 && r == 0;) {
+		uint32_t at = cuts[--i], end = i ? cuts[i - 1] : (uint32_t)b.n;
+
+		if (is_known(o->t, b.text + at, end - at)) {
+			r = encode_piece(o, &b, at, end - at, base, e);
+			continue;
+		}
+		for (; i > 0; end = i ? cuts[i - 1] : (uint32_t)b.n) {
+			uint32_t next = i > 1 ? cuts[i - 2] : (uint32_t)b.n;
+			if (is_known(o->t, b.text + end, next - end))
+				break;
+			i--;
+		}
+		r = encode_unknown(o, &b, at, end - at, base, e);
 	}
 	free(best);
 	free(cuts);

@@ -296,6 +296,10 @@ static void mark_control(struct tokenizer *t)
 		t->tokens[tokenizer_find(t, "<|end|>")].attr = TOKEN_USER;
 	if (has(t, "<|tool_response>") && has(t, "</s>"))
 		t->tokens[tokenizer_find(t, "</s>")].attr = TOKEN_NORMAL;
+}
+
+static void find_eot(struct tokenizer *t)
+{
 	for (size_t i = 0; i < COUNT(eot_texts) && t->info.eot < 0; i++)
 		t->info.eot = tokenizer_find(t, eot_texts[i]);
 }
@@ -371,7 +375,9 @@ static void hash_all(struct tokenizer *t)
 
 int tokenizer_finish(struct tokenizer *t, struct err *e)
 {
-	mark_control(t);
+	if (!t->own_texts_only)
+		mark_control(t);
+	find_eot(t);
 	list_specials(t);
 	list_bytes(t);
 	hash_all(t);
