@@ -10,9 +10,9 @@ if [ ! -d "$repo" ]; then
 	trap 'rm -rf "$t"' EXIT
 	(cd "$t" && npm pack --silent node-llama-cpp@3.22.1 >/dev/null &&
 		tar xzf node-llama-cpp-3.22.1.tgz package/llama/gitRelease.bundle) &&
-		mkdir -p "$cache" && rm -rf "$repo.tmp" &&
-		git clone -q --bare "$t/package/llama/gitRelease.bundle" "$repo.tmp" &&
-		git -C "$repo.tmp" update-ref refs/heads/main $commit &&
-		git -C "$repo.tmp" symbolic-ref HEAD refs/heads/main && mv "$repo.tmp" "$repo" || exit 1
+		mkdir -p "$cache" && tmp=$repo.$$ && rm -rf "$tmp" &&
+		git clone -q --bare "$t/package/llama/gitRelease.bundle" "$tmp" &&
+		git -C "$tmp" update-ref refs/heads/main $commit &&
+		git -C "$tmp" symbolic-ref HEAD refs/heads/main && { mv -T "$tmp" "$repo" 2>/dev/null || rm -rf "$tmp"; } && [ -d "$repo" ] || exit 1
 fi
 echo "$repo"
