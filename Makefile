@@ -358,6 +358,7 @@ UNIT_TESTS = \
 	fetch_parts \
 	fixtures \
 	forward \
+	memory \
 	gguf \
 	golden \
 	golden_ops \
