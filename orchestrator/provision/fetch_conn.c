@@ -60,6 +60,14 @@ static void append(struct conn *c, int64_t at, const uint8_t *data, size_t bytes
 		disk_write(j, c);
 }
 
+static void gain(struct conn *c, int64_t bytes)
+{
+	struct source *s = source_of(c);
+
+	c->gained += bytes;
+	s->limited = s->re_resolved = 0;
+}
+
 /* Of a body that is the whole file, what nobody has. */
 static enum http_take take_stream(struct conn *c, const uint8_t *data, size_t bytes)
 {
@@ -78,6 +86,7 @@ static enum http_take take_stream(struct conn *c, const uint8_t *data, size_t by
 	while (ranges_gap(&j->assigned, at, end, &gap)) {
 		append(c, gap.from, data + (gap.from - c->body_at), (size_t)(gap.to - gap.from));
 		ranges_add(&j->assigned, gap.from, gap.to);
+		gain(c, gap.to - gap.from);
 		at = gap.to;
 	}
 	c->body_at = end;
@@ -91,7 +100,11 @@ static enum http_take on_body(void *ctx, const uint8_t *data, size_t bytes)
 	int64_t room = c->to - c->pos;
 	size_t n = (int64_t)bytes < room ? bytes : (size_t)room;
 
-	c->heard_ms = fetch_now(j->fetch);
+	c->heard_bytes += (int64_t)bytes;
+	if (c->heard_bytes >= FETCH_HEARD_BYTES) {
+		c->heard_ms = fetch_now(j->fetch);
+		c->heard_bytes = 0;
+	}
 	if (c->verdict_kind != VERDICT_NONE) {
 		c->drained += bytes;
 		return c->drained > DRAIN_BYTES_MAX ? HTTP_STOP : HTTP_TAKE;
@@ -103,10 +116,10 @@ static enum http_take on_body(void *ctx, const uint8_t *data, size_t bytes)
 		c->paused = true;
 		return HTTP_PAUSE;
 	}
-	c->gained += (int64_t)bytes;
 	j->result->transferred += (int64_t)bytes;
 	if (c->streaming)
 		return take_stream(c, data, bytes);
+	gain(c, (int64_t)bytes);
 	append(c, c->pos, data, n);
 	c->pos += (int64_t)n;
 	if (n < bytes || (c->pos == c->to && c->asked_to > c->to))
@@ -182,6 +195,9 @@ static enum http_take refused(struct conn *c, const struct http_head *h)
 	    s->re_resolved < RE_RESOLVE_MAX)
 		return verdict(c, VERDICT_EXPIRED, EXIT_AUTH,
 			       "answers %d: the signed address has expired", h->status);
+	if (h->status == 400)
+		return verdict(c, VERDICT_DEAD, EXIT_NETWORK, "answers 400%s%s", *detail ? " " : "",
+			       detail);
 	if (h->status == 401 || h->status == 403)
 		return verdict(c, VERDICT_DEAD, EXIT_AUTH, "answers %d%s%s: %s%s%s", h->status,
 			       *detail ? " " : "", detail,
@@ -311,6 +327,7 @@ static enum http_take judge_status(struct conn *c, const struct http_head *h)
 			    (long long)h->range_total, (long long)size);
 		return verdict(c, VERDICT_RETRY, EXIT_NETWORK,
 			       "refuses the range from byte %lld (416)", (long long)c->pos);
+	case 400: /* some stores answer so to a signature that has expired */
 	case 401:
 	case 403:
 	case 404:
@@ -321,8 +338,10 @@ static enum http_take judge_status(struct conn *c, const struct http_head *h)
 		return verdict(c, VERDICT_LIMITED, EXIT_RATE_LIMITED, "limits the rate (429)");
 	case 503:
 		c->retry_after_s = h->retry_after_s;
-		return verdict(c, h->retry_after_s >= 0 ? VERDICT_LIMITED : VERDICT_RETRY,
-			       EXIT_NETWORK, "is not available (503)");
+		if (h->retry_after_s >= 0)
+			return verdict(c, VERDICT_LIMITED, EXIT_RATE_LIMITED,
+				       "is not available (503)");
+		return verdict(c, VERDICT_RETRY, EXIT_NETWORK, "is not available (503)");
 	}
 	return verdict(c, h->status >= 500 || h->status == 408 ? VERDICT_RETRY : VERDICT_DEAD,
 		       EXIT_NETWORK, "answers %d%s%s", h->status, h->error[0] ? " " : "", h->error);
@@ -444,11 +463,8 @@ static void went_through(struct conn *c, enum http_end end)
 	struct job *j = c->job;
 	struct source *s = source_of(c);
 
-	if (c->gained > 0) {
-		s->limited = s->re_resolved = 0;
-		if (end == HTTP_DONE || c->verdict_kind == VERDICT_ENOUGH)
-			s->failures = 0;
-	}
+	if (c->gained > 0 && (end == HTTP_DONE || c->verdict_kind == VERDICT_ENOUGH))
+		s->failures = 0;
 	if (c->streaming && j->size < 0 && end == HTTP_DONE)
 		j->size = c->body_at;
 }
@@ -562,14 +578,16 @@ static void start_request(struct conn *c)
 	get.to = c->to;
 	if (s->etag[0] && !j->ignore_etags)
 		get.if_range = s->etag;
-	if (hub_may_see_token(hub, c->url))
+	if (hub_may_see_token(hub, c->url)) {
 		get.bearer = hub->token;
+		get.direct = strncasecmp(c->url, "http:", 5) == 0 && hub_proxy_is_far();
+	}
 	c->verdict = ERR_NONE;
 	c->verdict_kind = VERDICT_NONE;
 	c->retry_after_s = -1;
 	c->asked_to = c->to;
 	c->streaming = false;
-	c->gained = 0;
+	c->gained = c->heard_bytes = 0;
 	c->heard_ms = c->began_ms = fetch_now(j->fetch);
 	c->phase = CONN_HEAD;
 	if (http_get(j->fetch->http, &c->request, &get, &handler, c, &e) < 0) {
@@ -621,6 +639,7 @@ void conn_resume(struct conn *c)
 {
 	c->paused = false;
 	c->heard_ms = fetch_now(c->job->fetch);
+	c->heard_bytes = 0;
 	http_resume(c->request);
 }
 
@@ -631,7 +650,11 @@ void conn_check_stall(struct conn *c)
 
 	if (!c->request || c->paused || silent < (uint64_t)j->fetch->o->stall_ms)
 		return;
-	verdict(c, VERDICT_RETRY, EXIT_NETWORK, "sent nothing for %.1f s", (double)silent / 1000);
+	verdict(c, VERDICT_RETRY, EXIT_NETWORK, "%s for %.1f s",
+		c->phase == CONN_HEAD ? "has not answered"
+		: c->heard_bytes      ? "sent next to nothing"
+				      : "sent nothing",
+		(double)silent / 1000);
 	conn_stop(c, true);
 	fail_once(c);
 }

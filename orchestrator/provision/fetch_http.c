@@ -8,7 +8,12 @@
 #include <strings.h>
 #include <time.h>
 
-enum { RECEIVE_BYTES = 256 << 10, CONNECT_TIMEOUT_S = 20, HEAD_BYTES_MAX = 128 << 10 };
+enum {
+	RECEIVE_BYTES = 256 << 10,
+	CONNECT_TIMEOUT_S = 20,
+	HEAD_BYTES_MAX = 128 << 10,
+	SOCKET_ERRORS_MAX = 200
+};
 
 struct http {
 	CURLM *multi;
@@ -35,6 +40,8 @@ struct socket {
 	uv_poll_t poll;
 	struct http *http;
 	curl_socket_t fd;
+	int events; /* that libcurl waits for */
+	int errors; /* reported in a row */
 };
 
 static enum http_end end_of(const struct http_request *r, CURLcode code)
@@ -87,7 +94,9 @@ static void conclude(struct http_request *r, CURLcode code)
 	char why[CURL_ERROR_SIZE];
 	void *ctx = r->ctx;
 
-	snprintf(why, sizeof(why), "%.200s", r->why[0] ? r->why : curl_easy_strerror(code));
+	/* what libcurl says of a malformed proxy contains its password */
+	snprintf(why, sizeof(why), "%.200s",
+		 r->why[0] && !strchr(r->why, '@') ? r->why : curl_easy_strerror(code));
 	forget(r);
 	handler->done(ctx, end, &head, why);
 }
@@ -109,15 +118,27 @@ static void deliver(struct http *h)
 
 /* ---- libuv underneath libcurl ------------------------------------------------------------ */
 
+static int mask_of(int events)
+{
+	int mask = (events & UV_READABLE ? CURL_CSELECT_IN : 0) |
+		   (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0);
+
+	return mask ? mask : CURL_CSELECT_ERR;
+}
+
 static void on_poll(uv_poll_t *p, int status, int events)
 {
 	struct socket *s = p->data;
 	struct http *h = s->http;
-	int mask = (events & UV_READABLE ? CURL_CSELECT_IN : 0) |
-		   (events & UV_WRITABLE ? CURL_CSELECT_OUT : 0),
-	    running;
+	int running;
 
-	curl_multi_socket_action(h->multi, s->fd, status < 0 ? CURL_CSELECT_ERR : mask, &running);
+	/* what came before a reset can still be read; libcurl then meets the error itself */
+	s->errors = status < 0 ? s->errors + 1 : 0;
+	if (status < 0)
+		events = s->errors < SOCKET_ERRORS_MAX ? s->events : 0;
+	curl_multi_socket_action(h->multi, s->fd, mask_of(events), &running);
+	if (status < 0 && s->events && !uv_is_closing((uv_handle_t *)p))
+		uv_poll_start(p, s->events, on_poll); /* libuv has stopped it */
 	deliver(h);
 }
 
@@ -175,6 +196,7 @@ static int set_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *a
 		s->poll.data = s;
 		curl_multi_assign(h->multi, fd, s);
 	}
+	s->events = events;
 	uv_poll_start(&s->poll, events, on_poll);
 	return 0;
 }
@@ -296,6 +318,8 @@ static void set_options(struct http_request *r, const struct http_get *get)
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, "assay/0.1");
+	if (get->direct)
+		curl_easy_setopt(easy, CURLOPT_PROXY, "");
 	set_authorities(easy);
 }
 

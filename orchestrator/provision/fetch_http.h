@@ -42,6 +42,7 @@ struct http_get {
 	int64_t from, to;     /* Range: [from, to); to < 0 open; from < 0 no Range header */
 	const char *if_range; /* strong ETag or NULL */
 	const char *bearer;   /* token for this hop, or NULL */
+	bool direct;          /* past any proxy */
 };
 
 int http_open(struct http **out, uv_loop_t *loop, struct err *e);

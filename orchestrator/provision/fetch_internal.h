@@ -15,6 +15,7 @@ enum {
 	FETCH_HOPS_MAX = 10,
 	FETCH_UNKNOWN_BYTES_MAX = 256 << 20,
 	FETCH_ROUNDS_MAX = 3,
+	FETCH_HEARD_BYTES = 4096, /* less than this in stall_ms is silence */
 	FETCH_SPARE_MAX = 64
 };
 
@@ -58,8 +59,9 @@ struct conn {
 	char url[HTTP_URL_MAX];
 	bool resolving;      /* this request goes through the origin */
 	int64_t uncommitted; /* bytes that the journal does not know */
-	int64_t gained;      /* bytes of this request */
-	uint64_t heard_ms;   /* when the last byte came */
+	int64_t gained;      /* bytes of this request that nobody had */
+	uint64_t heard_ms;   /* when it was last seen alive: its head, then each FETCH_HEARD_BYTES */
+	int64_t heard_bytes; /* since then */
 	uint64_t began_ms;
 	uint64_t not_before_ms;
 	struct block block; /* being filled */

@@ -6,7 +6,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SYNC_INTERVAL_MS = 1000 };
+enum {
+	SYNC_INTERVAL_MS = 1000,
+	STEAL_BYTES_MIN = 128 << 10,
+	STEAL_AFTER_MS = 1000,
+	STEAL_REST_MS = 2000
+};
 
 bool job_is_idle(const struct job *j)
 {
@@ -103,15 +108,26 @@ static void prefer_ready_source(struct job *j)
 
 /* ---- who fetches what -------------------------------------------------------------------- */
 
+/* A large rest is shared out, and a small one of a connection that would take long for it. */
+static bool is_worth_stealing(const struct job *j, const struct conn *o)
+{
+	int64_t rest = o->to - o->pos, least = j->fetch->o->range_bytes / 2;
+	int64_t ms = (int64_t)(fetch_now(j->fetch) - o->began_ms);
+
+	if (rest >= least)
+		return true;
+	return rest >= STEAL_BYTES_MIN && o->request && ms > STEAL_AFTER_MS &&
+	       rest / 1000 * ms > o->gained / 1000 * STEAL_REST_MS;
+}
+
 static bool steal(struct job *j, struct conn *c)
 {
-	int64_t least = j->fetch->o->range_bytes / 2;
 	struct conn *victim = NULL;
 
 	for (int i = 0; i < FETCH_CONNECTIONS_MAX; i++) {
 		struct conn *o = &j->conns[i];
 
-		if (o != c && !o->streaming && o->to - o->pos >= least &&
+		if (o != c && !o->streaming && is_worth_stealing(j, o) &&
 		    (!victim || o->to - o->pos > victim->to - victim->pos))
 			victim = o;
 	}

@@ -60,6 +60,8 @@ static int64_t retry_after(const char *s, int64_t now_s)
 					    "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"};
 	int64_t seconds = number(s, NULL);
 
+	if (seconds < 0 && *s && strspn(s, "0123456789") == strlen(s))
+		return INT64_MAX; /* more than fits */
 	for (int i = 0; seconds < 0 && i < 3; i++) {
 		struct tm tm = {0};
 		const char *end = strptime(s, forms[i], &tm);

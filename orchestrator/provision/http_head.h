@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { HTTP_URL_MAX = 4096, HTTP_ETAG_MAX = 200 };
+enum { HTTP_URL_MAX = 8192, HTTP_ETAG_MAX = 200 };
 
 struct http_head {
 	int status;                      /* 0 before the status line */

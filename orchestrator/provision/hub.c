@@ -163,7 +163,36 @@ bool hub_may_see_token(const struct hub *h, const char *url)
 	       (strncasecmp(url, "https://", 8) == 0 || hub_is_loopback(url));
 }
 
+bool hub_proxy_is_far(void)
+{
+	static const char *const names[] = {"http_proxy", "all_proxy", "ALL_PROXY"};
+	char url[600];
+
+	for (int i = 0; i < 3; i++) {
+		const char *proxy = env(names[i]), *at;
+
+		if (!proxy)
+			continue;
+		if (strstr(proxy, "://"))
+			proxy = strstr(proxy, "://") + 3;
+		if ((at = strrchr(proxy, '@')))
+			proxy = at + 1;
+		snprintf(url, sizeof(url), "http://%s", proxy);
+		return !hub_is_loopback(url);
+	}
+	return false;
+}
+
 void hub_public_url(const char *url, char *out, size_t bytes)
 {
-	snprintf(out, bytes, "%.*s", (int)strcspn(url, "?#"), url);
+	const char *authority = strstr(url, "://"), *host, *at;
+	size_t end = strcspn(url, "?#");
+
+	authority = authority ? authority + 3 : url;
+	host = authority;
+	at = memchr(authority, '@', strcspn(authority, "/?#"));
+	for (; at; at = memchr(host, '@', strcspn(host, "/?#")))
+		host = at + 1;
+	snprintf(out, bytes, "%.*s%.*s", (int)(authority - url), url,
+		 (int)(url + end > host ? url + end - host : 0), host);
 }

@@ -36,7 +36,10 @@ bool hub_may_see_token(const struct hub *h, const char *url);
 bool hub_origin(const char *url, char *out, size_t bytes);
 bool hub_is_loopback(const char *url);
 
-/* The URL without query and fragment: signatures do not belong on a screen or into a log. */
+/* Whether the environment's proxy for plain http is another machine: it would read the token. */
+bool hub_proxy_is_far(void);
+
+/* The URL without query, fragment and password: they do not belong on a screen or into a log. */
 void hub_public_url(const char *url, char *out, size_t bytes);
 
 #endif

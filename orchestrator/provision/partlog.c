@@ -50,8 +50,11 @@ static bool is_sealed(const uint8_t *p)
 
 static int failed(const struct partlog *j, const char *what, struct err *e)
 {
-	return err_set(e, errno == ENOSPC || errno == EDQUOT ? EXIT_NO_SPACE : EXIT_INTERNAL,
-		       "%s %s: %s", what, j->path, strerror(errno));
+	bool full = errno == ENOSPC || errno == EDQUOT;
+
+	return err_set(e, full ? EXIT_NO_SPACE : EXIT_INTERNAL, "%s %s: %s%s", what, j->path,
+		       strerror(errno),
+		       full ? "; what has arrived is kept: make room and run the same command again" : "");
 }
 
 static bool take(struct partlog_state *s, const uint8_t *p)

@@ -113,21 +113,34 @@ int store_open(struct store *s, const char *root, struct err *e)
 	return r < 0 ? r : write_tag(s, e);
 }
 
+/* Names that the folder of a blob uses itself. */
+static bool is_ours(const char *base)
+{
+	size_t n = strlen(base);
+
+	return strcmp(base, "model.json") == 0 || strcmp(base, "model.json.new") == 0 ||
+	       strcmp(base, "lease") == 0 || strncmp(base, "files", 5) == 0 ||
+	       (n > 5 && strcmp(base + n - 5, ".part") == 0) ||
+	       (n > 8 && strcmp(base + n - 8, ".journal") == 0);
+}
+
 int store_blob(const struct store *s, const char *sha256_hex, const char *file,
 	       struct store_blob *b, struct err *e)
 {
 	const char *base = strrchr(file, '/') ? strrchr(file, '/') + 1 : file;
+	const char *prefix;
 	size_t n = strlen(base);
 	int r;
 
 	if (n > 5 && strcmp(base + n - 5, ".gguf") == 0)
 		base = "model.gguf";
+	prefix = is_ours(base) ? "file-" : "";
 	memset(b, 0, sizeof(*b));
 	memcpy(b->sha256_hex, sha256_hex, strnlen(sha256_hex, DIGEST_HEX - 1));
 	if ((r = store_path(b->dir, e, "%s/models/%s", s->root, sha256_hex)) < 0 ||
-	    (r = store_path(b->path, e, "%s/%s", b->dir, base)) < 0 ||
-	    (r = store_path(b->part, e, "%s/%s.part", b->dir, base)) < 0 ||
-	    (r = store_path(b->journal, e, "%s/%s.part.journal", b->dir, base)) < 0 ||
+	    (r = store_path(b->path, e, "%s/%s%s", b->dir, prefix, base)) < 0 ||
+	    (r = store_path(b->part, e, "%s/%s%s.part", b->dir, prefix, base)) < 0 ||
+	    (r = store_path(b->journal, e, "%s/%s%s.part.journal", b->dir, prefix, base)) < 0 ||
 	    (r = store_path(b->meta, e, "%s/model.json", b->dir)) < 0 ||
 	    (r = store_path(b->lease, e, "%s/lease", b->dir)) < 0)
 		return r;

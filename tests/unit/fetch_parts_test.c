@@ -81,7 +81,7 @@ static void test_head(void)
 		     {"0", 0},
 		     {"-5", -1},
 		     {"soon", -1},
-		     {"99999999999999999999", -1},
+		     {"99999999999999999999", INT64_MAX},
 		     {"Sun, 06 Nov 1994 08:49:47 GMT", 10},
 		     {"Sunday, 06-Nov-94 08:49:47 GMT", 10},
 		     {"Sun Nov  6 08:49:47 1994", 10},
@@ -150,6 +150,33 @@ static void test_hub(void)
 	CHECK_STR(url, "http://mirror.lan/o/r/resolve/main/a%20b%23.gguf", "its path is encoded");
 	CHECK(hub_expand(&h, "hf://o/r@v1/d/f", url, &e) == 0, "hf:// is expanded");
 	CHECK_STR(url, "http://mirror.lan/o/r/resolve/v1/d/f", "with its revision");
+	hub_public_url("https://u:p@host/f?sig=1#x", url, sizeof(url));
+	CHECK_STR(url, "https://host/f", "what is shown has no password, no query, no fragment");
+	hub_public_url("https://host/a@b/f", url, sizeof(url));
+	CHECK_STR(url, "https://host/a@b/f", "an @ in the path is none");
+}
+
+static void test_proxy_of_another_machine(void)
+{
+	static const struct {
+		const char *proxy;
+		int far;
+	} proxies[] = {{"", 0},
+		       {"127.0.0.1:3128", 0},
+		       {"http://u:p@localhost:3128", 0},
+		       {"http://[::1]:3128/", 0},
+		       {"proxy.lan:3128", 1},
+		       {"http://127.0.0.1@proxy.lan", 1},
+		       {"socks5h://127.0.0.1.lan:9", 1}};
+
+	unsetenv("all_proxy");
+	unsetenv("ALL_PROXY");
+	for (size_t i = 0; i < sizeof(proxies) / sizeof(proxies[0]); i++) {
+		setenv("http_proxy", proxies[i].proxy, 1);
+		CHECK(hub_proxy_is_far() == proxies[i].far, "the proxy \"%s\" is %s",
+		      proxies[i].proxy, proxies[i].far ? "another machine" : "none or here");
+	}
+	unsetenv("http_proxy");
 }
 
 static void log_states(const char *path, const uint8_t *sha256, int *ranges_ok, int *digest_ok)
@@ -258,6 +285,10 @@ static void test_store(const char *folder)
 		     "/models/ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad/"
 		     "model.gguf"),
 	      "a model's name is its hash");
+	CHECK(store_blob(&s, sha, "lease", &b, &e) == 0 && strcmp(b.path, b.lease) != 0 &&
+		  store_blob(&s, sha, "model.json", &b, &e) == 0 && strcmp(b.path, b.meta) != 0 &&
+		  store_blob(&s, sha, "d/abc.gguf", &b, &e) == 0,
+	      "a file called like one of the cache's own gets another name");
 	CHECK(store_state(&b) == STORE_ABSENT && store_make_dir(&b, &e) == 0, "it is absent");
 	put(b.part, "abc");
 	CHECK(store_state(&b) == STORE_PARTIAL, "then partial");
@@ -316,6 +347,7 @@ int main(void)
 	test_ranges();
 	test_head();
 	test_hub();
+	test_proxy_of_another_machine();
 	test_log(folder);
 	test_place(folder);
 	test_store(folder);
