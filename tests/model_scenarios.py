@@ -443,6 +443,13 @@ def clean_up():
     check(code == 0 and item["id"] == "m" and item["state"] == "ready" and item["bytes"] >= MIB,
           "cache ls", s.out)
     check(s.run("clean", command="cache") == 64, "clean wants to know what")
+    for verb in ("ls", "verify", "clean", "prune"):
+        check(s.run(verb, "mm", "--yes", command="cache") == 64 and '"mm"' in s.err and s.right(),
+              "%s of a name that nobody knows is refused" % verb, s.out, s.err)
+    s.others = [dict(s.entry, id="other", sha256="b" * 64)]
+    check(s.run("verify", "other", command="cache") == 7 and "nothing was verified" in s.err,
+          "verify of what is not there has verified nothing", s.out, s.err)
+    s.others = []
     check(s.run("clean", "--all", command="cache") == 0 and s.right() and "--yes" in s.err,
           "clean deletes nothing without --yes", s.out, s.err)
     with open(s.dir + "/lease", "a") as lease:
@@ -499,6 +506,10 @@ def lockfile():
     check(s.run("--lock", lock, "--id", "new.gguf", lock=False) == 0 and s.world.sent == 0,
           "and the entry is found in the cache", s.err)
     check(s.run("--lock-add", url, lock=False) == 64, "--lock-add needs --lock", s.err)
+    code = s.run("--lock", lock, "--lock-add", url, lock=False)
+    check(code == 64 and "already" in s.err and s.world.sent == 0, "a taken id is refused before the transfer", s.err)
+    code = s.run("--lock", s.folder + "/none/own.json", "--lock-add", url, lock=False)
+    check(code == 64 and "cannot be written" in s.err and s.world.sent == 0, "and so is a folder that is not there", s.err)
     check(s.run("--id", "nonsense") == 64 and "there are: m" in s.err, "an unknown id", s.err)
 
 
@@ -549,6 +560,9 @@ def archives():
                           ("to an absolute path", [("/tmp/assay-evil", b"x", reg)]),
                           ("through a link", [("l", b"/tmp", sym), ("l/assay-evil", b"x", reg)]),
                           ("by a hard link", [("h", b"/etc/passwd", hard)]),
+                          ("twice to one name", [("a", b"1", reg), ("a", b"2", reg)]),
+                          ("below a file", [("a", b"1", reg), ("a/b", b"2", reg)]),
+                          ("for a device", [("d", b"", tarfile.CHRTYPE)]),
                           ("with a bomb", [("big", bytes(64 * MIB), reg)]),
                           ("without entries", [])):
         s = Scene(file="m.tar.gz", data=tar(entries))
@@ -558,6 +572,25 @@ def archives():
               "an archive that reaches %s is refused" % name, code, s.err)
     s = Scene(file="m.tar.gz", size=5000)
     expect(s, 15, "an archive that is none", file=True)
+    s = Scene(file="m.tar.gz", data=tar([("\u00e9\u2603.gguf", b"x", reg), ("b", os.urandom(MIB), reg)]))
+    s.world.permanent = ("slow", 0.01)
+    both = [s.start() for _ in range(3)]
+    ends = [p.communicate(timeout=60) and p.returncode for p in both]
+    check(ends == [0, 0, 0] and os.path.exists(s.dir + "/files/\u00e9\u2603.gguf"),
+          "three fetchers unpack one archive, its names in UTF-8", ends)
+    code = s.run("ls", "--format", "json", command="cache")
+    check(json.loads(s.out)["items"][0]["bytes"] >= MIB, "cache ls counts what is unpacked", s.out)
+    shutil.rmtree(s.dir + "/files")
+    os.makedirs(s.dir + "/files.unpacking/sub")
+    with open(s.dir + "/files.unpacking/sub/old", "w") as f:
+        f.write("of a killed run")
+    expect(s, 0, "what a killed run has unpacked")
+    check(not os.path.exists(s.dir + "/files/sub"), "is not mixed with it")
+    shutil.copytree(s.dir + "/files", s.dir + "/files.unpacking")
+    check(s.run("prune", "--yes", command="cache") == 0 and not os.path.exists(s.dir + "/files.unpacking")
+          and s.right(), "prune deletes it", s.out)
+    os.makedirs(s.dir + "/files.unpacking/sub")
+    check(s.run("clean", "m", "--yes", command="cache") == 0 and not os.path.exists(s.dir), "and clean", s.out)
 
 
 def failing_io():

@@ -255,12 +255,43 @@ static int find_verb(struct run *r, struct err *e)
 		 : 0;
 }
 
+struct named {
+	const char *id;
+	bool found;
+};
+
+static int find_named(void *ctx, const struct store_item *item, struct err *e)
+{
+	struct named *n = ctx;
+
+	(void)e;
+	n->found |= strcmp(n->id, item->meta.id) == 0 || strcmp(n->id, item->blob.sha256_hex) == 0;
+	return 0;
+}
+
+static bool is_known(const struct run *r, const char *id)
+{
+	struct named n = {.id = id};
+	struct err ignored = ERR_NONE;
+
+	if (models_lock_find(&r->lock, id))
+		return true;
+	store_each(&r->store, find_named, &n, &ignored);
+	return n.found;
+}
+
 static int check_what(const struct run *r, struct err *e)
 {
 	const char *const *ids;
 	int n = cli_positional(r->c, &ids);
 	bool named = n > (strcmp(cli_invoked_as(r->c), "clean-cache") != 0);
 
+	for (int i = strcmp(cli_invoked_as(r->c), "clean-cache") != 0; i < n; i++)
+		if (!is_known(r, ids[i]))
+			return err_set(e, EXIT_USAGE,
+				       "\"%s\" is neither in the cache nor in the lockfile; see "
+				       "`assay cache ls`",
+				       ids[i]);
 	if (r->verb == CLEAN && !named && !cli_flag(r->c, "all") && !cli_str(r->c, "tier"))
 		return err_set(e, EXIT_USAGE, "say which: ids, --tier TIER or --all");
 	return 0;
@@ -289,14 +320,17 @@ static void summarise(const struct run *r)
 static int run_verb(struct run *r, struct err *e)
 {
 	static store_item_fn *const fns[] = {list, verify, prune, clean};
+	const char *const *ids;
 	int rc;
 
-	if ((rc = find_verb(r, e)) < 0 || (rc = check_what(r, e)) < 0 ||
-	    (rc = store_open(&r->store, NULL, e)) < 0 ||
+	if ((rc = find_verb(r, e)) < 0 || (rc = store_open(&r->store, NULL, e)) < 0 ||
 	    (rc = models_lock_open(&r->lock, cli_str(r->c, "lock"), e)) < 0 ||
-	    (rc = store_each(&r->store, fns[r->verb], r, e)) < 0)
+	    (rc = check_what(r, e)) < 0 || (rc = store_each(&r->store, fns[r->verb], r, e)) < 0)
 		return rc;
 	summarise(r);
+	if (r->verb == VERIFY && !r->n && cli_positional(r->c, &ids) > 1)
+		return err_set(e, EXIT_NOTHING_RAN, "nothing was verified: %s is not in the cache",
+			       ids[1]);
 	if (r->n_bad)
 		return err_set(e, r->first_bad ? (enum exit_code)r->first_bad : EXIT_HASH_MISMATCH,
 			       "%d of %d models are damaged", r->n_bad, r->n);

@@ -186,15 +186,20 @@ static int unpack(const struct models_item *item, struct err *e)
 {
 	char folder[STORE_PATH_MAX];
 	struct unpack_result got = {0};
-	int rc;
+	int rc, lock;
 
 	if (!unpack_is_archive(item->model->file))
 		return 0;
 	rc = store_path(folder, e, "%s/files", item->request.blob.dir);
 	if (rc < 0 || access(folder, F_OK) == 0)
 		return rc;
-	rc = unpack_file(item->request.blob.path, folder, NULL, &got, e);
-	if (rc == 0)
+	lock = store_lock_wait(&item->request.blob, e); /* another process may be at it */
+	if (lock < 0)
+		return lock;
+	if (access(folder, F_OK) != 0)
+		rc = unpack_file(item->request.blob.path, folder, NULL, &got, e);
+	close(lock);
+	if (rc == 0 && got.entries)
 		term_note("%s: %lld entries, %lld bytes unpacked to %s", item->model->id,
 			  (long long)got.entries, (long long)got.bytes, folder);
 	return rc;
@@ -472,6 +477,27 @@ static int write_entry(struct run *r, const char *url, const struct fetch_result
 	return rc;
 }
 
+/* What would be refused when the entry is written is said before a GB is transferred. */
+static int check_new_id(const struct run *r, const char *url, struct err *e)
+{
+	const char *const *ids, *lock = cli_str(r->c, "lock"), *slash = strrchr(lock, '/');
+	char path[HUB_URL_MAX], id[65], folder[STORE_PATH_MAX] = ".";
+
+	snprintf(path, sizeof(path), "%.*s", (int)strcspn(url, "?#"), url);
+	default_id(base_name(path), id);
+	if (cli_list(r->c, "id", &ids) > 0)
+		snprintf(id, sizeof(id), "%.64s", ids[0]);
+	if (models_lock_find(&r->lock, id))
+		return err_set(e, EXIT_USAGE,
+			       "%s has an entry \"%s\" already: --id NAME gives another name", lock,
+			       id);
+	if (slash && store_path(folder, e, "%.*s/", (int)(slash - lock), lock) < 0)
+		return -EXIT_USAGE;
+	if (access(folder, W_OK) != 0)
+		return err_set(e, EXIT_USAGE, "%s cannot be written: %s", lock, strerror(errno));
+	return 0;
+}
+
 static int lock_add(struct run *r, struct err *e)
 {
 	const char *url = cli_str(r->c, "lock-add");
@@ -497,6 +523,8 @@ static int lock_add(struct run *r, struct err *e)
 			 : err_set(e, EXIT_USAGE, "--lock-add: the URL is too long");
 	if (rc < 0)
 		return rc;
+	if ((rc = check_new_id(r, expanded, e)) < 0)
+		return rc;
 	digest_init(&d); /* until its hash is known the part is named by its URL's */
 	digest_update(&d, expanded, strlen(expanded));
 	digest_final(&d, sha256);
@@ -512,6 +540,9 @@ static int lock_add(struct run *r, struct err *e)
 	if (rc < 0)
 		return rc;
 	rmdir(q.blob.dir);
+	if (result.size == 0)
+		return err_set(e, EXIT_MODEL_INVALID, "%s is empty: there is nothing to pin",
+			       expanded);
 	term_warn("trusted on first use: nothing but the server says that %s is what you want; "
 		  "compare its SHA-256 with its author's",
 		  q.meta.file);

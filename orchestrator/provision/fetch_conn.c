@@ -389,6 +389,18 @@ static void wait_until(struct conn *c, uint64_t ms)
 	c->phase = c->pos < c->to || !c->job->planned ? CONN_WAITING : CONN_IDLE;
 }
 
+/* What a source dies of is its error: what its other connections meet afterwards is not. */
+static bool blame(struct conn *c)
+{
+	struct source *s = source_of(c);
+
+	wait_until(c, fetch_now(c->job->fetch));
+	if (s->dead)
+		return false;
+	s->err = c->verdict;
+	return true;
+}
+
 static void fail_once(struct conn *c)
 {
 	struct job *j = c->job;
@@ -397,7 +409,8 @@ static void fail_once(struct conn *c)
 	int64_t enough =
 	    j->fetch->o->commit_bytes / 4 < 65536 ? j->fetch->o->commit_bytes / 4 : 65536;
 
-	s->err = c->verdict;
+	if (!blame(c))
+		return;
 	if (c->gained >= enough)
 		s->failures = 0;
 	if (c->began_ms >= s->failed_ms) {
@@ -406,7 +419,6 @@ static void fail_once(struct conn *c)
 	}
 	if (s->failures > j->fetch->o->retries) {
 		s->dead = true;
-		wait_until(c, now);
 		job_leave_source(j, c->source);
 		return;
 	}
@@ -421,9 +433,7 @@ static void limited(struct conn *c)
 	struct source *s = source_of(c);
 	uint64_t now = fetch_now(j->fetch), ms;
 
-	s->err = c->verdict;
-	wait_until(c, now);
-	if (c->began_ms < s->failed_ms)
+	if (!blame(c) || c->began_ms < s->failed_ms)
 		return;
 	s->failed_ms = now + 1;
 	s->limited++;
@@ -447,8 +457,8 @@ static void expired(struct conn *c)
 {
 	struct source *s = source_of(c);
 
-	s->err = c->verdict;
-	wait_until(c, fetch_now(c->job->fetch));
+	if (!blame(c))
+		return;
 	if (!c->resolving && strcmp(s->resolved, c->url) != 0)
 		return; /* another connection has seen it before */
 	if (c->resolving)
@@ -543,13 +553,12 @@ static void on_done(void *ctx, enum http_end end, const struct http_head *h, con
 			job_restart(j);
 		break;
 	case VERDICT_DEAD:
-		wait_until(c, fetch_now(j->fetch));
-		source_of(c)->err = c->verdict;
-		source_of(c)->dead = true;
-		if (c->verdict.code == EXIT_NO_SPACE || c->verdict.code == EXIT_INTERNAL)
+		if (c->verdict.code == EXIT_NO_SPACE || c->verdict.code == EXIT_INTERNAL) {
 			job_fail(j, &c->verdict, false);
-		else
+		} else if (blame(c)) {
+			source_of(c)->dead = true;
 			job_leave_source(j, c->source);
+		}
 		break;
 	default:
 		break;

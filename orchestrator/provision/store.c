@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LEASE_TRIES = 100 };
+enum { LEASE_TRIES = 100, TREE_DEPTH_MAX = 256 };
 
 int store_path(char out[STORE_PATH_MAX], struct err *e, const char *fmt, ...)
 {
@@ -315,6 +315,23 @@ int store_lock(const struct store_blob *b, bool *busy, struct err *e)
 	return *busy ? -1 : -EXIT_INTERNAL;
 }
 
+int store_lock_wait(const struct store_blob *b, struct err *e)
+{
+	int fd = open(b->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+
+	if (fd < 0)
+		return err_set(e, errno == ENOSPC ? EXIT_NO_SPACE : EXIT_INTERNAL,
+			       "opening the lock %s: %s", b->lock, strerror(errno));
+	while (flock(fd, LOCK_EX) != 0) {
+		if (errno == EINTR)
+			continue;
+		err_set(e, EXIT_INTERNAL, "locking %s: %s", b->lock, strerror(errno));
+		close(fd);
+		return -EXIT_INTERNAL;
+	}
+	return fd;
+}
+
 static int open_lease(const char *path, int how)
 {
 	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
@@ -421,20 +438,63 @@ int store_find(const char *id, char path[STORE_PATH_MAX], struct err *e)
 	return r;
 }
 
+static bool ends_with(const char *name, const char *end)
+{
+	size_t n = strlen(name), k = strlen(end);
+
+	return n > k && strcmp(name + n - k, end) == 0;
+}
+
+/* What a killed run leaves beside a blob. */
+static bool is_leftover(const char *name)
+{
+	return strcmp(name, "files.unpacking") == 0 || strcmp(name, "model.json.new") == 0 ||
+	       ends_with(name, ".part.adopted") || strstr(name, ".part.adopted.assay-");
+}
+
+static int64_t tree_bytes(const char *path, int depth)
+{
+	DIR *d = depth > TREE_DEPTH_MAX ? NULL : opendir(path);
+	struct err ignored = ERR_NONE;
+	struct dirent *f;
+	int64_t bytes = 0;
+
+	while (d && (f = readdir(d))) {
+		char inner[STORE_PATH_MAX];
+		struct stat st;
+
+		if (strcmp(f->d_name, ".") == 0 || strcmp(f->d_name, "..") == 0 ||
+		    store_path(inner, &ignored, "%s/%s", path, f->d_name) < 0 ||
+		    lstat(inner, &st) != 0)
+			continue;
+		bytes += S_ISDIR(st.st_mode) ? tree_bytes(inner, depth + 1)
+					     : (int64_t)st.st_blocks * 512;
+	}
+	if (d)
+		closedir(d);
+	return bytes;
+}
+
 static void measure(struct store_item *item)
 {
 	DIR *d = opendir(item->blob.dir);
 	struct dirent *f;
 
 	while (d && (f = readdir(d))) {
-		size_t n = strlen(f->d_name);
+		char inner[STORE_PATH_MAX];
+		struct err ignored = ERR_NONE;
 		struct stat st;
+		int64_t bytes;
 
 		if (f->d_name[0] == '.' || fstatat(dirfd(d), f->d_name, &st, 0) != 0)
 			continue;
-		item->bytes += (int64_t)st.st_blocks * 512;
-		if (n > 5 && strcmp(f->d_name + n - 5, ".part") == 0)
-			item->part_bytes += (int64_t)st.st_blocks * 512;
+		bytes = (int64_t)st.st_blocks * 512;
+		if (S_ISDIR(st.st_mode) &&
+		    store_path(inner, &ignored, "%s/%s", item->blob.dir, f->d_name) == 0)
+			bytes = tree_bytes(inner, 0);
+		item->bytes += bytes;
+		if (ends_with(f->d_name, ".part") || is_leftover(f->d_name))
+			item->part_bytes += bytes;
 		if (st.st_mtim.tv_sec > item->used_s)
 			item->used_s = st.st_mtim.tv_sec;
 		if (st.st_atim.tv_sec > item->used_s)
@@ -524,7 +584,7 @@ static int64_t delete_file(const char *path, struct err *e)
 
 static int64_t delete_tree(const char *path, int depth, struct err *e)
 {
-	DIR *d = depth > 32 ? NULL : opendir(path);
+	DIR *d = depth > TREE_DEPTH_MAX ? NULL : opendir(path);
 	struct dirent *f;
 	int64_t freed = 0;
 
@@ -548,11 +608,37 @@ static int64_t delete_tree(const char *path, int depth, struct err *e)
 	return freed;
 }
 
+static int64_t delete_leftovers(const struct store_blob *b, struct err *e)
+{
+	DIR *d = opendir(b->dir);
+	struct dirent *f;
+	int64_t freed = 0;
+
+	while (d && freed >= 0 && (f = readdir(d))) {
+		char path[STORE_PATH_MAX];
+		int64_t n;
+
+		if (!is_leftover(f->d_name))
+			continue;
+		n = store_path(path, e, "%s/%s", b->dir, f->d_name);
+		if (n == 0)
+			n = strcmp(f->d_name, "files.unpacking") == 0 ? delete_tree(path, 0, e)
+								      : delete_file(path, e);
+		freed = n < 0 ? n : freed + n;
+	}
+	if (d)
+		closedir(d);
+	return freed;
+}
+
 int64_t store_delete(const struct store_blob *b, bool only_partial, struct err *e)
 {
 	const char *const all[] = {b->part, b->journal, b->path, b->meta, b->lease};
 	char files[STORE_PATH_MAX];
-	int64_t freed = 0;
+	int64_t freed = delete_leftovers(b, e);
+
+	if (freed < 0)
+		return freed;
 
 	for (int i = 0; i < (only_partial ? 2 : 5); i++) {
 		int64_t n = delete_file(all[i], e);

@@ -86,6 +86,8 @@ int store_restamp(const struct store_blob *b, struct store_meta *m, struct err *
  * has it, or a negative error code.
  */
 int store_lock(const struct store_blob *b, bool *busy, struct err *e);
+/* The same, but waits for it as long as it takes: the descriptor, or negative. */
+int store_lock_wait(const struct store_blob *b, struct err *e);
 /*
  * A shared lease on the blob whose file this is, by whatever path or link; closed with the process
  * or by close(). -1: the file is none of a cache's, or it is being deleted.

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +124,7 @@ static int copy_data(struct unpacking *u, const char *path)
 static int one_entry(struct unpacking *u, struct archive_entry *entry)
 {
 	char inner[STORE_PATH_MAX], path[512];
+	struct stat st;
 	int r = check_entry(u, entry);
 
 	if (r < 0)
@@ -135,6 +137,12 @@ static int one_entry(struct unpacking *u, struct archive_entry *entry)
 	}
 	if ((r = store_path(inner, u->e, "%s/%s", u->folder, path)) < 0)
 		return r;
+	errno = 0;
+	if (lstat(inner, &st) == 0 &&
+	    !(S_ISDIR(st.st_mode) && archive_entry_filetype(entry) == AE_IFDIR))
+		return refuse(u, "an entry is there twice", path);
+	if (errno == ENOTDIR)
+		return refuse(u, "an entry lies below one that is a file", path);
 	archive_entry_set_pathname(entry, inner);
 	archive_entry_set_perm(entry, archive_entry_filetype(entry) == AE_IFDIR ? 0755 : 0644);
 	if (archive_write_header(u->out, entry) != ARCHIVE_OK)
@@ -191,6 +199,19 @@ static void open_both(struct unpacking *u)
 						   ARCHIVE_EXTRACT_NO_OVERWRITE);
 }
 
+/* One call for ten thousand files: nothing has its final name before all of it is on disk. */
+static int sync_all(const char *folder, struct err *e)
+{
+	int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+
+	if (fd < 0 || syncfs(fd) != 0)
+		r = err_set(e, errno == ENOSPC ? EXIT_NO_SPACE : EXIT_INTERNAL, "syncing %s: %s",
+			    folder, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
 static struct unpack_limits limits_of(const struct unpack_limits *given)
 {
 	struct unpack_limits l = given ? *given : (struct unpack_limits){0};
@@ -202,13 +223,13 @@ static struct unpack_limits limits_of(const struct unpack_limits *given)
 	return l;
 }
 
-int unpack_file(const char *archive, const char *folder, const struct unpack_limits *limits,
-		struct unpack_result *result, struct err *e)
+static int unpack_here(const char *archive, const char *folder, const struct unpack_limits *limits,
+		       struct unpack_result *result, struct err *e)
 {
 	struct unpacking u = {.name = archive, .limits = limits_of(limits), .e = e};
 	char given[STORE_PATH_MAX], real[PATH_MAX];
 	struct stat st;
-	int r = store_path(given, e, "%s.unpacking-%ld", folder, (long)getpid());
+	int r = store_path(given, e, "%s.unpacking", folder);
 
 	if (r < 0)
 		return r;
@@ -226,11 +247,30 @@ int unpack_file(const char *archive, const char *folder, const struct unpack_lim
 		r = all_entries(&u);
 	archive_read_free(u.in);
 	archive_write_free(u.out);
+	if (r == 0)
+		r = sync_all(real, e);
 	if (r == 0 && rename(real, folder) != 0)
 		r = err_set(e, EXIT_INTERNAL, "naming %s: %s", folder, strerror(errno));
 	if (r < 0)
 		remove_tree(real);
 	else if (result)
 		*result = u.got;
+	return r;
+}
+
+/* libarchive converts names to the locale's characters; "C" has none beyond ASCII. */
+int unpack_file(const char *archive, const char *folder, const struct unpack_limits *limits,
+		struct unpack_result *result, struct err *e)
+{
+	locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0), old = (locale_t)0;
+	int r;
+
+	if (utf8)
+		old = uselocale(utf8);
+	r = unpack_here(archive, folder, limits, result, e);
+	if (utf8) {
+		uselocale(old);
+		freelocale(utf8);
+	}
 	return r;
 }

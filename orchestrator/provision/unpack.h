@@ -25,8 +25,9 @@ struct unpack_result {
 bool unpack_is_archive(const char *name);
 
 /*
- * Unpacks into `folder`, which must not exist: everything goes to a folder beside it that is
- * renamed at the end and removed on failure. limits and result may be NULL.
+ * Unpacks into `folder`, which must not exist: everything goes to `folder`.unpacking, which is
+ * emptied first, synced and renamed at the end, and removed on failure. One at a time: the caller
+ * holds a lock. limits and result may be NULL.
  */
 int unpack_file(const char *archive, const char *folder, const struct unpack_limits *limits,
 		struct unpack_result *result, struct err *e);
