@@ -181,6 +181,60 @@ rm -rf "$T/cache/references/sources"
 check "url.<base>.insteadOf is honoured" exits 5 "$A" fetch-cpp tiny --repo https://example.org/tiny
 check "and the clone came from there" says "commit $GOOD"
 
+# repositories written object by object, as git would not write them
+hostile() { # name, exit code, sentence
+	SUBMODULES="" entry "$1" "$(awk -v n="$1" '$1 == n { print $2 }' "$T/hostile.list")"
+	printf '{"version":1,"references":[%s]}\n' "${entries[-1]}" >"$T/hostile.json"
+	unset 'entries[-1]'
+	ASSAY_REFERENCES_LOCK=$T/hostile.json check "hostile $1: exit $2" exits "$2" "$A" fetch-cpp "$1"
+	check "hostile $1: says why" says "$3"
+	check "hostile $1: said once, on one line" sh -c "! grep -q '^done' '$T/err' && test \"\$(grep -c 'fetching from' '$T/err')\" -le 1"
+}
+mkdir "$T/hostile"
+python3 tests/hostile_repos.py "$T/hostile" >"$T/hostile.list"
+while read -r name code sentence; do
+	URL=$T/hostile/$name.git hostile "$name" "$code" "$sentence"
+done <<'X'
+dot-git 13 the tree holds the name ".GIT"
+dot-dot 13 the tree holds the name ".."
+slash 13 the tree holds the name "../evil"
+backslash 13 the tree holds the name
+injected-line 13 the tree holds the name "x?done 1111
+link-and-folder 13 link a leaves the tree
+link-over-folder 70 creating a: File exists
+link-through-link 13 link t leaves the tree
+link-absolute 13 link a leaves the tree
+gitmodules-link 13 .gitmodules is not a file
+name-traversal 13 submodule name leaves its folder
+path-dot-git 13 submodule path leaves the tree: ".git/hooks"
+path-return 13 submodule path leaves the tree: "sub?"
+url-dash 13 submodule URL is an option
+url-ssh 13 submodule URL is neither https nor a local path
+url-ext 13 submodule URL runs a helper program
+include 13 not a submodule section
+deep 13 folders are nested too deeply
+setuid 13 what was written to disk has tree
+missing-object 5 is not whole: object 2222222222222222222222222222222222222222 is not in it
+wrong-kind 5 does not match the type
+other-content 5 object hash mismatch
+borrowed 5 objects/info/alternates
+own-programs 5 source directory "." does not appear to contain CMakeLists
+X
+check "nothing was written outside, nothing ran" test ! -e "$T/hostile/ran" -a ! -e "$T/cache/evil" \
+	-a ! -e "$T/cache/references/evil" -a ! -e "$T/cache/references/work/evil"
+
+# a mirror that lacks objects is no network failure; nothing of the try is left over
+git -C "$T/root" config uploadpack.allowFilter true
+git clone -q --bare --filter=blob:none "file://$T/root" "$T/partial.git"
+rm -rf "$T/cache/references/sources"
+check "a mirror made with --filter: exit 5" exits 5 "$A" fetch-cpp tiny --repo "$T/partial.git"
+check "what it lacks is named, once" sh -c "test \"\$(grep -c 'is not whole: object [0-9a-f]\{40\}' '$T/err')\" = 1"
+check "nothing of it is left" test -z "$(find "$T/cache/references/work" -mindepth 1 -not -name '*.lock')"
+git clone -q --bare --depth 1 "file://$T/root" "$T/shallow.git"
+rm -rf "$T/cache/references/sources"
+check "a shallow mirror will do" exits 5 "$A" fetch-cpp tiny --repo "$T/shallow.git"
+check "and comes to the self-check" says "self-check failed"
+
 # archives
 git -C "$T/root" archive --prefix=tiny-1/ -o "$T/tiny.tar.gz" "$GOOD"
 rm -rf "$T/cache/references/sources"
@@ -258,6 +312,17 @@ check "which it does not" says "self-check failed"
 check "the worker is linked with it" sh -c "ldd '$T/cache/references/by-name/bitnet-own/bin/assay-worker-bitnet-own' | grep -qF '$T/own/build/bin/libllama.so'"
 check "BITNET_CPP_DIR without a library: exit 3" exits 3 env BITNET_CPP_DIR="$T/sub" "$A" fetch-cpp bitnet-own
 check "what is missing is said" says "has no shared library of the engine"
+check "BITNET_CPP_REPO and BITNET_CPP_REV are for bitnet" exits 5 env BITNET_CPP_REPO="$T/root" \
+	BITNET_CPP_REV=filters "$A" fetch-cpp bitnet-own
+check "which is not the pinned one then" says "not the pinned source"
+check "and for no other engine" exits 5 env BITNET_CPP_REPO=/nowhere "$A" fetch-cpp tiny --check
+check "two backends, one --repo: whose?" exits 64 "$A" setup --cpp-backend tiny --cpp-backend bitnet-own \
+	--repo "$T/root" --allow-cpp-fail
+check "the answer is shown" says "as in --repo tiny=$T/root"
+check "each with its own" exits 5 "$A" setup --cpp-backend tiny --cpp-backend bitnet-own \
+	--repo "tiny=$T/root" --repo "bitnet-own=$T/root" --rev bitnet-own=filters
+check "both came to the self-check" test "$(grep -c 'self-check failed' "$T/out")" = 2
+check "BITNET_CPP_DIR again" exits 5 env BITNET_CPP_DIR="$T/own" "$A" fetch-cpp bitnet-own
 check "--explain says why it would be made anew" sh -c "sed -i 's/\"compiler\": \"[^\"]*\"/\"compiler\": \"gcc 1.0\"/' \
 	'$T/cache/references/by-name/bitnet-own/manifest.json'; '$A' doctor --explain bitnet-own | grep -q 'the compiler changed: it was \"gcc 1.0\"'"
 

@@ -63,6 +63,8 @@ static void plain(char *out, size_t size, const char *line, const char *root)
 			continue;
 		}
 		if (root_len && strncmp(p, root, root_len) == 0) {
+			if (p[root_len] != '/')
+				out[n++] = '.';
 			p += root_len - (p[root_len] == '/' ? 0 : 1);
 			continue;
 		}

@@ -22,7 +22,7 @@ enum {
 	CLONE_LINKS_MAX = 64,
 	CLONE_RANGES_MAX = 16,
 	CLONE_OBJECTS_MAX = 2000000,
-	CLONE_ENTRIES_MAX = 200000,	/* files in one tree */
+	CLONE_ENTRIES_MAX = 200000,	/* files and folders in one tree */
 	CLONE_TRIES = 3,
 };
 #define CLONE_BYTES_MAX (4ULL << 30)	/* of one pack, and of one tree */
@@ -79,7 +79,8 @@ struct clone_result {
 };
 
 /*
- * EXIT_NETWORK (after CLONE_TRIES), EXIT_AUTH, EXIT_HASH_MISMATCH when the pinned commit is not
+ * EXIT_NETWORK (after CLONE_TRIES), EXIT_REFERENCE_BUILD for a local repository that cannot be
+ * read or lacks objects, EXIT_AUTH, EXIT_HASH_MISMATCH when the pinned commit is not
  * there or is another one (both are named), EXIT_NO_SPACE, EXIT_USAGE for a refused URL or path.
  */
 int clone_run(struct clone_request *q, struct clone_result *out, struct err *e);

@@ -26,7 +26,7 @@ struct order {			/* the request as the child read it; borrows its text */
 struct child {
 	struct order o;
 	git_repository *repo;
-	uint64_t last_ms, files, bytes;
+	uint64_t last_ms, files, entries, bytes;
 	struct err *e;
 };
 
@@ -38,12 +38,41 @@ static uint64_t now_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
+/* A mirror made with --filter or --depth, or a damaged one: trying again does not help. */
+static int incomplete(struct child *c, const char *why)
+{
+	const char *hex = strchr(why, '(');
+	int n = hex ? (int)strcspn(hex + 1, ")") : 0;
+
+	return err_set(c->e, EXIT_REFERENCE_BUILD,
+		       "%s is not whole: %s%.*s is not in it (a mirror made with --filter or --depth, "
+		       "or a damaged one; git fsck --connectivity-only lists what it lacks). Complete it "
+		       "with git fetch --refetch, name another one with --repo, or commit what it has "
+		       "on a branch and name that with --rev",
+		       c->o.url, n ? "object " : "an object", n, n ? hex + 1 : "");
+}
+
+/* Alternates lie outside of what the sandbox lets a clone of a local folder read. */
+static int borrowed(struct child *c, const char *why)
+{
+	return err_set(c->e, EXIT_REFERENCE_BUILD,
+		       "%s: %s. Nothing but the repository itself is read; when it borrows objects of "
+		       "another one (objects/info/alternates), make it whole: git repack -a -d, then "
+		       "remove that file",
+		       c->o.url, why);
+}
+
 static int git_failed(struct child *c, const char *doing)
 {
 	const git_error *g = git_error_last();
 	const char *why = g ? g->message : "unknown reason";
-	enum exit_code code = EXIT_NETWORK;
+	bool local = c->o.url[0] == '/' || strncmp(c->o.url, "file://", 7) == 0;
+	enum exit_code code = local ? EXIT_REFERENCE_BUILD : EXIT_NETWORK;
 
+	if (g && g->klass == GIT_ERROR_ODB && strstr(why, "object not found"))
+		return incomplete(c, why);
+	if (local && strstr(why, "Permission denied"))
+		return borrowed(c, why);
 	if (errno == ENOSPC || errno == EFBIG || strstr(why, "No space") ||
 	    strstr(why, "too large"))
 		code = EXIT_NO_SPACE;
@@ -219,9 +248,14 @@ static bool name_ok(const char *name)
 	return references_lock_path_ok(name) && !strchr(name, '/');
 }
 
-/* A link must stay in the tree: relative, and never above its root. */
+/*
+ * A link must stay in the tree: relative, and never above its root. It may climb only before it
+ * goes down: what it goes down through may be links itself, and behind those ".." is elsewhere.
+ */
 static bool link_ok(const char *target, size_t n, int depth)
 {
+	bool down = false;
+
 	if (n == 0 || n > 1000 || target[0] == '/' || memchr(target, 0, n))
 		return false;
 	for (size_t i = 0; i < n;) {
@@ -229,12 +263,12 @@ static bool link_ok(const char *target, size_t n, int depth)
 
 		while (i + len < n && target[i + len] != '/')
 			len++;
-		if (len == 2 && target[i] == '.' && target[i + 1] == '.')
-			depth--;
-		else if (len > 0 && !(len == 1 && target[i] == '.'))
-			depth++;
-		if (depth < 0)
-			return false;
+		if (len == 2 && target[i] == '.' && target[i + 1] == '.') {
+			if (down || --depth < 0)
+				return false;
+		} else if (len > 0 && !(len == 1 && target[i] == '.')) {
+			down = true;
+		}
 		i += len + 1;
 	}
 	return true;
@@ -278,10 +312,10 @@ static int write_blob(struct child *c, int dir, const git_tree_entry *t, const c
 		return git_failed(c, "reading a file of");
 	n = (size_t)git_blob_rawsize(blob);
 	c->bytes += n;
-	if (++c->files > CLONE_ENTRIES_MAX || c->bytes > CLONE_BYTES_MAX) {
-		r = err_set(c->e, EXIT_NO_SPACE,
-			    "%s: the tree has more than %d files or %llu bytes", c->o.url,
-			    CLONE_ENTRIES_MAX, CLONE_BYTES_MAX);
+	c->files++;
+	if (c->bytes > CLONE_BYTES_MAX) {
+		r = err_set(c->e, EXIT_NO_SPACE, "%s: the tree has more than %llu bytes", c->o.url,
+			    CLONE_BYTES_MAX);
 	} else if (mode == GIT_FILEMODE_LINK) {
 		char target[1024];
 
@@ -321,6 +355,9 @@ static int write_entry(struct child *c, int dir, const git_tree_entry *t, const 
 	/* ".gitattributes" and the like are plain files here; ".git" itself never is */
 	if (!name_ok(name))
 		return err_set(c->e, EXIT_HASH_MISMATCH, "the tree holds the name \"%s\"", path);
+	if (++c->entries > CLONE_ENTRIES_MAX)
+		return err_set(c->e, EXIT_NO_SPACE, "%s: the tree has more than %d files and folders",
+			       c->o.url, CLONE_ENTRIES_MAX);
 	switch (git_tree_entry_type(t)) {
 	case GIT_OBJECT_BLOB:
 		return write_blob(c, dir, t, path, depth);
@@ -502,6 +539,14 @@ static int work(struct child *c)
 	return r;
 }
 
+/* What a stranger's repository names ends no line and moves no cursor. */
+static void one_line(char *text)
+{
+	for (char *p = text; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 127)
+			*p = '?';
+}
+
 int clone_child_main(void)
 {
 	char text[REQUEST_BYTES_MAX], parent[PATH_MAX], layers[128];
@@ -524,7 +569,9 @@ int clone_child_main(void)
 		git_repository_free(c.repo);
 		git_libgit2_shutdown();
 	}
-	if (r < 0)
+	if (r < 0) {
+		one_line(e.msg);
 		printf("fail %d %s\n", e.code, e.msg);
+	}
 	return fflush(stdout) == 0 && r == 0 ? 0 : 1;
 }

@@ -27,8 +27,14 @@ static char *trim(char *s)
 
 static int refuse(const struct reader *r, const char *what, const char *value)
 {
+	char shown[300];
+	size_t n = 0;
+
+	for (; value[n] && n + 1 < sizeof(shown); n++)
+		shown[n] = iscntrl((unsigned char)value[n]) ? '?' : value[n];
+	shown[n] = '\0';
 	return err_set(r->e, EXIT_HASH_MISMATCH, ".gitmodules line %d: %s: \"%s\"", r->line, what,
-		       value);
+		       shown);
 }
 
 static int copy(const struct reader *r, char *out, size_t size, const char *value)

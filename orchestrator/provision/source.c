@@ -508,13 +508,24 @@ static int get_root(struct job *j)
 	return get_repository(j, "", url, commit, j->o->rev ? NULL : j->x->tree, ref, 0);
 }
 
+static int get_all(struct job *j)
+{
+	struct err ignored;
+	int r;
+
+	if ((r = paths_remove(j->work, j->e)) < 0 || (r = paths_mkdir(j->work, j->e)) < 0)
+		return r;
+	if ((r = get_root(j)) < 0 || (r = check_all_submodules(j)) < 0 || (r = patch_all(j)) < 0)
+		paths_remove(j->work, &ignored);
+	return r;
+}
+
 static int make_tree(struct job *j, const char *root)
 {
 	char final[PATH_MAX], line[512], key[65];
-	int r;
+	int r = get_all(j);
 
-	if ((r = paths_remove(j->work, j->e)) < 0 || (r = paths_mkdir(j->work, j->e)) < 0 ||
-	    (r = get_root(j)) < 0 || (r = check_all_submodules(j)) < 0 || (r = patch_all(j)) < 0)
+	if (r < 0)
 		return r;
 	source_key(j, j->out->commit, key);
 	memcpy(j->out->key, key, sizeof(key));
