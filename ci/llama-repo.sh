@@ -6,13 +6,14 @@ commit=de3ff815ea7d559ee917f063901b8986f038abc6
 cache=${ASSAY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/assay}
 repo=${LLAMA_REPO:-$cache/llama.cpp.git}
 if [ ! -d "$repo" ]; then
-	t=$(mktemp -d)
+	mkdir -p "$cache" && t=$(mktemp -d "$cache/llama-repo.XXXXXX") || exit 1
 	trap 'rm -rf "$t"' EXIT
 	(cd "$t" && npm pack --silent node-llama-cpp@3.22.1 >/dev/null &&
 		tar xzf node-llama-cpp-3.22.1.tgz package/llama/gitRelease.bundle) &&
-		mkdir -p "$cache" && tmp=$repo.$$ && rm -rf "$tmp" &&
-		git clone -q --bare "$t/package/llama/gitRelease.bundle" "$tmp" &&
-		git -C "$tmp" update-ref refs/heads/main $commit &&
-		git -C "$tmp" symbolic-ref HEAD refs/heads/main && { mv -T "$tmp" "$repo" 2>/dev/null || rm -rf "$tmp"; } && [ -d "$repo" ] || exit 1
+		git clone -q --bare "$t/package/llama/gitRelease.bundle" "$t/repo" &&
+		git -C "$t/repo" update-ref refs/heads/main $commit &&
+		git -C "$t/repo" symbolic-ref HEAD refs/heads/main || exit 1
+	# two at once: the first one stays
+	mv -T "$t/repo" "$repo" 2>/dev/null || [ -d "$repo" ] || exit 1
 fi
 echo "$repo"

@@ -7,10 +7,12 @@
 #include <string.h>
 
 static const struct opt opts[] = {
-	{"repo", OPT_STR, "URL|DIR", "clone from here instead of the lockfile's URL", NULL,
-	 "BITNET_CPP_REPO", NULL, 0},
-	{"rev", OPT_STR, "COMMIT|NAME", "another commit than the pinned one (said everywhere)",
-	 NULL, "BITNET_CPP_REV", NULL, 0},
+	{"repo", OPT_STR, "URL|DIR",
+	 "clone from here instead of the lockfile's URL (bitnet: or $BITNET_CPP_REPO)", NULL, NULL,
+	 NULL, 0},
+	{"rev", OPT_STR, "COMMIT|NAME",
+	 "another commit than the pinned one, said everywhere (bitnet: or $BITNET_CPP_REV)", NULL,
+	 NULL, NULL, 0},
 	{"submodule", OPT_LIST, "PATH=URL", "clone this submodule from here", NULL, NULL, NULL, 0},
 	{"source", OPT_STR, "HOW", "clone, or archive: the pinned commit's tarball", "clone", NULL,
 	 "clone|archive", 0},

@@ -15,7 +15,14 @@
 	{"tier", OPT_STR, "TIER", "models of this tier", "ci-light", NULL, "ci-light|integration", 0}, \
 	{"cpp-backend", OPT_LIST, "NAME", "reference to provide; default bitnet", NULL,    \
 	 NULL, NULL, 0},                                                                           \
-	{"repo", OPT_STR, "URL|DIR", "clone the reference from here", NULL, NULL, NULL, 0},        \
+	{"repo", OPT_LIST, "[NAME=]URL|DIR",                                                       \
+	 "clone the reference from here (bitnet: or $BITNET_CPP_REPO)", NULL, NULL, NULL, 0},      \
+	{"rev", OPT_LIST, "[NAME=]COMMIT",                                                         \
+	 "another commit than the pinned one (bitnet: or $BITNET_CPP_REV)", NULL, NULL, NULL, 0},  \
+	{"git", OPT_STR, "HOW", "libgit2 in a sandbox, or the git program (one commit deep)",      \
+	 "library", NULL, "library|cli", 0},                                                       \
+	{"source", OPT_STR, "HOW", "clone, or archive: the pinned commit's tarball", "clone",      \
+	 NULL, "clone|archive", 0},                                                                \
 	{"allow-bad-reference", OPT_FLAG, NULL, "use a reference that fails its self-check", NULL, \
 	 "ASSAY_ALLOW_BAD_REFERENCE", NULL, 0},                                                    \
 	{"allow-cpp-fail", OPT_FLAG, NULL, "go on without a reference that cannot be had", NULL,   \
@@ -42,7 +49,10 @@ static void read_options(const struct cli *c, struct setup_options *o)
 		o->backends[o->n_backends++] = "bitnet";
 	o->allow_cpp_fail = cli_flag(c, "allow-cpp-fail");
 	o->build.allow_bad = cli_flag(c, "allow-bad-reference");
-	o->build.source.repo = cli_str(c, "repo");
+	o->build.source.from_archive = strcmp(cli_str(c, "source"), "archive") == 0;
+	o->build.source.with_git = strcmp(cli_str(c, "git"), "cli") == 0;
+	o->n_repos = cli_list(c, "repo", &o->repos);
+	o->n_revs = cli_list(c, "rev", &o->revs);
 	reference_show_setup(&o->build);
 }
 
@@ -167,7 +177,8 @@ const struct command cmd_setup = {
 	.summary = "everything for a comparison: models, references, environment",
 	.examples = "assay setup\n"
 		    "assay setup --tier integration --cpp-backend bitnet --cpp-backend llama\n"
-		    "assay setup --cpp-backend llama --repo /srv/mirrors/llama.cpp.git",
+		    "assay setup --cpp-backend llama --repo /srv/mirrors/llama.cpp.git\n"
+		    "assay setup --repo /srv/mirrors/BitNet.git --rev main",
 	.opts = setup_opts,
 	.run = run_setup,
 	.details = "Run again it only looks, and makes what is missing or broken. The environment that\n"

@@ -63,7 +63,7 @@ void build_key(const struct lock_entry *x, const struct toolchain *t, const char
 {
 	struct digest_key *k = digest_key_new();
 	const char *options[2 * LOCK_OPTIONS_MAX];
-	char features[256];
+	char features[512];
 	int n;
 
 	digest_key_text(k, "assay library 1");

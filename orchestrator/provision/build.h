@@ -37,7 +37,7 @@ struct build_result {
 	char key[65];
 	char dir[PATH_MAX];		/* references/libs/<key>: lib/ include/ build.log */
 	char options[4096];		/* the CMake options, one per line */
-	char cpu_features[256];		/* what running it needs */
+	char cpu_features[512];		/* what running it needs */
 	bool fresh;			/* made now */
 	long configure_ms, compile_ms;
 };

@@ -49,7 +49,7 @@ struct reference {
 	bool pinned;      /* the lockfile's commit, not --repo/--rev or an own build */
 	char profile[64]; /* numerics profile found by the self-check; "" when none fits */
 	char compiler[256];		/* first line of its --version */
-	char cpu_features[256];		/* "avx2 fma f16c": needed at run time */
+	char cpu_features[512];		/* "avx2 fma f16c": needed at run time */
 	char self_check[16];		/* "passed", "failed", "not run" */
 	char capabilities[1024];	/* "arch:type …" found right by the self-check */
 	char libraries[2 * PATH_MAX]; /* folders, colon-separated, of the engine's own libraries */

@@ -443,9 +443,10 @@ static int install(struct job *j)
 static bool nothing_to_do(struct job *j)
 {
 	const struct reference_build_options *o = j->o;
+	const char *rev = o->source.rev;
 
-	return !o->rebuild && !o->check_again && !o->own_build && !o->source.rev &&
-	       j->out->reference.pinned &&
+	return !o->rebuild && !o->check_again && !o->own_build &&
+	       (rev ? strcmp(rev, j->out->reference.commit) == 0 : j->out->reference.pinned) &&
 	       (j->out->reference.state == REFERENCE_READY ||
 		(j->out->reference.state == REFERENCE_FAILED && o->allow_bad));
 }
@@ -477,7 +478,7 @@ static void options_now(const struct job *j, char *out, size_t size)
 
 static int explain_all(struct job *j)
 {
-	char path[PATH_MAX], version[65], options[4096], features[256];
+	char path[PATH_MAX], version[65], options[4096], features[512];
 	json_t *m;
 	int r, changed = 0;
 
@@ -498,6 +499,10 @@ static int explain_all(struct job *j)
 	explain(j, "against what is installed (key %.16s):\n",
 		json_string_value(json_object_get(m, "key")));
 	changed += explain_change(j, m, "locked_commit", "the pinned commit", j->entry->commit);
+	if (!j->out->reference.pinned && j->out->reference.commit[0])
+		explain(j, "  what is installed is commit %s, not the pinned %s; it is used as it is, and "
+			"fetch-cpp without --rev makes the pinned one\n", j->out->reference.commit,
+			j->entry->commit);
 	changed += explain_change(j, m, "options", "the CMake options", options);
 	changed += explain_change(j, m, "compiler", "the compiler", j->tools.version);
 	changed += explain_change(j, m, "machine", "the target machine", j->tools.machine);
@@ -505,8 +510,10 @@ static int explain_all(struct job *j)
 	toolchain_cpu_features(features, sizeof(features));
 	if (j->o->speed)
 		changed += explain_change(j, m, "cpu_features", "this CPU", features);
-	explain(j, changed ? "  fetch-cpp --rebuild makes anew what depends on it\n"
-			   : "  nothing changed: nothing would be made anew\n");
+	if (changed)
+		explain(j, "  fetch-cpp --rebuild makes anew what depends on it\n");
+	else if (j->out->reference.pinned)
+		explain(j, "  nothing changed: nothing would be made anew\n");
 	json_decref(m);
 	return 0;
 }
@@ -542,6 +549,33 @@ static bool is_own_build(const struct job *j, const char *dir)
 	       strncmp(real, root, strlen(root)) != 0;
 }
 
+/* The environment's own source is bitnet.cpp's, never another engine's. */
+static void read_environment(struct reference_build_options *o)
+{
+	const char *repo = getenv("BITNET_CPP_REPO"), *rev = getenv("BITNET_CPP_REV");
+
+	if (strncmp(o->name, "bitnet", 6) != 0)
+		return;
+	if (!o->source.repo && repo && *repo)
+		o->source.repo = repo;
+	if (!o->source.rev && rev && *rev)
+		o->source.rev = rev;
+}
+
+/* A usable one of another commit stays where the pinned one cannot be had. */
+static void say_what_stays(struct job *j, int status)
+{
+	const struct reference *r = &j->out->reference;
+
+	if (status == -EXIT_NETWORK && r->state == REFERENCE_READY && !r->pinned && r->commit[0])
+		note(j, "%s of commit %s is installed (not the pinned one) and stays in use", r->name,
+		     r->commit);
+	if (status == -EXIT_NETWORK && !j->o->source.repo)
+		note(j, "where the network is closed: --repo clones from a mirror, --archive takes a "
+		     "tarball%s", strncmp(r->name, "bitnet", 6) == 0
+					  ? ", BITNET_CPP_DIR names your own build" : "");
+}
+
 int reference_build(const struct reference_build_options *given, struct reference_build_result *out,
 		    struct err *e)
 {
@@ -556,6 +590,7 @@ int reference_build(const struct reference_build_options *given, struct referenc
 	j->o = o;
 	j->out = out;
 	j->e = e;
+	read_environment(o);
 	r = reference_look(&out->reference, o->name, o->speed, e);
 	if (r == -EXIT_NO_REFERENCE)
 		r = -(e->code = EXIT_USAGE);	/* there is nothing of that name to provide */
@@ -578,6 +613,7 @@ int reference_build(const struct reference_build_options *given, struct referenc
 		out->already = true;
 	else
 		r = make_all(j);
+	say_what_stays(j, r);
 	if (r == 0)
 		r = reference_look(&out->reference, o->name, o->speed, e);
 	if (r == 0 && out->reference.state == REFERENCE_FAILED && !o->allow_bad)

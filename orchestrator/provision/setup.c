@@ -107,6 +107,32 @@ static void get_models(struct job *j)
 		 all);
 }
 
+static bool asked_for(const struct setup_options *o, const char *name, size_t n)
+{
+	for (int i = 0; i < o->n_backends; i++)
+		if (strlen(o->backends[i]) == n && memcmp(o->backends[i], name, n) == 0)
+			return true;
+	return false;
+}
+
+int setup_source(const struct setup_options *o, const char *what, const char *const *values, int n,
+		 const char *backend, const char **out, struct err *e)
+{
+	*out = NULL;
+	for (int i = 0; i < n; i++) {
+		size_t len = strcspn(values[i], "=");
+		bool named = values[i][len] == '=' && asked_for(o, values[i], len);
+
+		if (!named && o->n_backends > 1)
+			return err_set(e, EXIT_USAGE,
+				       "%s %s: with several backends say whose it is, as in %s %s=%s",
+				       what, values[i], what, backend, values[i]);
+		if (!named || (strlen(backend) == len && memcmp(backend, values[i], len) == 0))
+			*out = named ? values[i] + len + 1 : values[i];
+	}
+	return 0;
+}
+
 static void get_reference(struct job *j, const char *name)
 {
 	struct reference_build_options o = j->o->build;
@@ -117,10 +143,12 @@ static void get_reference(struct job *j, const char *name)
 	assert(b);
 	o.name = name;
 	snprintf(j->out->references[at].name, sizeof(j->out->references[at].name), "%s", name);
-	if (reference_build(&o, b, &e) < 0) {
+	if (setup_source(j->o, "--repo", j->o->repos, j->o->n_repos, name, &o.source.repo, &e) < 0 ||
+	    setup_source(j->o, "--rev", j->o->revs, j->o->n_revs, name, &o.source.rev, &e) < 0 ||
+	    reference_build(&o, b, &e) < 0) {
 		snprintf(j->out->references[at].line, sizeof(j->out->references[at].line), "%.590s",
 			 e.msg);
-		if (e.code == EXIT_INTERRUPTED || !j->o->allow_cpp_fail)
+		if (e.code == EXIT_INTERRUPTED || e.code == EXIT_USAGE || !j->o->allow_cpp_fail)
 			failed(j, &e);
 	} else {
 		j->out->references[at].ready = true;

@@ -275,9 +275,11 @@ int toolchain_probe(struct toolchain *t, const char *order, struct err *e)
 
 /* Names as in /proc/cpuinfo; what compilers use when told -march=native. */
 static const char *const feature_names[] = {
-	"sse4_2", "avx", "avx2", "fma", "f16c", "bmi2", "avx_vnni", "avx512f", "avx512bw",
-	"avx512dq", "avx512vl", "avx512cd", "avx512vbmi", "avx512_vnni", "avx512_bf16",
-	"avx512_fp16", "amx_tile", "amx_int8", "amx_bf16",
+	"ssse3", "sse4_1", "sse4_2", "sse4a", "popcnt", "abm", "movbe", "adx", "fma4", "xop", "tbm",
+	"avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "gfni", "vaes", "vpclmulqdq", "sha_ni",
+	"avx_vnni", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512ifma",
+	"avx512vbmi", "avx512_vbmi2", "avx512_vnni", "avx512_bitalg", "avx512_vpopcntdq",
+	"avx512_vp2intersect", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16",
 	"asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", NULL};
 
 static bool has_word(const char *words, const char *word, size_t n)
