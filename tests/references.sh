@@ -309,6 +309,8 @@ write_lock
 check "BITNET_CPP_DIR: that build is used, when it passes its self-check" exits 5 \
 	env BITNET_CPP_DIR="$T/own" "$A" fetch-cpp bitnet-own
 check "which it does not" says "self-check failed"
+check "it is for this CPU and no lesser one" grep -q '"cpu_features": "[a-z0-9_]' \
+	"$T/cache/references/by-name/bitnet-own/manifest.json"
 check "the worker is linked with it" sh -c "ldd '$T/cache/references/by-name/bitnet-own/bin/assay-worker-bitnet-own' | grep -qF '$T/own/build/bin/libllama.so'"
 check "BITNET_CPP_DIR without a library: exit 3" exits 3 env BITNET_CPP_DIR="$T/sub" "$A" fetch-cpp bitnet-own
 check "what is missing is said" says "has no shared library of the engine"

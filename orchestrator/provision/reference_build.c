@@ -228,6 +228,8 @@ static int use_own_build(struct job *j)
 			"it and run: assay fetch-cpp %s",
 			real, j->lib_dir[0] ? "llama.h" : "shared library of the engine",
 			j->entry->name);
+	/* nobody says for which CPU it was built: for this one, where it is checked */
+	toolchain_cpu_features(j->build.cpu_features, sizeof(j->build.cpu_features));
 	snprintf(j->build.options, sizeof(j->build.options), "somebody's own build in %.4000s\n",
 		 real);
 	snprintf(j->source.url, sizeof(j->source.url), "%s", real);
