@@ -102,6 +102,7 @@ MODEL_OBJS = \
 	workers/model/pretok_words.o \
 	workers/model/quantize.o \
 	workers/model/replay.o \
+	workers/model/replay_forms.o \
 	workers/model/replay_variant.o \
 	workers/model/rope.o \
 	workers/model/sample.o \
@@ -124,6 +125,7 @@ ENGINE_OBJS = \
 	workers/engines/oracle_evaluate.o \
 	workers/engines/oracle_ops.o \
 	workers/engines/oracle_replay.o \
+	workers/engines/oracle_round.o \
 	workers/serve/channel.o \
 	workers/serve/machine.o \
 	workers/serve/serve.o \
@@ -284,6 +286,7 @@ SWEEP_OBJS = \
 	orchestrator/sweep/exchange.o \
 	orchestrator/sweep/exchange_logits.o \
 	orchestrator/sweep/explain.o \
+	orchestrator/sweep/guess.o \
 	orchestrator/sweep/facts.o \
 	orchestrator/sweep/hasher.o \
 	orchestrator/sweep/journal.o \
@@ -306,6 +309,7 @@ VERDICT_OBJS = \
 	orchestrator/verdict/baseline.o \
 	orchestrator/verdict/gate_bench.o \
 	orchestrator/verdict/diagnosis.o \
+	orchestrator/verdict/hypotheses.o \
 	orchestrator/verdict/gate.o \
 	orchestrator/verdict/gate_counters.o \
 	orchestrator/verdict/gate_local.o \

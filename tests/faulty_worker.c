@@ -10,13 +10,22 @@
  *	channel			channel 17 of all rows times VALUE
  *	zero, negate, noise	all values; noise: each off by up to VALUE of itself
  *	half			rounded to half precision
+ *	head_scale		head 0 times VALUE
+ *	softcap			VALUE · tanh(x / VALUE)
+ *	window			each position sees its last VALUE cells (softmax)
+ *	no_max			softmax without the row's maximum subtracted
+ *	exchange/STAGE		the weights of STAGE, whose input is as wide
+ *	trunc			activations (products) quantised toward zero in blocks of VALUE; keys
+ *				and values (K_ROPE, V) written to the cache toward zero
+ *	stale			from decode step VALUE on, the cache's cell before the last but one
+ *				is in the last but one's place (K_ROPE, V)
  *	swap_heads, flip_head	heads 0 and 1 change places; head 0 backwards
  *	kv_slot			reads a key (K_ROPE) or value (V) cache whose row VALUE was never written
  *	pos			positions counted from VALUE (RoPE)
  *	token			the last id of the call plus VALUE (embeddings)
  *	row			the rows move down by one (embeddings)
- *	tokenize:-1:bos|prefix|last	tokens without BOS, behind a template's words, or with a
- *				wrong last id
+ *	tokenize:-1:bos|prefix|last|bos_twice|eos	tokens without BOS, behind a template's words,
+ *				with a wrong last id, with a second BOS, with EOS for the third
  *	read:-1:weight=N	says another hash for the N-th weight of the file
  *
  * With ASSAY_FLASH=1 it computes attention as flash attention does: no scores and probabilities are
@@ -149,6 +158,10 @@ static void spoil(struct run *r, struct tensor *t, int stage, int layer)
 			t->x[i] = to_half(t->x[i]);
 		if (planted(r, stage, layer, "noise"))
 			t->x[i] *= 1 + (float)(fault.value * sin((double)i * 12.9898));
+		if (planted(r, stage, layer, "head_scale") && i % width < d)
+			t->x[i] *= (float)fault.value;
+		if (planted(r, stage, layer, "softcap"))
+			t->x[i] = (float)(fault.value * tanh((double)t->x[i] / fault.value));
 	}
 	bool heads =
 		planted(r, stage, layer, "swap_heads") || planted(r, stage, layer, "flip_head");
@@ -166,6 +179,94 @@ static void spoil(struct run *r, struct tensor *t, int stage, int layer)
 		}
 	if (planted(r, stage, layer, "row") && r->n > 1)
 		memmove(t->x + width, t->x, (size_t)((r->n - 1) * width) * sizeof(float));
+}
+
+/* ---- what is wrong with an input ---------------------------------------------------------- */
+
+static float half_toward_zero(float x)
+{
+	int e;
+	float m = frexpf(x, &e);
+
+	return ldexpf(truncf(m * 2048) / 2048, e);
+}
+
+/* Blocks of n values to 8 bits toward zero; rounded to nearest afterwards they stay as they are. */
+static void truncate_activations(float *x, int64_t count, int64_t n)
+{
+	for (int64_t b = 0; b < count; b += n) {
+		float most = 0;
+
+		for (int64_t i = b; i < b + n; i++)
+			most = fmaxf(most, fabsf(x[i]));
+		for (int64_t i = b; i < b + n && most > 0; i++)
+			x[i] = truncf(x[i] * (127 / most)) * (most / 127);
+	}
+}
+
+static void never_written(struct run *r, float *x, int64_t n)
+{
+	int64_t width = (int64_t)r->info->n_kv_head * r->info->head_dim;
+	int64_t row = (int64_t)fault.value;
+
+	for (int64_t k = 0; k < width && (row + 1) * width <= n; k++)
+		x[row * width + k] = k % 3 ? -3.5f : 2.25f;
+}
+
+static void go_stale(struct run *r, float *x, int64_t n)
+{
+	int64_t width = (int64_t)r->info->n_kv_head * r->info->head_dim, row = n / width - 2;
+
+	if (r->seq >= (int)fault.value && row > 0)
+		memcpy(x + row * width, x + (row - 1) * width, (size_t)width * sizeof(float));
+}
+
+/* Scores of cells out of the window count for nothing. */
+static void close_window(struct run *r, float *x, int64_t n)
+{
+	int64_t heads = r->info->n_head, cells = n / (r->n * heads);
+
+	for (int64_t i = 0; i < n; i++) {
+		int64_t pos = r->pos0 + i / (heads * cells);
+
+		if (i % cells <= pos - (int64_t)fault.value)
+			x[i] = -1e30f;
+	}
+}
+
+/* x: a copy of what `stage` reads from `from`. */
+static void spoil_input(struct run *r, float *x, int64_t n, int stage, int from, int layer)
+{
+	bool cache = from == STAGE_K_ROPE || from == STAGE_V;
+
+	if (cache && n > r->n * r->info->head_dim && planted(r, from, layer, "kv_slot"))
+		never_written(r, x, n);
+	if (cache && planted(r, from, layer, "stale"))
+		go_stale(r, x, n);
+	if (cache && planted(r, from, layer, "trunc"))
+		for (int64_t i = 0; i < n; i++)
+			x[i] = half_toward_zero(x[i]);
+	if (stage == STAGE_ATTN_SOFTMAX && planted(r, stage, layer, "window"))
+		close_window(r, x, n);
+	if (stage != STAGE_K_ROPE && stage != STAGE_V && planted(r, stage, layer, "trunc"))
+		truncate_activations(x, n, fault.value > 0 ? (int64_t)fault.value : n / r->n);
+}
+
+/* exp in float32 as it stands, of scores [n, n_head, cells]. */
+static void softmax_without_max(struct run *r, float *out, const float *scores, int64_t n)
+{
+	int64_t heads = r->info->n_head, cells = n / (r->n * heads);
+	float scale = 1.0f / sqrtf((float)r->info->head_dim);
+
+	for (int64_t row = 0; row < r->n * heads; row++) {
+		int64_t seen = r->pos0 + row / heads + 1;
+		float sum = 0, *y = out + row * cells;
+
+		for (int64_t c = 0; c < seen; c++)
+			sum += y[c] = expf(scores[row * cells + c] * scale);
+		for (int64_t c = 0; c < seen; c++)
+			y[c] /= sum;
+	}
 }
 
 /* ---- one operation ------------------------------------------------------------------------ */
@@ -196,25 +297,19 @@ static int op(struct run *r, int stage, int layer, int n, const enum trace_stage
 				  .tokens = r->ids,
 				  .on_trace = keep,
 				  .ctx = t};
-	float *spoiled = NULL;
+	float *spoiled[ENGINE_REPLAY_INPUTS_MAX] = {NULL};
 	int32_t *ids = NULL;
 	int rc;
 
 	for (int i = 0; i < n; i++) {
 		q.input_stage[i] = from[i];
-		q.input[i] = in[i]->x;
 		q.input_elements[i] = in[i]->n;
-		if (planted(r, from[i], layer, "kv_slot") && in[i]->n > r->n * r->info->head_dim) {
-			int64_t width = (int64_t)r->info->n_kv_head * r->info->head_dim;
-			int64_t row = (int64_t)fault.value;
-
-			spoiled = malloc((size_t)in[i]->n * sizeof(float));
-			memcpy(spoiled, in[i]->x, (size_t)in[i]->n * sizeof(float));
-			for (int64_t k = 0; k < width && (row + 1) * width <= in[i]->n; k++)
-				spoiled[row * width + k] = k % 3 ? -3.5f : 2.25f;
-			q.input[i] = spoiled;
-		}
+		q.input[i] = spoiled[i] = malloc((size_t)in[i]->n * sizeof(float));
+		memcpy(spoiled[i], in[i]->x, (size_t)in[i]->n * sizeof(float));
+		spoil_input(r, spoiled[i], in[i]->n, stage, (int)from[i], layer);
 	}
+	if (planted(r, stage, layer, "exchange/"))
+		q.stage = (enum trace_stage)trace_stage_by_name(fault.kind + 9);
 	if (planted(r, stage, layer, "variant/"))
 		q.variant = fault.kind + 8;
 	if (planted(r, stage, layer, "pos"))
@@ -230,9 +325,12 @@ static int op(struct run *r, int stage, int layer, int n, const enum trace_stage
 		memcpy(t->x, in[0]->x, (size_t)t->n * sizeof(float));
 	if (rc == 0 && is_flash && stage == STAGE_ATTN_OUT_HEADS)
 		flash(r, t, in[0], in[1]);
+	if (rc == 0 && planted(r, stage, layer, "no_max"))
+		softmax_without_max(r, t->x, in[0]->x, in[0]->n);
 	if (rc == 0)
 		spoil(r, t, stage, layer);
-	free(spoiled);
+	for (int i = 0; i < n; i++)
+		free(spoiled[i]);
 	free(ids);
 	return rc == 0 ? offer(r, t, stage, layer) : rc;
 }
@@ -410,6 +508,12 @@ static int tokenize(struct engine *g, const char *text, size_t bytes, bool add_b
 				    n_ids, e);
 	if (rc == 0 && strcmp(fault.kind, "last") == 0)
 		(*ids)[*n_ids - 1] ^= 1;
+	if (rc == 0 && strcmp(fault.kind, "eos") == 0 && *n_ids > 2)
+		(*ids)[2] = engine_native.info(g)->eos;
+	if (rc == 0 && strcmp(fault.kind, "bos_twice") == 0) {
+		*ids = realloc(*ids, (size_t)(*n_ids + 1) * sizeof(**ids));
+		memmove(*ids + 1, *ids, (size_t)(*n_ids)++ * sizeof(**ids));
+	}
 	return rc;
 }
 

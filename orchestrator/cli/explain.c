@@ -110,6 +110,7 @@ static json_t *finding_json(const struct diagnosis *d, const struct finding *f)
 	if (f->hypothesis && f->explains)
 		json_object_set_new(o, "meaning", json_string(f->hypothesis->meaning));
 	if (f->oracle_asked) {
+		json_object_set_new(o, "oracle_rounded", json_boolean(f->oracle_rounded));
 		json_object_set_new(o, "oracle_source", number(f->oracle_source));
 		json_object_set_new(o, "oracle_replayer", number(f->oracle_replayer));
 	}

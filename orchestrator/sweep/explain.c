@@ -1,6 +1,7 @@
 #include "explain.h"
 
 #include "bundle.h"
+#include "guess.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -11,102 +12,25 @@ struct explaining {
 	struct diagnosis *d;
 	const struct explain_job *j;
 	struct side native;		/* computes hypotheses over the replayer's file */
+	struct side native_source;	/* the same over the source's, where that is another one */
 	struct side oracle;		/* over the replayer's file */
 	struct side oracle_source;	/* over the source's, where that is another one */
-	bool has_native, has_oracle, has_oracle_source;
+	bool has_native, has_native_source, has_oracle, has_oracle_source;
 };
-
-/* ---- hypotheses --------------------------------------------------------------------------- */
-
-static bool try_variant(struct explaining *x, const struct local_seen *s, const char *variant,
-			struct tensor_diff *d)
-{
-	struct side_op op = s->op;
-	struct err ignored = ERR_NONE;
-	float *out = NULL;
-	int64_t n = 0;
-
-	op.variant = variant;
-	if (side_replay(&x->native, &op, &out, &n, &ignored) < 0)
-		return false;
-	if (n == s->n)
-		tensor_diff(d, out, s->got, n, s->op.n_rows);
-	free(out);
-	return n == s->n;
-}
-
-static void take_nearest(struct explaining *x, struct finding *f, const struct local_seen *s,
-			 const struct hypothesis *h, const char *variant)
-{
-	struct tensor_diff d;
-
-	if (!try_variant(x, s, variant, &d) || !(d.row_ulp < f->diff.row_ulp))
-		return;
-	if (*f->variant && !(d.row_ulp < f->variant_row_ulp))
-		return;
-	snprintf(f->variant, sizeof(f->variant), "%s", variant);
-	f->hypothesis = h;
-	f->variant_row_ulp = d.row_ulp;
-	f->variant_rel_rms = d.rel_rms;
-	f->explains = d.row_ulp <= f->bound;
-}
-
-/* The factor that brings what was replayed nearest to what is there. */
-static double fitted_scale(const struct local_seen *s)
-{
-	double ab = 0, aa = 0;
-
-	for (int64_t i = 0; i < s->n; i++) {
-		ab += (double)s->replayed[i] * (double)s->got[i];
-		aa += (double)s->replayed[i] * (double)s->replayed[i];
-	}
-	return aa > 0 ? ab / aa : 0;
-}
-
-static void try_fitted(struct explaining *x, struct finding *f, const struct local_seen *s,
-		       const struct hypothesis *h)
-{
-	char variant[64];
-	double factor;
-
-	if (strcmp(h->variant, "weights_of_layer=") == 0) {
-		for (int k = 0; k < x->native.n_layer && !f->explains; k++) {
-			snprintf(variant, sizeof(variant), "%s%d", h->variant, k);
-			if (k != s->op.layer)
-				take_nearest(x, f, s, h, variant);
-		}
-		return;
-	}
-	factor = fitted_scale(s);
-	if (!isfinite(factor) || factor == 0 || fabs(factor - 1) < 1e-6)
-		return;
-	snprintf(variant, sizeof(variant), "%s%.9g", h->variant, factor);
-	take_nearest(x, f, s, h, variant);
-}
-
-static void try_all(struct explaining *x, struct finding *f, const struct local_seen *s)
-{
-	for (const struct hypothesis *h = hypotheses; h->variant && x->has_native; h++) {
-		if (!(h->stages >> f->stage & 1))
-			continue;
-		if (h->variant[strlen(h->variant) - 1] == '=')
-			try_fitted(x, f, s, h);
-		else
-			take_nearest(x, f, s, h, h->variant);
-	}
-	f->n_explained = f->explains;
-}
 
 /* ---- the third opinion -------------------------------------------------------------------- */
 
 /* [s->n], caller frees; NULL when this oracle has no answer. */
-static float *truth_of(struct side *oracle, bool has, const struct local_seen *s)
+static float *truth_of(struct side *oracle, bool has, const struct local_seen *s,
+		       const char *variant)
 {
+	struct side_op op = s->op;
 	struct err ignored = ERR_NONE;
 	float *truth = NULL;
 	int64_t n = 0;
 
-	if (!has || side_replay(oracle, &s->op, &truth, &n, &ignored) < 0)
+	op.variant = variant;
+	if (!has || side_replay(oracle, &op, &truth, &n, &ignored) < 0)
 		return NULL;
 	if (n == s->n)
 		return truth;
@@ -117,7 +41,7 @@ static float *truth_of(struct side *oracle, bool has, const struct local_seen *s
 /* Each side over the file that it read: nearer to its own than to the other's means that it
  * computes what stands there, and the files differ. */
 static void judge_files(struct finding *f, const struct local_seen *s, const float *of_source,
-			const struct diagnosis *d, double bound)
+			double bound)
 {
 	double source_own, replayer_cross, source_cross = f->oracle_source;
 
@@ -125,27 +49,71 @@ static void judge_files(struct finding *f, const struct local_seen *s, const flo
 		&replayer_cross);
 	f->oracle_source = source_own;
 	f->by_file = 2 * source_own < source_cross && 2 * f->oracle_replayer < replayer_cross;
+}
+
+/* What float64 cannot tell from rounding: native over the source's file gives what the source has. */
+static void compute_over_source_file(struct explaining *x, struct finding *f,
+				     const struct local_seen *s)
+{
+	struct tensor_diff d;
+
+	if (f->by_file || !x->has_native_source || s->own ||
+	    !guess_again(&x->native_source, NULL, s, &d))
+		return;
+	f->by_file = d.row_ulp <= s->row->bound && 2 * d.rel_rms < s->row->diff.rel_rms;
+}
+
+static void name_file(struct finding *f, const struct diagnosis *d)
+{
+	if (!f->by_file)
+		return;
 	if (*d->file_known[0] && !*d->file_known[1])
 		f->file_fault = FAULT_SOURCE;
 	else if (*d->file_known[1] && !*d->file_known[0])
 		f->file_fault = FAULT_REPLAYER;
 }
 
+/*
+ * Two right answers: operands as they are, and as the weight's type and the cache store them. The
+ * error that storing makes hides a smaller fault, so where the first leaves it open who is wrong
+ * each side is judged by the answer that it is nearer to.
+ */
+static void ask_about_rounding(struct explaining *x, struct finding *f, const struct local_seen *s,
+			       double bound)
+{
+	bool other_file = x->d->two_files && !s->own;
+	double source, replayer;
+	float *truth = NULL;
+
+	if (f->oracle_asked && !other_file && finding_fault(f) == FAULT_OPEN)
+		truth = truth_of(&x->oracle, x->has_oracle, s, "rounded");
+	if (!truth)
+		return;
+	opinion(s->got, s->replayed, truth, s->n, s->op.n_rows, bound, &source, &replayer);
+	f->oracle_rounded = source < f->oracle_source || replayer < f->oracle_replayer;
+	f->oracle_source = fmin(source, f->oracle_source);
+	f->oracle_replayer = fmin(replayer, f->oracle_replayer);
+	free(truth);
+}
+
 static void ask_oracle(struct explaining *x, struct finding *f, const struct local_seen *s)
 {
 	double bound = s->row->inside ? 0 : s->row->bound;
 	bool other_file = x->d->two_files && !s->own;
-	float *truth = truth_of(&x->oracle, x->has_oracle, s), *of_source = NULL;
+	float *truth = truth_of(&x->oracle, x->has_oracle, s, NULL), *of_source = NULL;
 
 	if (truth && other_file)
-		of_source = truth_of(&x->oracle_source, x->has_oracle_source, s);
+		of_source = truth_of(&x->oracle_source, x->has_oracle_source, s, NULL);
 	if (truth && (of_source || !other_file)) {
 		f->oracle_asked = true;
 		opinion(s->got, s->replayed, truth, s->n, s->op.n_rows, bound, &f->oracle_source,
 			&f->oracle_replayer);
 	}
 	if (of_source)
-		judge_files(f, s, of_source, x->d, bound);
+		judge_files(f, s, of_source, bound);
+	ask_about_rounding(x, f, s, bound);
+	compute_over_source_file(x, f, s);
+	name_file(f, x->d);
 	free(truth);
 	free(of_source);
 }
@@ -166,9 +134,12 @@ static int on_seen(void *ctx, const struct local_seen *s, struct err *e)
 	struct diagnosis *d = x->d;
 	struct finding *f = known(d, s);
 	struct tensor_diff again;
+	char tensor[96];
 
 	(void)e;
-	if (s->row->inside && !(s->own && s->row->diff.n_different))
+	if (s->row->inside &&
+	    !(s->row->diff.n_different &&
+	      (s->own || differing_weight(d, s->op.stage, s->op.layer, tensor, sizeof(tensor)))))
 		return 0;
 	if (!f) {
 		if (d->n_findings == DIAGNOSIS_FINDINGS_MAX)
@@ -182,11 +153,12 @@ static int on_seen(void *ctx, const struct local_seen *s, struct err *e)
 				      .bound = s->row->bound};
 		pattern_find(&f->pattern, s->replayed, s->got, s->n, s->op.n_rows, s->row->bound);
 		ask_oracle(x, f, s);
-		try_all(x, f, s);
+		if (x->has_native)
+			guess(&x->native, f, s);
 		if (x->j->bundle && !*x->j->bundle)
 			*x->j->bundle = bundle_make(d, f, s, x->has_oracle ? &x->oracle : NULL,
 						    x->has_native ? &x->native : NULL);
-	} else if (f->explains && try_variant(x, s, f->variant, &again)) {
+	} else if (f->explains && guess_again(&x->native, f->variant, s, &again)) {
 		f->n_explained += again.row_ulp <= f->bound;
 	}
 	f->n_operations++;
@@ -364,6 +336,9 @@ static void open_third_parties(struct explaining *x, const struct exchange_setup
 
 	x->has_native = side_open(&x->native, "native", plain, l->swapped, l->reference, n,
 				  &ignored) == 0;
+	if (x->d->two_files)
+		x->has_native_source = side_open(&x->native_source, "native", plain, !l->swapped,
+						 l->reference, n, &ignored) == 0;
 	if (x->j->no_oracle)
 		return;
 	x->has_oracle = side_open(&x->oracle, "oracle", plain, l->swapped, NULL, n, &ignored) == 0;
@@ -394,6 +369,8 @@ int explain_run(struct diagnosis *d, const struct explain_job *j, struct err *e)
 		rc = splice(d, j, e);
 	if (x.has_native)
 		side_close(&x.native);
+	if (x.has_native_source)
+		side_close(&x.native_source);
 	if (x.has_oracle)
 		side_close(&x.oracle);
 	if (x.has_oracle_source)

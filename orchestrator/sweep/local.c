@@ -90,18 +90,23 @@ static bool collect(struct local_feed *f, const struct trace_record *r, struct s
 	return true;
 }
 
-/* A bound that allows for rounding ties holds only for what a tie looks like. */
-static void tighten(struct local_row *row, const struct local_feed *f, const float *replayed,
+/* A bound that allows for rounding ties holds only for what ties look like. */
+static void tighten(struct local_row *row, struct local_feed *f, const float *replayed,
 		    const float *got, int64_t rows)
 {
 	double exact = local_bound(LOCAL_PRODUCT, false, f->n_positions);
+	struct local_ties *t = &f->ties[row->layer + 1][row->stage];
 	struct pattern p;
 
-	if (!f->quantised || local_kind_of(row->stage) != LOCAL_PRODUCT ||
-	    !(row->diff.row_ulp > exact))
+	if (!f->quantised || local_kind_of(row->stage) != LOCAL_PRODUCT)
 		return;
+	t->rows += rows;
+	if (!(row->diff.row_ulp > exact))
+		return;
+	pattern_find(&p, replayed, got, row->diff.n, rows, exact);
+	t->moved += p.rows_differ;
 	pattern_find(&p, replayed, got, row->diff.n, rows, row->diff.row_ulp / 16);
-	if (!local_is_tie(p.columns_differ, p.width))
+	if (!local_is_tie(p.columns_differ, p.width) || !local_are_ties(t->moved, t->rows))
 		row->bound = exact;
 }
 
@@ -153,7 +158,8 @@ int local_feed_init(struct local_feed *f, struct side *replayer, struct local_pa
 				 .quantised = local_quantised(replayer->weights)};
 	f->has = calloc((size_t)f->n_layer + 1, sizeof(*f->has));
 	f->kept = calloc((size_t)f->n_layer + 1, sizeof(*f->kept));
-	if (f->has && f->kept)
+	f->ties = calloc((size_t)f->n_layer + 1, sizeof(*f->ties));
+	if (f->has && f->kept && f->ties)
 		return 0;
 	local_feed_free(f);
 	return err_set(e, EXIT_INTERNAL, "no memory for a local check");
@@ -243,6 +249,7 @@ void local_feed_free(struct local_feed *f)
 		for (int s = 0; s < STAGE_COUNT; s++)
 			free(f->kept[l][s].x);
 	free(f->kept);
+	free(f->ties);
 	free(f->has);
 	*f = (struct local_feed){0};
 }

@@ -20,6 +20,11 @@ struct local_kept {
 	int call;		/* number of the call that it belongs to */
 };
 
+/* Rows of one operation over the whole run, and those that moved by more than summing explains. */
+struct local_ties {
+	int64_t rows, moved;
+};
+
 /* One operation with all that it read and gave: what a caller may look at while it is there. */
 struct local_seen {
 	bool own;			/* of pass 2 */
@@ -41,6 +46,7 @@ struct local_feed {
 	uint64_t *has;			/* [n_layer + 1] stages of each layer in this call */
 	const uint64_t *expected;	/* the same, what must be there; NULL = not known */
 	struct local_kept (*kept)[STAGE_COUNT];	/* [n_layer + 1], −1 first */
+	struct local_ties (*ties)[STAGE_COUNT];		/* [n_layer + 1] */
 	int (*on_seen)(void *ctx, const struct local_seen *seen, struct err *e); /* or NULL */
 	void *ctx;
 };

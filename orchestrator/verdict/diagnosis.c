@@ -7,75 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SUB_NORMS (STAGE_BIT(STAGE_ATTN_SUB_NORM) | STAGE_BIT(STAGE_FFN_SUB_NORM))
-#define LAYER_NORMS (STAGES_NORMS & ~STAGE_BIT(STAGE_OUTPUT_NORM))
-
-static const char fix_act[] = "compare the activation of the feed-forward graph with the model's "
-			      "hidden_activation";
-static const char fix_rope[] = "compare RoPE type, base and scaling with the model's rope.* keys";
-static const char fix_eps[] = "compare attention.layer_norm_rms_epsilon with what the norm adds";
-static const char fix_mask[] = "look at the mask: position t sees the cells 0 to t";
-static const char fix_norm[] =
-	"look at which norm the graph builds before this operation, and its weight";
-
-const struct hypothesis hypotheses[] = {
-	{"silu", STAGE_BIT(STAGE_FFN_ACT), "SiLU as the gate's activation", fix_act},
-	{"relu2", STAGE_BIT(STAGE_FFN_ACT), "squared ReLU as the gate's activation", fix_act},
-	{"swap_gate_up",
-	 STAGE_BIT(STAGE_FFN_ACT) | STAGE_BIT(STAGE_FFN_GATE) | STAGE_BIT(STAGE_FFN_UP),
-	 "gate and up in each other's place", "compare the order of ffn_gate and ffn_up"},
-	{"rope_neox", STAGES_ROPES, "RoPE on split halves", fix_rope},
-	{"rope_norm", STAGES_ROPES, "RoPE on neighbouring pairs", fix_rope},
-	{"rope_base=10000", STAGES_ROPES, "RoPE base 10000", fix_rope},
-	{"rope_base=500000", STAGES_ROPES, "RoPE base 500000", fix_rope},
-	{"rope_base=1000000", STAGES_ROPES, "RoPE base 1000000", fix_rope},
-	{"rope_base=100000", STAGES_ROPES, "RoPE base 100000", fix_rope},
-	{"rope_scale=1", STAGES_ROPES, "RoPE without its linear scale", fix_rope},
-	{"rope_scale=0.5", STAGES_ROPES, "RoPE frequencies halved", fix_rope},
-	{"rope_scale=0.25", STAGES_ROPES, "RoPE frequencies divided by 4", fix_rope},
-	{"rope_scale=2", STAGES_ROPES, "RoPE frequencies doubled", fix_rope},
-	{"rope_scale=4", STAGES_ROPES, "RoPE frequencies times 4", fix_rope},
-	{"no_freq_factors", STAGES_ROPES, "RoPE frequency factors ignored", fix_rope},
-	{"no_yarn", STAGES_ROPES, "YaRN ignored", fix_rope},
-	{"no_rope", STAGES_ROPES, "no rotation", fix_rope},
-	{"pos_shift=1", STAGES_ROPES, "positions one too high",
-	 "look at where positions are counted from"},
-	{"pos_shift=-1", STAGES_ROPES, "positions one too low",
-	 "look at where positions are counted from"},
-	{"eps=1e-5", STAGES_NORMS, "RMSNorm epsilon 1e-5", fix_eps},
-	{"eps=1e-6", STAGES_NORMS, "RMSNorm epsilon 1e-6", fix_eps},
-	{"eps=1e-12", STAGES_NORMS, "RMSNorm epsilon 1e-12", fix_eps},
-	{"eps=1e-4", STAGES_NORMS, "RMSNorm epsilon 1e-4", fix_eps},
-	{"eps=1e-3", STAGES_NORMS, "RMSNorm epsilon 1e-3", fix_eps},
-	{"eps=0.01", STAGES_NORMS, "RMSNorm epsilon 0.01", fix_eps},
-	{"eps=0", STAGES_NORMS, "no RMSNorm epsilon", fix_eps},
-	{"no_sub_norm", SUB_NORMS, "the sub-norm left out", fix_norm},
-	{"no_norm", STAGES_NORMS, "the norm left out", fix_norm},
-	{"no_norm_weight", STAGES_NORMS, "the norm without its weight", fix_norm},
-	{"mask_off_by_one", STAGES_ATTENTION, "each position sees one cell fewer", fix_mask},
-	{"mask_shift=1", STAGES_ATTENTION, "each position sees one cell more", fix_mask},
-	{"mask_shift=1000000", STAGES_ATTENTION, "no causal mask", fix_mask},
-	{"kv_f32", STAGES_ATTENTION, "the KV cache in F32", "open both sides with the same --kv"},
-	{"kv_f16", STAGES_ATTENTION, "the KV cache in F16", "open both sides with the same --kv"},
-	{"attn_scale=1", STAGE_BIT(STAGE_ATTN_SOFTMAX) | STAGE_BIT(STAGE_ATTN_OUT_HEADS),
-	 "scores without their scale", "scores are multiplied by 1/sqrt(head size)"},
-	{"attn_scale=0.015625", STAGE_BIT(STAGE_ATTN_SOFTMAX) | STAGE_BIT(STAGE_ATTN_OUT_HEADS),
-	 "scores divided by the head size", "scores are multiplied by 1/sqrt(head size)"},
-	{"attn_scale=0.0625", STAGE_BIT(STAGE_ATTN_SOFTMAX) | STAGE_BIT(STAGE_ATTN_OUT_HEADS),
-	 "scores times 1/16", "scores are multiplied by 1/sqrt(head size)"},
-	{"head_order", STAGES_ATTENTION, "query head h reads KV head h mod n instead of h / group",
-	 "look at how grouped KV heads are repeated"},
-	{"no_bias", STAGES_PRODUCTS, "the bias left out",
-	 "look at whether the graph adds the .bias tensor"},
-	{"no_scale", STAGES_PRODUCTS, "the .scale tensor left out",
-	 "look at whether the graph multiplies by the .scale tensor"},
-	{"weights_of_layer=", STAGES_PRODUCTS | LAYER_NORMS, "the weights of another layer",
-	 "look at the layer index with which this weight is loaded"},
-	{"scale=", STAGES_ALL, "the result multiplied by a constant",
-	 "look at the scale of this tensor, in the file and where it is applied"},
-	{.variant = NULL},
-};
-
 /* ---- patterns ----------------------------------------------------------------------------- */
 
 static double unit_of(const float *b, int64_t width)
@@ -191,14 +122,13 @@ void tensor_names(const char *lines, char *out, size_t size)
 		say(out, size, " and %d more", n - 4);
 }
 
-/* The operation's own tensor, where it is among those that differ. */
-static bool differing_weight(const struct diagnosis *d, const struct finding *f, char *out,
-			     size_t size)
+bool differing_weight(const struct diagnosis *d, enum trace_stage stage, int layer, char *out,
+		      size_t size)
 {
 	char prefix[96];
 	size_t n;
 
-	if (!operation_weight(f->stage, f->layer, prefix, sizeof(prefix)))
+	if (!operation_weight(stage, layer, prefix, sizeof(prefix)))
 		return false;
 	for (int tied = 0; tied < 2; tied++) {
 		n = strlen(prefix);
@@ -207,7 +137,7 @@ static bool differing_weight(const struct diagnosis *d, const struct finding *f,
 				snprintf(out, size, "%.*s", (int)strcspn(p, "\n"), p);
 				return true;
 			}
-		if (f->stage != STAGE_LOGITS)
+		if (stage != STAGE_LOGITS)
 			break;
 		snprintf(prefix, sizeof(prefix), "token_embd");
 	}
@@ -311,8 +241,9 @@ void finding_text(const struct diagnosis *d, const struct finding *f, char *out,
 	    (long long)f->diff.n);
 	say_pattern(out, size, f);
 	if (f->oracle_asked)
-		say(out, size, "; from float64%s: %s %.3g, %s %.3g",
-		    d->two_files && !f->own ? " over its own file" : "", source, f->oracle_source,
+		say(out, size, "; from float64%s%s: %s %.3g, %s %.3g",
+		    d->two_files && !f->own ? " over its own file" : "",
+		    f->oracle_rounded ? " (of rounded operands)" : "", source, f->oracle_source,
 		    d->local.own.replayer, f->oracle_replayer);
 	if (*f->variant && (f->explains || f->variant_rel_rms < 0.5 * f->diff.rel_rms))
 		say(out, size,
@@ -364,7 +295,7 @@ static void say_files(struct diagnosis *d, const struct finding *f, const char *
 	say(d->paragraph, size, "Neither engine is at fault here: each computes what its own file "
 	    "says (%.3g and %.3g from the float64 result over that file), and the files differ",
 	    f->oracle_source, f->oracle_replayer);
-	if (differing_weight(d, f, tensor, sizeof(tensor)))
+	if (differing_weight(d, f->stage, f->layer, tensor, sizeof(tensor)))
 		say(d->paragraph, size, " in %s. ", tensor);
 	else
 		say(d->paragraph, size, " in their metadata. ");

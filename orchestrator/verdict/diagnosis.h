@@ -11,11 +11,27 @@ enum { DIAGNOSIS_FINDINGS_MAX = 2 * STAGE_COUNT, DIAGNOSIS_TEXT_MAX = 4096 };
 
 /* A known way to go wrong: a variant that native can compute (workers/model/replay.h). */
 struct hypothesis {
-	const char *variant;	/* "silu", "eps=1e-6"; with a trailing '=' the value is fitted */
+	const char *variant;	/* "silu", "eps=1e-6"; with a trailing '=' the value is searched */
 	uint64_t stages;	/* bits of the stages it is tried on */
 	const char *meaning;	/* "SiLU as the gate's activation" */
 	const char *fix;	/* what to look at */
 };
+
+/* How the value behind a hypothesis' '=' is found. */
+enum hypothesis_search {
+	FIT_SCALE,	/* by least squares */
+	FIT_LAYER,	/* each layer */
+	FIT_STAGE,	/* each operation that has weights */
+	/* the following only where nothing before them explains what is there */
+	FIT_INTEGER,	/* each from low to high */
+	FIT_REAL,	/* from low to high in steps of a factor, then narrowed */
+};
+struct hypothesis_value {
+	const char *variant;	/* as in hypotheses, with its '=' */
+	enum hypothesis_search how;
+	double low, high;
+};
+extern const struct hypothesis_value hypothesis_values[];	/* variant NULL at the end */
 extern const struct hypothesis hypotheses[];	/* variant NULL at the end */
 
 /* Where in an operation's result the values lie that differ beyond the bound. */
@@ -50,6 +66,7 @@ struct finding {
 	int n_operations, last_layer, n_prefill, n_decode;
 	bool oracle_asked;
 	double oracle_source, oracle_replayer;	/* opinion of both, each over its own file */
+	bool oracle_rounded;	/* of operands as they are stored, for a side that is nearer to that */
 	/*
 	 * Two files, and each side computes what its own file says: the files are at fault, not the
 	 * engines. Which file is known only where the lockfile names one of the two.
@@ -81,6 +98,10 @@ struct diagnosis {
 	char verdict[32];
 	char paragraph[DIAGNOSIS_TEXT_MAX];
 };
+
+/* The operation's own tensor, where it is among those that differ between the two files. */
+bool differing_weight(const struct diagnosis *d, enum trace_stage stage, int layer, char *out,
+		      size_t size);
 
 enum fault_side finding_fault(const struct finding *f);
 

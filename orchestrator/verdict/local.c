@@ -37,6 +37,11 @@ bool local_is_tie(int64_t channels, int64_t width)
 	return channels * 16 >= width;
 }
 
+bool local_are_ties(int64_t moved, int64_t rows)
+{
+	return moved <= 1 + rows / 8;
+}
+
 bool local_quantised(const char *weights)
 {
 	for (const char *p = weights; *p;) {

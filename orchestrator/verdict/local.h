@@ -25,7 +25,10 @@
  *					1/127 of its block's greatest, ≤ 2⁻¹⁰ of a sum of 256 terms.
  *					(Not less for longer sums: their activations have longer tails.)
  *					A tie moves every channel whose weight there is not 0; what
- *					moves less than 1/16 of them is none, and 256 is its bound
+ *					moves less than 1/16 of them is none, and 256 is its bound.
+ *					The inputs have equal bits, so ties are rare (1 activation in
+ *					10⁶ between compilers): of an operation's rows over the whole
+ *					run one and an eighth of all may move, else 256 again
  *	rope	    8 + 4·positions	the angle is good to a few u of itself, so its sine is to
  *					position · u; then a product and an fma
  *	scores	    256			as product (operands rounded to the cache's type are equal)
@@ -75,6 +78,8 @@ enum local_kind local_kind_of(enum trace_stage s);
 double local_bound(enum local_kind k, bool quantised, int n_positions);
 /* Whether so many of a product's channels, off by 1/16 of the worst or more, can be a tie's doing. */
 bool local_is_tie(int64_t channels, int64_t width);
+/* Whether so many of an operation's rows, in the run so far, can have been moved by ties. */
+bool local_are_ties(int64_t moved, int64_t rows);
 bool local_quantised(const char *weights);	/* from "i2_s:210 f16:1 f32:121" */
 
 /* What an operation reads. LAYER_OUT of layer 0's predecessor is EMBEDDINGS of layer −1. */

@@ -6,8 +6,10 @@
 #include "engine.h"
 #include "fixtures.h"
 #include "replay.h"
+#include "replay_forms.h"
 #include "test.h"
 
+#include <math.h>
 #include <unistd.h>
 
 extern const struct engine_ops engine_native;
@@ -348,6 +350,19 @@ static void check_hypotheses(void)
 		{STAGE_ATTN_O, "weights_of_layer=1", false},
 		{STAGE_FFN_DOWN, "scale=2", true},
 		{STAGE_LOGITS, "scale=1", false},
+		{STAGE_FFN_ACT, "gelu", true},
+		{STAGE_FFN_ACT, "no_up", true},
+		{STAGE_Q_ROPE, "rope_dims=32", true},
+		{STAGE_Q_ROPE, "rope_dims=64", false},
+		{STAGE_FFN_NORM, "layer_norm", true},
+		{STAGE_FFN_NORM, "weights_of=attn_norm", true},
+		{STAGE_K, "weights_of=v", true},
+		{STAGE_FFN_GATE, "weights_of=ffn_up", true},
+		{STAGE_ATTN_RESIDUAL, "no_residual", true},
+		{STAGE_ATTN_SOFTMAX, "window=2", true},
+		{STAGE_ATTN_SOFTMAX, "window=64", false},
+		{STAGE_ATTN_SCORES, "softcap=1", true},
+		{STAGE_ATTN_SCORES, "kv_toward_zero", true},
 	};
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		check_variant(g, all[i].stage, all[i].variant, all[i].changes);
@@ -364,6 +379,8 @@ static void check_hypotheses(void)
 	check_refused(g, q, "variant silu changes nothing in q");
 	q.variant = "scale";
 	check_refused(g, q, "variant \"scale\": expected scale=X");
+	q.variant = "weights_of=k";
+	check_refused(g, q, "variant weights_of=k: nothing of the shape of q's weights");
 	q.variant = NULL;
 	q.layer = 3;
 	check_refused(g, q, "stage q of layer 3 does not exist; layers are counted from 0");
@@ -377,8 +394,43 @@ static void check_hypotheses(void)
 	engine_native.close(g);
 }
 
+/* The forms that no engine runs, against values worked out elsewhere (Python's math and numpy). */
+static void check_forms(void)
+{
+	const float in[4] = {1, 2, 3, 6}, w[4] = {1, 1, 2, 2}, gate = 1, up = 3;
+	float y[4], x = 30;
+	const struct { enum replay_form form; int silu; float want; } glu[] = {
+		{FORM_GELU, 1, 2.52357602f}, {FORM_GELU_ERF, 1, 2.52403426f}, {FORM_RELU, 1, 3},
+		{FORM_LINEAR, 1, 3}, {FORM_UNGATED, 1, 0.731058598f}, {FORM_UNGATED, 0, 1},
+	};
+	const struct { enum replay_form form; double eps; float want[4]; } norm[] = {
+		{FORM_LAYER_NORM, 0.5, {-1, -0.5f, 0, 3}},
+		{FORM_WEIGHT_PLUS_ONE, 3.5, {0.5f, 1, 2.25f, 4.5f}},
+		{FORM_EPS_OUTSIDE, 0.464466095, {0.25f, 0.5f, 1.5f, 3}},
+	};
+	for (size_t i = 0; i < sizeof(glu) / sizeof(glu[0]); i++) {
+		form_glu(glu[i].form, glu[i].silu, &gate, &up, y, 1);
+		CHECK(fabsf(y[0] - glu[i].want) < 2e-7f, "form %d: %.9g", (int)glu[i].form,
+		      (double)y[0]);
+	}
+	for (size_t i = 0; i < sizeof(norm) / sizeof(norm[0]); i++) {
+		form_norm(norm[i].form, in, w, norm[i].eps, 4, 1, y);
+		for (int k = 0; k < 4; k++)
+			CHECK(fabsf(y[k] - norm[i].want[k]) < 1e-6f, "norm %d at %d: %.9g",
+			      (int)norm[i].form, k, (double)y[k]);
+	}
+	form_softcap(&x, 30, 1);
+	CHECK(fabsf(x - 22.8478247f) < 2e-6f, "30 tanh(1) is %.9g", (double)x);
+	const float halves[4] = {1.00097f, -1.00097f, 5.9e-8f, 1e-8f};
+	const float cut[4] = {1, -1, 0, 0};
+	form_half_toward_zero(halves, y, 4);
+	for (int k = 0; k < 4; k++)
+		CHECK(y[k] == cut[k], "%.9g is cut to %.9g", (double)halves[k], (double)y[k]);
+}
+
 int main(void)
 {
+	check_forms();
 	for (int i = 0; i < T; i++)
 		ids[i] = (i * 37 + 11) % 250;
 	check_model("tiny-bitnet", "i2_s");

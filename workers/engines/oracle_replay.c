@@ -4,6 +4,7 @@
  * a known mistake instead, so that a wrong answer can be given its name.
  */
 #include "oracle.h"
+#include "oracle_round.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -24,7 +25,8 @@ struct replay {
 
 static const char variant_list[] = /* a part of native's list, under the same names */
 	"silu, relu2, swap_gate_up, rope_norm, rope_neox, rope_base=X, rope_scale=X, no_freq_factors, no_yarn, "
-	"eps=X, no_norm_weight, no_bias, attn_scale=X";
+	"eps=X, no_norm_weight, no_bias, attn_scale=X; and rounded, which is no mistake: operands as "
+	"the weight's type and an F16 cache store them";
 
 static bool variant(struct replay *r, const char *name)
 {
@@ -110,9 +112,21 @@ static int64_t replay_norm(struct replay *r, const double *x, const float *w, in
 	return width * heads;
 }
 
+/* With the variant "rounded" x [rows, n] becomes what the engines' operand holds; x is an input. */
+static void as_stored(struct replay *r, enum act_format f, const double *x, int64_t rows, int64_t n)
+{
+	if (!x || !variant(r, "rounded"))
+		return;
+	for (int i = 0; i < ENGINE_REPLAY_INPUTS_MAX; i++)
+		if (r->in[i] == x)
+			oracle_round(f, r->in[i], rows, n);
+}
+
 static int64_t replay_linear(struct replay *r, const double *x, const struct linear *l)
 {
 	struct linear own = *l;
+
+	as_stored(r, l->w.type->act, x, r->rows, l->w.n_in);
 
 	if (variant(r, "no_bias"))
 		own.bias = NULL;
@@ -184,6 +198,8 @@ static int64_t replay_scores(struct replay *r)
 	const double *q = input(r, STAGE_Q_ROPE, STAGE_Q_ROPE, r->rows, h->n_head * d);
 	const double *k = input(r, STAGE_K_ROPE, STAGE_K_ROPE, r->cells, h->n_kv_head * d);
 
+	as_stored(r, ACT_F16, q, r->rows, h->n_head * d);
+	as_stored(r, ACT_F16, k, r->cells, h->n_kv_head * d);
 	if (make_output(r, h->n_head * r->cells))
 		oracle_scores(&s, q, k, r->q->pos0, r->rows, r->cells, r->out);
 	return h->n_head * r->cells;
@@ -229,11 +245,13 @@ static int64_t replay_heads(struct replay *r)
 
 	if (given(r, STAGE_ATTN_SOFTMAX)) {
 		p = input(r, STAGE_ATTN_SOFTMAX, STAGE_ATTN_SOFTMAX, r->rows, h->n_head * r->cells);
+		as_stored(r, ACT_F16, p, r->rows, h->n_head * r->cells);
 	} else {
 		replay_softmax(r);
 		p = probs = r->out;
 		r->out = NULL;
 	}
+	as_stored(r, ACT_F16, v, r->cells, h->n_kv_head * d);
 	if (make_output(r, width))
 		oracle_values(&s, p, v, r->rows, r->cells, r->out);
 	free(probs);

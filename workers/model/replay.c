@@ -1,5 +1,6 @@
 #include "replay_variant.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,6 +94,9 @@ static void norm(struct replay *r, const float *in, const float *w, int64_t widt
 		return;
 	if (r->k.skip)
 		copy_rows(r, in);
+	else if (r->k.form != FORM_OWN)
+		form_norm(r->k.form, in, w, (double)r->k.hp.norm_eps, width,
+			  r->n * (r->width / width), r->out);
 	else
 		op_norm(&r->s->ops, in, w, r->k.hp.norm_eps, width, r->n * (r->width / width),
 			r->out);
@@ -126,14 +130,19 @@ static void rope(struct replay *r, const float *in, int n_heads)
 
 static void binary(struct replay *r, const float *a, const float *b)
 {
-	if (a && b)
+	if (a && b && r->k.skip)
+		copy_rows(r, a);
+	else if (a && b)
 		op_add(&r->s->ops, a, b, r->out, r->width, r->n);
 }
 
 static void glu(struct replay *r)
 {
 	const float *gate = need(r, STAGE_FFN_GATE, r->n), *up = need(r, STAGE_FFN_UP, r->n);
-	if (gate && up)
+	if (gate && up && r->k.form != FORM_OWN)
+		form_glu(r->k.form, r->k.hp.activation == ACTIVATION_SILU, gate, up, r->out,
+			 r->width * r->n);
+	else if (gate && up)
 		op_glu(&r->s->ops, r->k.hp.activation, r->k.swap_inputs ? up : gate,
 		       r->k.swap_inputs ? gate : up, r->out, r->width, r->n);
 }
@@ -174,7 +183,15 @@ static int fill_cache(struct replay *r, struct kv_cache *kv, const float *k, con
 	const struct hparams *h = &r->k.hp;
 	const int width = h->n_kv_head * h->head_dim;
 	const int64_t spare = 128, n_kv = session_n_kv(r->s, r->cells);
-	float *zeros = calloc((size_t)(r->cells * width), sizeof(float));
+	float *zeros = calloc((size_t)(r->cells * width * 3), sizeof(float));
+	if (zeros && r->k.kv_toward_zero) {
+		float *copy = zeros + r->cells * width;
+
+		form_half_toward_zero(k ? k : zeros, copy, r->cells * width);
+		form_half_toward_zero(v ? v : zeros, copy + r->cells * width, r->cells * width);
+		k = copy;
+		v = copy + r->cells * width;
+	}
 	int rc = zeros ? kv_cache_new(kv, 1, (int)(n_kv + spare), width, r->k.kv_f32, r->e) : -1;
 	if (rc == 0)
 		op_kv_store(&r->s->ops, kv, 0, k ? k : zeros, v ? v : zeros, 0, r->cells);
@@ -231,6 +248,18 @@ static void softmax_row(struct replay *r, const float *scores, int64_t row, floa
 			float *out)
 {
 	const int64_t n_kv = session_n_kv(r->s, r->cells), n = visible(r, row);
+	if (r->k.window || r->k.softcap > 0) {
+		float *changed = padded + n_kv;
+		int64_t out_of = r->k.window ? r->pos0 + row + 1 - r->k.window : 0;
+
+		for (int64_t c = 0; c < n; c++)
+			changed[c] = c < out_of ? -INFINITY : scores[c] * r->k.hp.attn_scale;
+		if (r->k.softcap > 0)
+			form_softcap(changed, r->k.softcap, n);
+		for (int64_t c = 0; c < n; c++)
+			changed[c] = c < out_of ? -INFINITY : changed[c] / r->k.hp.attn_scale;
+		scores = changed;
+	}
 	r->s->k->softmax(r->s->k, scores, r->k.hp.attn_scale, n, n_kv, padded);
 	memcpy(out, padded, (size_t)n * sizeof(float));
 	r->s->ops.count.softmax++;
@@ -377,6 +406,8 @@ static int deliver(struct replay *r)
 	if (r->k.factor != 1)
 		for (int64_t i = 0; i < r->n * r->width; i++)
 			r->out[i] *= r->k.factor;
+	if (r->k.softcap > 0 && q->stage != STAGE_ATTN_SOFTMAX)
+		form_softcap(r->out, r->k.softcap, r->n * r->width);
 	struct trace_record rec;
 	trace_describe(&rec, q->stage, q->layer, 0, "f32", cells ? 3 : 2,
 		       cells ? (const int64_t[]){r->n, r->k.hp.n_head, r->cells}

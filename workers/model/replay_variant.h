@@ -6,6 +6,7 @@
 #define ASSAY_REPLAY_VARIANT_H
 
 #include "replay.h"
+#include "replay_forms.h"
 
 struct replay_knobs {
 	struct hparams hp;
@@ -19,6 +20,10 @@ struct replay_knobs {
 	int64_t mask_shift;	/* cells more (or fewer) that a position sees */
 	int64_t pos_shift;
 	float factor;		/* the output is multiplied; 1 */
+	enum replay_form form;
+	int64_t window;		/* cells that a position sees at most; 0 = all */
+	double softcap;		/* of logits or scores; 0 = none */
+	bool kv_toward_zero;	/* the cache is written by truncation */
 };
 
 /* Fills the knobs as the model has them, then applies q->variant when there is one. */
