@@ -49,9 +49,28 @@ static void clear_args(struct job *j)
 		free(j->text[--j->n_args]);
 }
 
-static void options_of(const struct lock_entry *x, bool speed, const char **out, int *n)
+/*
+ * gcc before 14 takes _tile_loadconfig to read 8 bytes of its 64 and drops the stores of the rest
+ * (gcc bug 114098): an engine that uses AMX dies of an illegal instruction. __AMX_INT8__ is what
+ * ggml asks for; a -m option would lose to the engine's own -march=native behind it.
+ */
+static bool loses_tiles(const struct toolchain *t)
+{
+	const char *v = strrchr(t->version, ' ');
+	char lacks[64];
+
+	return strcmp(t->family, "gcc") == 0 && v && atoi(v) < 14 &&
+	       !toolchain_cpu_lacks("amx_int8", lacks, sizeof(lacks));
+}
+
+static void options_of(const struct lock_entry *x, const struct toolchain *t, bool speed,
+		       const char **out, int *n)
 {
 	*n = 0;
+	if (speed && loses_tiles(t)) {
+		out[(*n)++] = "-DCMAKE_C_FLAGS=-U__AMX_INT8__";
+		out[(*n)++] = "-DCMAKE_CXX_FLAGS=-U__AMX_INT8__";
+	}
 	for (int i = 0; i < x->n_options; i++)
 		out[(*n)++] = x->options[i];
 	for (int i = 0; i < (speed ? x->n_speed : x->n_parity); i++)
@@ -62,13 +81,13 @@ void build_key(const struct lock_entry *x, const struct toolchain *t, const char
 	       bool speed, char hex[65])
 {
 	struct digest_key *k = digest_key_new();
-	const char *options[2 * LOCK_OPTIONS_MAX];
+	const char *options[2 * LOCK_OPTIONS_MAX + 2];
 	char features[512];
 	int n;
 
 	digest_key_text(k, "assay library 1");
 	digest_key_text(k, source_key);
-	options_of(x, speed, options, &n);
+	options_of(x, t, speed, options, &n);
 	for (int i = 0; i < n; i++)
 		digest_key_text(k, options[i]);
 	digest_key_text(k, x->target);
@@ -149,7 +168,7 @@ static int run_step(struct job *j, const char *what, long *ms)
 static int configure(struct job *j)
 {
 	const struct toolchain *t = j->plan->tools;
-	const char *options[2 * LOCK_OPTIONS_MAX];
+	const char *options[2 * LOCK_OPTIONS_MAX + 2];
 	int n;
 
 	clear_args(j);
@@ -171,7 +190,7 @@ static int configure(struct job *j)
 		add(j, "-DCMAKE_C_COMPILER_LAUNCHER=%s", t->ccache);
 		add(j, "-DCMAKE_CXX_COMPILER_LAUNCHER=%s", t->ccache);
 	}
-	options_of(j->plan->entry, j->plan->speed, options, &n);
+	options_of(j->plan->entry, t, j->plan->speed, options, &n);
 	for (int i = 0; i < n; i++) {
 		add(j, "%s", options[i]);
 		snprintf(j->out->options + strlen(j->out->options),

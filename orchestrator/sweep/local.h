@@ -20,6 +20,8 @@ struct local_kept {
 	int call;		/* number of the call that it belongs to */
 };
 
+enum { LOCAL_PROFILES = 3 };
+
 /* Rows of one operation over the whole run, and those that moved by more than summing explains. */
 struct local_ties {
 	int64_t rows, moved;
@@ -46,6 +48,14 @@ struct local_feed {
 	uint64_t *has;			/* [n_layer + 1] stages of each layer in this call */
 	const uint64_t *expected;	/* the same, what must be there; NULL = not known */
 	struct local_kept (*kept)[STAGE_COUNT];	/* [n_layer + 1], −1 first */
+	/*
+	 * A reference whose own profile is not known may change it from call to call (a build for this
+	 * CPU sums one row in half precision and many in single): what is beyond its bound is tried
+	 * with native's other profiles, opened when first wanted, and must be equal to the bit there.
+	 */
+	const struct local_job *others;		/* whose replayer is native; NULL = not tried */
+	struct side other[LOCAL_PROFILES];
+	bool other_asked[LOCAL_PROFILES];
 	struct local_ties (*ties)[STAGE_COUNT];		/* [n_layer + 1] */
 	int (*on_seen)(void *ctx, const struct local_seen *seen, struct err *e); /* or NULL */
 	void *ctx;

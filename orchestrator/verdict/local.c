@@ -200,6 +200,10 @@ void local_add(struct local_pass *p, const struct local_row *r)
 	to = &p->rows[p->n];
 	*to = *r;
 	to->inside = r->diff.row_ulp <= r->bound;
+	if (r->profile) {
+		p->n_other++;
+		p->other = r->profile;
+	}
 	k->n++;
 	k->bound = r->bound > k->bound ? r->bound : k->bound;
 	k->worst_ulp = r->diff.max_ulp > k->worst_ulp ? r->diff.max_ulp : k->worst_ulp;
@@ -282,5 +286,9 @@ void local_decide(struct local_result *r)
 			"the bit%s",
 			p->n, p->source, p->replayer, p->n_bits_equal,
 			p->n_bits_equal < p->n ? ", the rest inside their bounds" : "");
+		if (p->n_other)
+			snprintf(r->reason + strlen(r->reason),
+				 sizeof(r->reason) - strlen(r->reason),
+				 " (%d of them with the numerics of %s)", p->n_other, p->other);
 	}
 }

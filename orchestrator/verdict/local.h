@@ -103,6 +103,8 @@ struct local_row {		/* one operation */
 	struct tensor_diff diff;	/* a = replayed, b = what the run has */
 	double bound;
 	bool fused;	/* it is LOCAL_FLASH */
+	/* numerics profile that gives the run's bits here where the replayer's own does not; NULL */
+	const char *profile;
 	bool inside;
 };
 
@@ -121,6 +123,8 @@ struct local_pass {
 	int first_different, first_beyond;	/* rows; −1 */
 	struct local_kind_sum kinds[LOCAL_KINDS];
 	int n_positions;
+	int n_other;			/* rows with a profile */
+	const char *other;		/* the last of these profiles; NULL */
 	int n_missing;
 	char missing[LOCAL_TEXT_MAX];	/* names of the first */
 };
