@@ -87,6 +87,14 @@ if command -v python3 >/dev/null; then
 	broken "no build id" "python3 $T/hello.py" hello "needs engine= and build="
 	py protocol 's|("protocol", 1)|("protocol", 2)|'
 	broken "another protocol" "python3 $T/protocol.py" hello "speaks protocol 2"
+	py version 's|("protocol", 1), ||'
+	broken "no protocol" "python3 $T/version.py" hello "HELLO has no protocol="
+	py crlf 's|"%s=%s.n" %|"%s=%s\\r\\n" %|'
+	broken "header lines of another system" "python3 $T/crlf.py" hello "header lines end in"
+	py unplaced 's|header = \[("pos", pos), |header = [|'
+	broken "no positions" "python3 $T/unplaced.py" evaluate "LOGITS 0 has no pos="
+	py wide 's|"<%di" % len(ids)|"<%dq" % len(ids)|'
+	broken "ids of 8 bytes" "python3 $T/wide.py" tokenize "every second id is 0"
 	py words 's|return list(text)|return [300 + i for i in text]|'
 	broken "ids outside the vocabulary" "python3 $T/words.py" tokenize "outside the vocabulary of 256"
 	py raises 's|raise Failure(64, "this engine|raise ValueError("this engine|'

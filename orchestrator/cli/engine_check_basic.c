@@ -155,13 +155,36 @@ out:
 	wire_builder_free(&b);
 }
 
+static bool looks_like_int64(const struct probe_answer *a, int n)
+{
+	int32_t id;
+
+	for (int i = 1; i < n; i += 2) {
+		memcpy(&id, a->body + (size_t)i * sizeof(id), sizeof(id));
+		if (id != 0)
+			return false;
+	}
+	return n >= 4 && n % 2 == 0;
+}
+
 /* Takes over the ids of a tokenized text; says what is wrong with them. */
 static void judge_words(struct engine_check *k, const struct probe_answer *a,
 			const struct probe_answer *again)
 {
 	int n = (int)(a->body_bytes / sizeof(int32_t));
 
-	if (a->type != WIRE_TOKENS || a->body_bytes % sizeof(int32_t) || n == 0) {
+	if (a->type == WIRE_TOKENS && (a->body_bytes % sizeof(int32_t) || n == 0)) {
+		check_say(k, CHECK_FAILED, "tokenize",
+			  "TOKENS with a body of %zu bytes: expected int32 ids, 4 bytes each",
+			  a->body_bytes);
+		return;
+	}
+	if (looks_like_int64(a, n)) {
+		check_say(k, CHECK_FAILED, "tokenize",
+			  "every second id is 0: these are 8 bytes each, expected int32");
+		return;
+	}
+	if (a->type != WIRE_TOKENS) {
 		check_say(k, CHECK_FAILED, "tokenize", "%s with %zu bytes: %s",
 			  wire_type_name(a->type), a->body_bytes, a->sentence);
 		return;

@@ -30,6 +30,8 @@ bool check_rows_fault(const struct engine_check *k, const struct probe_answer *a
 	for (int i = 0; i < a->n_rows && i < n; i++) {
 		const struct probe_row *r = &a->rows[i];
 
+		if (r->pos < 0)
+			return snprintf(out, size, "LOGITS %d has no pos=", i) > 0;
 		if (r->pos != i)
 			return snprintf(out, size, "position %d came where %d was expected", r->pos,
 					i) > 0;
@@ -154,6 +156,8 @@ static bool greedy_fault(const struct engine_check *k, const struct probe_answer
 		const struct probe_row *r = &a->rows[i];
 		int step = i < k->n_ids ? 0 : i - k->n_ids + 1;
 
+		if (r->step < 0)
+			return snprintf(out, size, "LOGITS of position %d has no step=", i) > 0;
 		if (r->step != step)
 			return snprintf(out, size, "position %d has step=%d, expected %d", i,
 					r->step, step) > 0;

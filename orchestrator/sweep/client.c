@@ -38,16 +38,10 @@ static int worker_failed(const struct wire_frame *f, struct err *e)
 
 static void take_hello(struct client *c, const struct wire_frame *f)
 {
-	int64_t protocol = wire_get_int(f, "protocol", -1);
+	char what[200];
 
-	if (f->type != WIRE_HELLO)
-		c->result =
-		    err_set(c->e, EXIT_WORKER, "engine %s: said %s where HELLO was expected",
-			    c->engine, wire_type_name(f->type));
-	else if (protocol != WIRE_PROTOCOL)
-		c->result = err_set(c->e, EXIT_WORKER,
-				    "engine %s: speaks protocol %lld, this program speaks %d",
-				    c->engine, (long long)protocol, WIRE_PROTOCOL);
+	if (engine_hello_fault(f, what, sizeof(what)))
+		c->result = err_set(c->e, EXIT_WORKER, "engine %s: %s", c->engine, what);
 	c->hello = malloc(f->header_bytes + 1);
 	assert(c->hello);
 	memcpy(c->hello, f->header, f->header_bytes);
@@ -91,6 +85,9 @@ static void on_end(void *ctx, const struct child_end *end)
 	if (c->result < 0)
 		return;
 	child_explain(end, why, sizeof(why));
+	if (!c->hello && end->timed_out)
+		snprintf(why + strlen(why), sizeof(why) - strlen(why),
+			 ": it sent no HELLO on the descriptor that ASSAY_WIRE_FD names");
 	c->result = err_set(c->e, EXIT_WORKER, "engine %s %s", c->engine, why);
 }
 

@@ -194,3 +194,23 @@ int engine_command(struct engine_command *out, const char *engine, struct err *e
 	}
 	return 0;
 }
+
+bool engine_hello_fault(const struct wire_frame *f, char *out, size_t size)
+{
+	char text[32] = "";
+	int64_t protocol = wire_get_int(f, "protocol", -1);
+	bool there = wire_get(f, "protocol", 0, text, sizeof(text));
+	size_t n = strcspn(text, "\r");
+
+	out[0] = '\0';
+	if (f->type != WIRE_HELLO)
+		snprintf(out, size, "said %s where HELLO was expected", wire_type_name(f->type));
+	else if (!there)
+		snprintf(out, size, "HELLO has no protocol=, expected protocol=%d", WIRE_PROTOCOL);
+	else if (text[n])
+		snprintf(out, size, "header lines end in \\r\\n, expected \\n alone");
+	else if (protocol != WIRE_PROTOCOL)
+		snprintf(out, size, "speaks protocol %.31s, this program speaks %d", text,
+			 WIRE_PROTOCOL);
+	return *out;
+}

@@ -40,4 +40,7 @@ char *engine_identity(const char *engine);
 bool engine_is_own(const char *engine);		/* native or oracle */
 bool engine_is_reference(const char *engine);	/* neither own, nor exec:, nor recorded: */
 
+/* Whether an engine's first frame is no HELLO of our protocol; what is wrong with it in out. */
+bool engine_hello_fault(const struct wire_frame *f, char *out, size_t size);
+
 #endif

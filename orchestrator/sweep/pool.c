@@ -111,15 +111,8 @@ static char *copy_header(const struct wire_frame *f)
 static void take_hello(struct worker *w, const struct wire_frame *f)
 {
 	char what[200];
-	int64_t protocol = wire_get_int(f, "protocol", -1);
 
-	if (f->type != WIRE_HELLO)
-		snprintf(what, sizeof(what), "said %s where HELLO was expected",
-			 wire_type_name(f->type));
-	else
-		snprintf(what, sizeof(what), "speaks protocol %lld, this program speaks %d",
-			 (long long)protocol, WIRE_PROTOCOL);
-	if (f->type != WIRE_HELLO || protocol != WIRE_PROTOCOL) {
+	if (engine_hello_fault(f, what, sizeof(what))) {
 		trouble(w, what);
 		return;
 	}
