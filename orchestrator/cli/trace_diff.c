@@ -90,21 +90,34 @@ static void print_row(const struct trace_diff_row *r)
 		       (long long)r->diff.worst, (double)r->diff.worst_a, (double)r->diff.worst_b);
 }
 
+/* The first row of these states, in words; nothing when there is none. */
+static void print_first(const struct trace_diff *d, const char *what, enum trace_diff_state from,
+			enum trace_diff_state to)
+{
+	char name[64];
+
+	for (int i = 0; i < d->n; i++) {
+		const struct trace_diff_row *r = &d->rows[i];
+
+		if (r->state < from || r->state > to)
+			continue;
+		local_name(r->stage, r->layer, name, sizeof(name));
+		printf("first %s: %s%s\n", what, name, r->seq ? " while decoding" : "");
+		return;
+	}
+}
+
 static void print_text(const struct trace_diff *d, bool all)
 {
-	char *picture = trace_diff_picture(d), name[64];
+	char *picture = trace_diff_picture(d);
 
 	for (int i = 0; i < d->n; i++)
 		if (all || d->rows[i].state != TRACE_EQUAL)
 			print_row(&d->rows[i]);
 	printf("\n%s\n%d records: %d equal, %d within rel-RMS %g, %d beyond, %d without a counterpart\n",
 	       picture, d->n, d->n_equal, d->n_within, d->tolerance, d->n_beyond, d->n_unmatched);
-	if (d->first_beyond >= 0) {
-		const struct trace_diff_row *r = &d->rows[d->first_beyond];
-
-		local_name(r->stage, r->layer, name, sizeof(name));
-		printf("first difference beyond it: %s%s\n", name, r->seq ? " while decoding" : "");
-	}
+	print_first(d, "difference beyond it", TRACE_BEYOND, TRACE_SHAPES);
+	print_first(d, "without a counterpart", TRACE_ONLY_A, TRACE_ONLY_B);
 	free(picture);
 }
 

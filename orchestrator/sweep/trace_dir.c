@@ -111,6 +111,9 @@ static int parse_record(const struct reading *r, struct trace_record *rec, const
 	rec->stage = (enum trace_stage)trace_stage_by_name(stage);
 	if (layer < -1 || layer > 100000 || n < 1)
 		return broken(r, e, "\"layer\" or \"num_elements\" is out of range");
+	if (*blake3 && (strlen(blake3) != BLAKE3_HEX - 1 ||
+			strspn(blake3, "0123456789abcdef") != BLAKE3_HEX - 1))
+		return broken(r, e, "\"blake3\" is not 64 hexadecimal digits in lower case");
 	*offset = at;
 	return parse_shape(r, rec, shape, e);
 }
