@@ -224,6 +224,8 @@ FAULTS = [
     ("logits negated", L, W, "logits:-1:negate", "logits", -1, "scale=-1"),
     # values that no list has are searched
     ("half of a head rotated", L, K, "llama.rope.dimension_count=int:32", "q_rope", 0, "rope_dims=32"),
+    ("half of a head rotated by the whole head's angles", B, W, "k_rope:1:variant/rope_part=32", "k_rope", 1,
+     "rope_part=32"),
     ("linear scaling by 8 for 4", ("tiny-llama-linear",), K, "llama.rope.scaling.factor=float:8", "q_rope", 0,
      "rope_scale=0.125"),
     ("YaRN's factor 16 for 4", ("tiny-llama-yarn",), K, "llama.rope.scaling.factor=float:16", "q_rope", 0, None),

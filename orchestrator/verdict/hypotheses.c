@@ -90,6 +90,8 @@ const struct hypothesis hypotheses[] = {
 	/* values of hypothesis_values, searched only where nothing above explains what is there */
 	{"rope_dims=", STAGES_ROPES, "another number of rotated dimensions",
 	 "compare rope.dimension_count with how many dimensions are rotated"},
+	{"rope_part=", STAGES_ROPES, "a part of each head is not rotated",
+	 "compare rope.dimension_count with how many dimensions are rotated"},
 	{"pos_shift=", STAGES_ROPES, "positions counted from elsewhere",
 	 "look at where positions are counted from"},
 	{"mask_shift=", STAGES_ATTENTION, "each position sees more cells, or fewer", fix_mask},
@@ -111,6 +113,7 @@ const struct hypothesis_value hypothesis_values[] = {
 	{"weights_of_layer=", FIT_LAYER, 0, 0},
 	{"scale=", FIT_SCALE, 0, 0},
 	{"rope_dims=", FIT_INTEGER, 2, 256},
+	{"rope_part=", FIT_INTEGER, 2, 256},
 	{"pos_shift=", FIT_INTEGER, -64, 64},
 	{"mask_shift=", FIT_INTEGER, -16, 16},
 	{"window=", FIT_INTEGER, 1, 128},

@@ -354,6 +354,8 @@ static void check_hypotheses(void)
 		{STAGE_FFN_ACT, "no_up", true},
 		{STAGE_Q_ROPE, "rope_dims=32", true},
 		{STAGE_Q_ROPE, "rope_dims=64", false},
+		{STAGE_Q_ROPE, "rope_part=32", true},
+		{STAGE_Q_ROPE, "rope_part=64", false},
 		{STAGE_FFN_NORM, "layer_norm", true},
 		{STAGE_FFN_NORM, "weights_of=attn_norm", true},
 		{STAGE_K, "weights_of=v", true},

@@ -113,6 +113,18 @@ static void product(struct replay *r, const float *in, const struct linear *lin)
 	free(act);
 }
 
+/* What lies behind the first `part` dimensions of each head is as it was before. */
+static void keep_unrotated(struct replay *r, const float *in, int n_heads)
+{
+	const int64_t d = r->k.hp.head_dim, half = r->k.hp.rope.n_dims / 2, part = r->k.rope_part;
+	for (int64_t i = 0; part && i < r->n * n_heads * d; i++) {
+		int64_t at = i % d;
+
+		if (r->k.hp.neox ? at % half >= part / 2 : at >= part)
+			r->out[i] = in[i];
+	}
+}
+
 static void rope(struct replay *r, const float *in, int n_heads)
 {
 	const struct hparams *h = &r->k.hp;
@@ -124,6 +136,7 @@ static void rope(struct replay *r, const float *in, int n_heads)
 		op_rope_angles(&r->s->ops, &h->rope, r->pos0 + r->k.pos_shift, r->n, cs);
 		op_rope(&r->s->ops, r->out, cs, n_heads, h->head_dim, h->rope.n_dims, h->neox,
 			r->n);
+		keep_unrotated(r, in, n_heads);
 	}
 	free(cs);
 }

@@ -24,6 +24,7 @@ const struct replay_variant replay_variants[] = {
 	{"rope_base", "BASE", STAGES_ROPES, "another RoPE frequency base"},
 	{"rope_scale", "FACTOR", STAGES_ROPES, "another linear RoPE frequency scale (1 = none)"},
 	{"rope_dims", "N", STAGES_ROPES, "only the first N dimensions of a head are rotated"},
+	{"rope_part", "N", STAGES_ROPES, "the same, by the angles of the whole head"},
 	{"no_freq_factors", NULL, STAGES_ROPES, "RoPE frequency factors ignored"},
 	{"no_yarn", NULL, STAGES_ROPES, "YaRN ignored"},
 	{"no_rope", NULL, STAGES_ROPES, "no rotation"},
@@ -127,6 +128,8 @@ static bool apply_rope(struct replay_knobs *k, const char *name, double v)
 		r->ext_factor = 0, r->attn_factor = 1;
 	else if (strcmp(name, "no_rope") == 0)
 		k->skip = true;
+	else if (strcmp(name, "rope_part") == 0)
+		k->rope_part = (int64_t)v;
 	else if (strcmp(name, "pos_shift") == 0)
 		k->pos_shift = (int64_t)v;
 	else

@@ -19,6 +19,7 @@ struct replay_knobs {
 	bool interleaved_heads;	/* head h reads KV head h mod n_kv_head */
 	int64_t mask_shift;	/* cells more (or fewer) that a position sees */
 	int64_t pos_shift;
+	int64_t rope_part;	/* dimensions rotated, by the angles of all; 0 = all */
 	float factor;		/* the output is multiplied; 1 */
 	enum replay_form form;
 	int64_t window;		/* cells that a position sees at most; 0 = all */
