@@ -142,6 +142,7 @@ CLI_OBJS = \
 	orchestrator/cli/bench_common.o \
 	orchestrator/cli/check_perf.o \
 	orchestrator/cli/gate.o \
+	orchestrator/cli/gate_beside.o \
 	orchestrator/cli/gate_rerun.o \
 	orchestrator/cli/bench.o \
 	orchestrator/cli/cache.o \
@@ -163,8 +164,6 @@ CLI_OBJS = \
 	orchestrator/cli/explain_command.o \
 	orchestrator/cli/fetch_cpp.o \
 	orchestrator/cli/fetch_models.o \
-	orchestrator/cli/gate.o \
-	orchestrator/cli/gate_rerun.o \
 	orchestrator/cli/gen_fixtures.o \
 	orchestrator/cli/gen_mini_gguf.o \
 	orchestrator/cli/help.o \
@@ -314,6 +313,8 @@ VERDICT_OBJS = \
 	orchestrator/verdict/gate_counters.o \
 	orchestrator/verdict/gate_local.o \
 	orchestrator/verdict/gate_metrics.o \
+	orchestrator/verdict/gate_sides.o \
+	orchestrator/verdict/gate_sweep.o \
 	orchestrator/verdict/local.o \
 	orchestrator/verdict/schema.o \
 	orchestrator/verdict/tensor_diff.o \

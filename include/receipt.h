@@ -65,6 +65,7 @@ struct receipt {
 	int64_t wall_us, compare_us;
 	const char *template_name, *template_why;
 	char prompt_sha256[RECEIPT_HASH_HEX];	/* formatted; "" when ids were given */
+	const char *prompt;		/* the formatted one itself, for prompt.txt; or NULL */
 	size_t prompt_bytes;
 	bool add_bos, parse_special;
 	struct receipt_side sides[2];	/* ours, the reference */

@@ -21,6 +21,8 @@ check "all receipts pass" 0 "$B/assay" gate "$t/run"
 check "with the model at hand and run again twice" 0 "$B/assay" gate "$t/run/scenario3/receipt.json" --model "$t/m.gguf" --rerun 2 --require
 cp -r "$t/run/scenario3" "$t/elsewhere"
 check "from another directory" 0 "$B/assay" gate "$t/elsewhere/receipt.json"
+(cd / && "$OLDPWD/$B/assay" gate "$t/elsewhere" >/dev/null) && echo "ok - and working in another one" ||
+	{ echo "not ok - the gate needs its own directory"; bad=1; }
 check "another seed's model is another model" 0 "$B/assay" gen-fixtures --preset tiny-bitnet --seed 5 --out "$t/other.gguf"
 check "a wrong model is refused" 20 "$B/assay" gate "$t/elsewhere/receipt.json" --model "$t/other.gguf"
 grep -q "the model's file has SHA-256" "$t/log" && echo "ok - and said so" || { echo "not ok - no word about the hash"; bad=1; }
@@ -29,14 +31,34 @@ mkdir "$t/empty"
 check "an empty folder is not a pass" 7 "$B/assay" gate "$t/empty"
 check "mapper knows every tensor" 0 "$B/assay" gate mapper --model "$t/m.gguf"
 
-python3 tests/gate.py "$B/assay" "$t/run/scenario3/receipt.json" "$B/tests/seal" "$t/m.gguf" || bad=1
+G=("$B/tests/seal" "$t/m.gguf")
+python3 tests/gate.py "$B/assay" "$t/run/scenario3/receipt.json" "${G[@]}" "$t/run/scenario1/receipt.json" || bad=1
+python3 tests/gate.py "$B/assay" "$t/run/summary.json" "${G[@]}" || bad=1
+check "an engine alone" 0 "$B/assay" sweep --model "$t/m.gguf" --backend native --out "$t/alone" --threads 2
+check "passes, run again too" 0 "$B/assay" gate "$t/alone/scenario3/receipt.json" --model "$t/m.gguf" --rerun 1 --require
+python3 tests/gate.py "$B/assay" "$t/alone/scenario3/receipt.json" "${G[@]}" "$t/alone/scenario1/receipt.json" || bad=1
+
+# a summary that came alone is unchecked; beside some of its receipts it is wrong
+mkdir "$t/lone" && cp "$t/run/summary.json" "$t/lone"
+check "a summary without its receipts" 0 "$B/assay" gate "$t/lone"
+check "is not checked by them" 20 "$B/assay" gate "$t/lone" --require
+cp -r "$t/run/scenario1" "$t/lone"
+check "with one of three it is wrong" 20 "$B/assay" gate "$t/lone"
+
+# one bad file hides no other
+mkdir "$t/mixed" && cp -r "$t/run"/scenario[12] "$t/mixed" && echo '{"kind": ' >"$t/mixed/scenario1/receipt.json"
+check "a file that is no JSON fails the gate" 20 "$B/assay" gate "$t/mixed"
+grep -q "1 receipts passed, 1 are invalid" "$t/log" && echo "ok - and the next is still looked at" ||
+	{ echo "not ok - the rest was not looked at"; bad=1; }
+printf 'another prompt' >"$t/elsewhere/prompt.txt"
+check "another prompt beside the receipt" 20 "$B/assay" gate "$t/elsewhere/receipt.json"
 
 check "a bench" 0 "$B/assay" bench --model "$t/m.gguf" --against oracle --cases decode-4,prefill-8,load --reps 6 --sessions 2 \
 	--threads 1 --out "$t/bench" --quiet
 check "passes too" 0 "$B/assay" gate "$t/bench" --model "$t/m.gguf" --require
 grep -q "a bench claims nothing of the kind" "$t/log" && echo "ok - and what it does not claim is not ticked off" ||
 	{ echo "not ok - gates that looked at nothing are ticked off"; bad=1; }
-python3 tests/gate.py "$B/assay" "$t/bench/bench.json" "$B/tests/seal" "$t/m.gguf" || bad=1
+python3 tests/gate.py "$B/assay" "$t/bench/bench.json" "${G[@]}" || bad=1
 
 # what may differ between two runs of one scenario: when, how long, how much memory
 check "the same run again" 0 "$B/assay" sweep --model "$t/m.gguf" --engine native --reference oracle --out "$t/again" --threads 2
@@ -82,9 +104,9 @@ ajv() { # the independent validator: npm ajv, kept beside the build
 			if (!v(JSON.parse(fs.readFileSync(f)))) { console.error(f, v.errors); process.exit(1); }' "$@"
 }
 if command -v npm >/dev/null; then
-	ajv "$t"/run/scenario*/receipt.json "$t/run/summary.json" "$t/bench/bench.json" >"$t/log" 2>&1
+	ajv "$t"/run/scenario*/receipt.json "$t"/alone/scenario*/receipt.json "$t/run/summary.json" "$t/bench/bench.json" >"$t/log" 2>&1
 	case $? in
-	0) echo "ok - ajv accepts the receipts, the summary and the bench" ;;
+	0) echo "ok - ajv accepts receipts of two and of one, the summary and the bench" ;;
 	77) echo "skip - ajv # the npm package could not be installed" ;;
 	*) echo "not ok - ajv refuses a receipt"; sed 's/^/# /' "$t/log" | head -30; bad=1 ;;
 	esac

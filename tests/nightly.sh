@@ -67,6 +67,7 @@ for c in b["cases"]:
         s["samples"] = [x * 1000 for x in s["samples"]]
 json.dump(b, open(sys.argv[2], "w"))
 EOP
+"$B/tests/seal" "$t/fast.json" || no "sealing"
 check "slower than its baseline" 17 night --baseline "$t/fast.json" --publish "$t/h2/z" --date 2026-01-03
 says "and names the part" "baselines failed: exit 17"
 [ ! -e "$t/h2/z/m/baseline.json" ] && echo "ok - a slow night makes no baseline" || no "a slow night made a baseline"

@@ -78,6 +78,14 @@ write(sys.argv[2], fast)
 write(sys.argv[3], host)
 write(sys.argv[4], clock)
 EOP
+check "a baseline that somebody edited is refused" 20 "$A" check-perf --baseline "$t/fast.json" "$t/base/a/bench.json"
+says "and says so" "the baseline was changed"
+"$B/tests/seal" "$t/fast.json" "$t/host.json" "$t/clock.json" || no "sealing"
+sed 's/"decode-4"/"decode-5"/; s/"load"/"prefill-5"/' "$t/b.json" >"$t/others.json"
+"$B/tests/seal" "$t/others.json" || no "sealing"
+check "a baseline of other cases holds nothing" 7 "$A" check-perf --baseline "$t/others.json" "$t/base/a/bench.json"
+check "a receipt is no baseline unless it passes its gates" 0 "$A" check-perf $wide --baseline "$t/base/b/bench.json" "$t/base/a/bench.json"
+check "a summary is none" 20 "$A" check-perf --baseline docs/schema/receipt-1.0.0.schema.json "$t/base/a/bench.json"
 check "a baseline that is a hundred times quicker" 17 "$A" check-perf --baseline "$t/fast.json" "$t/base/a/bench.json"
 says "says that it regressed" "regressed"
 check "as JUnit it is a failure" 17 "$A" check-perf --format junit --baseline "$t/fast.json" "$t/base/a/bench.json"

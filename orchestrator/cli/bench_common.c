@@ -191,7 +191,10 @@ static void print_rows(const struct perf_report *p, bool markdown)
 int bench_print_perf(struct cli *c, const struct perf_report *p, double limit)
 {
 	const char *format = cli_str(c, "format");
+	int n_compared = 0;
 
+	for (int i = 0; i < p->n; i++)
+		n_compared += p->cases[i].state != PERF_ABSENT;
 	if (strcmp(format, "json") == 0)
 		print_json(p, limit);
 	else if (strcmp(format, "junit") == 0)
@@ -202,5 +205,6 @@ int bench_print_perf(struct cli *c, const struct perf_report *p, double limit)
 		print_rows(p, strcmp(format, "markdown") == 0);
 	if (!p->comparable)
 		return EXIT_NOTHING_RAN;
-	return p->n_regressed ? EXIT_REGRESSION : p->n ? 0 : EXIT_NOTHING_RAN;
+	/* cases that the baseline does not have are held against nothing */
+	return p->n_regressed ? EXIT_REGRESSION : n_compared ? 0 : EXIT_NOTHING_RAN;
 }

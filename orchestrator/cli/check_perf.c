@@ -88,6 +88,33 @@ static const struct opt check_opts[] = {
 	{0},
 };
 
+/* A baseline is what gen-baselines made, unchanged; a bench receipt that passes its gates will do. */
+static int load_baseline(const char *path, json_t **out, struct err *e)
+{
+	json_t *o = bench_load(path, e);
+	const char *kind = json_string_value(json_object_get(o, "kind"));
+	int r = 0;
+
+	if (!o)
+		return -e->code;
+	if (kind && strcmp(kind, "bench") == 0)
+		r = bench_gate(o, path, e);
+	else if (!kind || strcmp(kind, "baseline") != 0)
+		r = err_set(e, EXIT_RECEIPT_INVALID,
+			    "%s: kind is \"%.40s\", expected \"baseline\" (assay gen-baselines)", path,
+			    kind ? kind : "");
+	else if (!canonical_sealed(o))
+		r = err_set(e, EXIT_RECEIPT_INVALID,
+			    "%s: content_sha256 does not fit the content: the baseline was changed; "
+			    "make it again from receipts (assay gen-baselines)",
+			    path);
+	if (r < 0)
+		json_decref(o);
+	else
+		*out = o;
+	return r;
+}
+
 static int run_check(struct cli *c, struct err *e)
 {
 	struct perf_report *p = calloc(1, sizeof(*p));
@@ -100,8 +127,8 @@ static int run_check(struct cli *c, struct err *e)
 	if (n < 1 || !cli_str(c, "baseline"))
 		r = err_set(e, EXIT_USAGE,
 			    "check-perf: expected --baseline FILE and at least one bench receipt");
-	if (r == 0 && !(baseline = bench_load(cli_str(c, "baseline"), e)))
-		r = -e->code;
+	if (r == 0)
+		r = load_baseline(cli_str(c, "baseline"), &baseline, e);
 	for (int i = 0; i < n && r == 0; i++)
 		r = take(f, paths[i], e);
 	if (r == 0)
@@ -144,10 +171,14 @@ static const struct opt gen_opts[] = {
 	{0},
 };
 
-static int write_baseline(const char *path, const json_t *b, struct err *e)
+static int write_baseline(const char *path, json_t *b, struct err *e)
 {
-	char *text = canonical_indented(b);
-	int r = facts_write(path, text, e);
+	char *text;
+	int r;
+
+	canonical_seal(b);
+	text = canonical_indented(b);
+	r = facts_write(path, text, e);
 
 	free(text);
 	return r;

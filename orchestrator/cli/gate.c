@@ -1,4 +1,5 @@
 #include "cli.h"
+#include "gate_beside.h"
 #include "gate_rerun.h"
 
 #include "gguf.h"
@@ -6,8 +7,11 @@
 #include "provision/embed.h"
 #include "provision/models_lock.h"
 #include "report/canonical.h"
+#include "sweep/facts.h"
 #include "verdict/gate.h"
 #include "verdict/gate_bench.h"
+#include "verdict/gate_sweep.h"
+#include "version.h"
 
 #include <assert.h>
 #include <dirent.h>
@@ -39,7 +43,9 @@ struct gate_job {
 	json_t *schema, *files;		/* results, for JSON */
 	const char *model, *thresholds;
 	char model_sha256[DIGEST_HEX];
-	const char *locked[MODELS_LOCK_MODELS_MAX + 1];
+	struct gate_model_facts facts;	/* of model */
+	struct gate_locked locked[MODELS_LOCK_MODELS_MAX];
+	int n_locked;
 	int n_passed, n_failed;
 };
 
@@ -95,7 +101,8 @@ static bool all_passed(const struct gate_report *report, bool require)
 }
 
 static int rerun_all(struct gate_job *j, const json_t *receipt, const char *path,
-		     struct gate_context *ctx, struct gate_rerun *runs, struct err *e)
+		     const char *prompt, size_t bytes, struct gate_context *ctx,
+		     struct gate_rerun *runs, struct err *e)
 {
 	bool both = json_object_get(json_object_get(receipt, "engines"), "reference") != NULL;
 	int n = (int)cli_int(j->c, "rerun");
@@ -104,52 +111,124 @@ static int rerun_all(struct gate_job *j, const json_t *receipt, const char *path
 	for (int i = 0; i < n; i++)
 		for (int side = 0; side <= both; side++) {
 			int r = gate_rerun(receipt, side ? "reference" : "ours", path, j->model,
-					   &runs[ctx->n_reruns], e);
+					   prompt, bytes, &runs[ctx->n_reruns], e);
 
 			if (r < 0)
 				return r;
+			/* the first ones' logits are enough: the others' digests are equal */
+			if (i > 0) {
+				free(runs[ctx->n_reruns].rows);
+				runs[ctx->n_reruns].rows = NULL;
+			}
 			ctx->n_reruns++;
 		}
 	return 0;
 }
 
-static bool is_bench(const json_t *receipt)
+static bool is_kind(const json_t *receipt, const char *kind)
 {
-	const char *kind = json_string_value(json_object_get(receipt, "kind"));
+	const char *said = json_string_value(json_object_get(receipt, "kind"));
 
-	return kind && strcmp(kind, "bench") == 0;
+	return said && strcmp(said, kind) == 0;
+}
+
+static int check_receipt(struct gate_job *j, const json_t *receipt, const char *path,
+			 struct gate_context *ctx, struct gate_report *report, struct err *e)
+{
+	struct gate_rerun runs[2 * RERUNS_MAX];
+	struct gate_ids ids[2];
+	char *prompt, prompt_sha256[DIGEST_HEX];
+	json_t *holder = NULL;
+	size_t bytes = 0;
+	int r;
+
+	prompt = gate_prompt_read(path, &bytes);
+	if (prompt) {
+		facts_hex(prompt, bytes, prompt_sha256);
+		ctx->prompt_sha256 = prompt_sha256;
+		ctx->prompt_bytes = (int64_t)bytes;
+	}
+	r = rerun_all(j, receipt, path, prompt, bytes, ctx, runs, e);
+
+	if (r == 0) {
+		ctx->ids = ids;
+		ctx->n_ids = gate_ids_read(path, ids, &holder);
+		gate_run(receipt, ctx, report);
+	}
+	for (int i = 0; i < ctx->n_reruns; i++) {
+		json_decref(runs[i].greedy);
+		free(runs[i].rows);
+	}
+	json_decref(holder);
+	free(prompt);
+	return r;
+}
+
+static void check_summary(const json_t *summary, const char *path, const struct gate_context *ctx,
+			  struct gate_report *report)
+{
+	char why[256] = "";
+	bool some = false;
+	json_t *rebuilt = gate_summary_rebuild(summary, path, &some, why, sizeof(why));
+
+	gate_sweep_run(summary, ctx, rebuilt, some, why, report);
+	json_decref(rebuilt);
+}
+
+static void conclude(struct gate_job *j, const struct gate_report *report, const char *path)
+{
+	bool require = cli_flag(j->c, "require"), passed = all_passed(report, require);
+
+	j->n_passed += passed;
+	j->n_failed += !passed;
+	json_array_append_new(j->files, report_json(report, path, require, passed));
+	if (strcmp(cli_str(j->c, "format"), "text") == 0)
+		print_report(report, path, require, passed);
+}
+
+/* What is no JSON at all fails the first gate, and the other receipts are still looked at. */
+static void unreadable(struct gate_report *report, const json_error_t *why)
+{
+	struct gate_result *r = &report->gates[GATE_SCHEMA];
+
+	r->failed = true;
+	snprintf(r->messages[r->n_messages++], GATE_MESSAGE_MAX, "line %d: %.200s", why->line,
+		 why->text);
+	for (int i = 1; i < GATE_COUNT; i++) {
+		r = &report->gates[i];
+		r->unchecked = true;
+		snprintf(r->messages[r->n_messages++], GATE_MESSAGE_MAX, "it could not be read");
+	}
 }
 
 static int check_file(struct gate_job *j, const char *path, struct err *e)
 {
-	struct gate_rerun runs[2 * RERUNS_MAX];
-	struct gate_context ctx = {.schema = j->schema, .locked = j->locked,
+	struct gate_context ctx = {.schema = j->schema,
+				   .version = ASSAY_VERSION,
+				   .build = version_build_id(),
+				   .locked = j->locked,
+				   .n_locked = j->n_locked,
 				   .model_sha256 = j->model ? j->model_sha256 : NULL,
+				   .model = j->model ? &j->facts : NULL,
 				   .thresholds = j->thresholds};
 	struct gate_report *report = calloc(1, sizeof(*report));
-	bool require = cli_flag(j->c, "require"), passed;
 	json_error_t why;
 	json_t *receipt = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
 	int r = 0;
 
 	assert(report);
-	if (!receipt)
-		r = err_set(e, EXIT_RECEIPT_INVALID, "%s:%d: %s", path, why.line, why.text);
-	else
-		r = is_bench(receipt) ? 0 : rerun_all(j, receipt, path, &ctx, runs, e);
-	if (r == 0) {
+	if (receipt)
 		ctx.sealed = canonical_sealed(receipt);
-		if (is_bench(receipt))
-			gate_bench_run(receipt, &ctx, report);
-		else
-			gate_run(receipt, &ctx, report);
-		passed = all_passed(report, require);
-		j->n_passed += passed;
-		j->n_failed += !passed;
-		json_array_append_new(j->files, report_json(report, path, require, passed));
-		if (strcmp(cli_str(j->c, "format"), "text") == 0)
-			print_report(report, path, require, passed);
-	}
+	if (!receipt)
+		unreadable(report, &why);
+	else if (is_kind(receipt, "bench"))
+		gate_bench_run(receipt, &ctx, report);
+	else if (is_kind(receipt, "sweep"))
+		check_summary(receipt, path, &ctx, report);
+	else
+		r = check_receipt(j, receipt, path, &ctx, report, e);
+	if (r == 0)
+		conclude(j, report, path);
 	json_decref(receipt);
 	free(report);
 	return r;
@@ -157,7 +236,7 @@ static int check_file(struct gate_job *j, const char *path, struct err *e)
 
 /* ---- files and folders -------------------------------------------------------------------- */
 
-/* A folder stands for every receipt.json and bench.json in it and below. */
+/* A folder stands for every receipt.json, summary.json and bench.json in it and below. */
 static int check_path(struct gate_job *j, const char *path, int depth, struct err *e)
 {
 	struct dirent **names;
@@ -177,6 +256,7 @@ static int check_path(struct gate_job *j, const char *path, int depth, struct er
 		snprintf(sub, sizeof(sub), "%s/%s", path, names[i]->d_name);
 		if (r == 0 && names[i]->d_name[0] != '.' && stat(sub, &st) == 0 &&
 		    (S_ISDIR(st.st_mode) || strcmp(names[i]->d_name, "receipt.json") == 0 ||
+		     strcmp(names[i]->d_name, "summary.json") == 0 ||
 		     strcmp(names[i]->d_name, "bench.json") == 0))
 			r = check_path(j, sub, depth + 1, e);
 		free(names[i]);
@@ -292,7 +372,9 @@ static int prepare(struct gate_job *j, struct models_lock *lock, struct err *e)
 	if (r < 0)
 		return r;
 	for (int i = 0; i < lock->n; i++)
-		j->locked[i] = lock->models[i].sha256_hex;
+		j->locked[i] = (struct gate_locked){lock->models[i].sha256_hex,
+						    lock->models[i].size};
+	j->n_locked = lock->n;
 	if (cli_int(j->c, "rerun") > 0 && !j->model)
 		return err_set(e, EXIT_USAGE, "gate: --rerun needs --model FILE");
 	if (cli_int(j->c, "rerun") < 0 || cli_int(j->c, "rerun") > RERUNS_MAX)
@@ -302,6 +384,9 @@ static int prepare(struct gate_job *j, struct models_lock *lock, struct err *e)
 		if (r < 0)
 			return r;
 		digest_hex(sha, j->model_sha256);
+		r = gate_model_read(j->model, &j->facts, e);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }

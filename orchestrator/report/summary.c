@@ -210,6 +210,7 @@ char *summary_json(const struct summary *s)
 		canonical_set(o, "matrix", matrix_json(s));
 		canonical_set(o, "steady", json_boolean(matrix_unsteady(s, &side) < 0));
 	}
+	canonical_seal(o);
 	text = canonical_indented(o);
 	json_decref(o);
 	return text;

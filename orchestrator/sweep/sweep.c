@@ -218,6 +218,8 @@ static int write_results(struct sweep *w, const struct receipt *r, const char *j
 	if (mkdir(path, 0777) < 0 && errno != EEXIST)
 		return output_failed(e, "making the folder", path);
 	rc = write_file(w, r->id, "tokens.json", tokens_json(r), e);
+	if (rc == 0 && r->prompt)
+		rc = write_file(w, r->id, "prompt.txt", strdup(r->prompt), e);
 	if (rc == 0)
 		rc = write_file(w, r->id, "logits-comparison.json", receipt_comparison_json(r), e);
 	if (rc == 0)
@@ -339,6 +341,7 @@ static void fill_receipt(struct receipt *r, const struct sweep *w, const struct 
 	};
 	memcpy(r->started, p->started, sizeof(r->started));
 	facts_time(r->finished);
+	r->prompt = x->prompt;
 	if (x->prompt)
 		facts_hex(x->prompt, x->prompt_bytes, r->prompt_sha256);
 	for (int i = 0; i < x->n_sides; i++)

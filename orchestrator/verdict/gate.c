@@ -146,20 +146,73 @@ static void gate_schema(struct gating *g)
 
 /* ---- model -------------------------------------------------------------------------------- */
 
+/* "f32:13 i2_s:21" in any order. */
+static bool same_weights(const char *a, const char *b)
+{
+	size_t n = strlen(a);
+
+	if (n != strlen(b))
+		return false;
+	for (const char *p = a; *p;) {
+		size_t word = strcspn(p, " ");
+		const char *at = b;
+
+		while (*at && !(strncmp(at, p, word) == 0 && (at[word] == ' ' || !at[word])))
+			at += strcspn(at, " ") + (at[strcspn(at, " ")] == ' ');
+		if (!*at)
+			return false;
+		p += word + (p[word] == ' ');
+	}
+	return true;
+}
+
+static void check_model_facts(struct gating *g, const struct gate_model_facts *m)
+{
+	const struct {
+		const char *key;
+		int64_t is;
+	} facts[] = {{"n_layer", m->n_layer}, {"n_embd", m->n_embd}, {"n_ff", m->n_ff},
+		     {"n_head", m->n_head},   {"n_vocab", m->n_vocab}};
+	const json_t *s = gate_side(g, "ours"), *o = json_object_get(s, "opened");
+
+	if (gate_at(g->r, "model.bytes") && gate_int(g->r, "model.bytes") != m->bytes)
+		gate_fail(g, "model.bytes is %lld, the file has %lld",
+			  (long long)gate_int(g->r, "model.bytes"), (long long)m->bytes);
+	/* what was overridden is not what the file says */
+	if (!s || !gate_own_engine(s) || json_object_get(gate_at(g->r, "asked"), "override") ||
+	    !json_object_size(o))
+		return;
+	if (strcmp(gate_text(o, "arch"), m->arch) != 0 ||
+	    !same_weights(gate_text(o, "weights"), m->weights))
+		gate_fail(g, "the file is a %s with weights %s, the receipt says %s with %s",
+			  m->arch, m->weights, gate_text(o, "arch"), gate_text(o, "weights"));
+	for (size_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++)
+		if (facts[i].is > 0 && gate_int(o, facts[i].key) != facts[i].is)
+			gate_fail(g, "engines.ours.opened.%s is %lld, the file says %lld",
+				  facts[i].key, (long long)gate_int(o, facts[i].key),
+				  (long long)facts[i].is);
+}
+
 void gate_model(struct gating *g)
 {
 	const char *sha = gate_text(g->r, "model.sha256");
-	const char *const *l = g->ctx->locked;
+	int64_t bytes = gate_int(g->r, "model.bytes");
+	int i = 0;
 
 	if (g->ctx->model_sha256) {
 		if (strcmp(sha, g->ctx->model_sha256) != 0)
 			gate_fail(g, "the model's file has SHA-256 %s, the receipt says %s",
 				  g->ctx->model_sha256, sha);
+		else if (g->ctx->model)
+			check_model_facts(g, g->ctx->model);
 		return;
 	}
-	while (l && *l && strcmp(*l, sha) != 0)
-		l++;
-	if (!l || !*l)
+	while (i < g->ctx->n_locked && strcmp(g->ctx->locked[i].sha256, sha) != 0)
+		i++;
+	if (i < g->ctx->n_locked && g->ctx->locked[i].bytes > 0 && gate_at(g->r, "model.bytes") && g->ctx->locked[i].bytes != bytes)
+		gate_fail(g, "model.bytes is %lld, the lockfile's entry has %lld", (long long)bytes,
+			  (long long)g->ctx->locked[i].bytes);
+	if (i == g->ctx->n_locked)
 		gate_unchecked(g,
 			       "the model is not at hand (--model FILE) and no lockfile entry has "
 			       "SHA-256 %.16s…",
@@ -194,11 +247,20 @@ static void gate_tokens(struct gating *g)
 	bool equal = strcmp(gate_text(a, "tokens_sha256"), gate_text(b, "tokens_sha256")) == 0;
 
 	check_template(g);
+	gate_template_form(g);
+	gate_ids_beside(g);
+	if (gate_int(a, "n_tokens") > 0 && !*gate_text(a, "tokens_sha256"))
+		gate_fail(g, "engines.ours.tokens_sha256 is missing");
 	if (gate_int(t, "n_ours") != gate_int(a, "n_tokens"))
 		gate_fail(g, "tokens.n_ours is %lld, the engine had %lld",
 			  (long long)gate_int(t, "n_ours"), (long long)gate_int(a, "n_tokens"));
-	if (!b)
+	if (!b) {
+		if (gate_int(t, "n_reference") != gate_int(t, "n_ours") || match ||
+		    !json_is_null(json_object_get(t, "first_difference")))
+			gate_fail(g, "one side ran alone, yet tokens tells of two");
 		return;
+	}
+	gate_texts_agree(g, a, b);
 	if (gate_int(t, "n_reference") != gate_int(b, "n_tokens"))
 		gate_fail(g, "tokens.n_reference is %lld, the engine had %lld",
 			  (long long)gate_int(t, "n_reference"),
@@ -215,42 +277,55 @@ static void gate_tokens(struct gating *g)
 
 /* ---- determinism -------------------------------------------------------------------------- */
 
+/* The receipt's id is its scenario's, where several comparisons share it with more behind a dot. */
+static void check_names(struct gating *g)
+{
+	const char *id = gate_text(g->r, "id"), *scenario = gate_text(g->r, "scenario.id");
+	size_t n = strlen(scenario);
+
+	if (strncmp(id, scenario, n) != 0 || (id[n] != '\0' && id[n] != '.'))
+		gate_fail(g, "the receipt \"%.80s\" is not of the scenario \"%s\"", id, scenario);
+	if (gate_int(g->r, "host.threads") < 0 || gate_int(g->r, "host.threads") > 4096 ||
+	    gate_int(g->r, "host.n_cpus") > 65536)
+		gate_fail(g, "host: %lld threads, %lld processors",
+			  (long long)gate_int(g->r, "host.threads"),
+			  (long long)gate_int(g->r, "host.n_cpus"));
+}
+
 static void gate_determinism(struct gating *g)
 {
 	const json_t *a = gate_side(g, "ours");
 
 	if (!json_is_integer(gate_at(g->r, "scenario.seed")))
 		gate_fail(g, "scenario.seed is missing");
-	if (gate_int(g->r, "host.threads") < 0 || gate_int(g->r, "host.threads") > 4096)
-		gate_fail(g, "host.threads is %lld", (long long)gate_int(g->r, "host.threads"));
 	if (gate_int(a, "n_positions") > 0 && !*gate_text(a, "logits_sha256"))
 		gate_fail(g, "engines.ours.logits_sha256 is missing");
 	if (strcmp(gate_text(g->r, "verdict"), "IDENTICAL") == 0 &&
 	    strcmp(gate_text(a, "logits_sha256"),
 		   gate_text(gate_side(g, "reference"), "logits_sha256")) != 0)
 		gate_fail(g, "IDENTICAL, but the digests of the logits differ");
+	check_names(g);
 	for (int i = 0; i < g->ctx->n_reruns; i++) {
 		const struct gate_rerun *run = &g->ctx->reruns[i];
 		const json_t *side = gate_side(g, run->side);
 
 		if (strcmp(run->tokens_sha256, gate_text(side, "tokens_sha256")) != 0)
-			gate_fail(g, "rerun of %s: other token ids", run->side);
+			gate_fail(g, "rerun of %s: %s", run->side,
+				  run->tokenized ? "its tokenizer reads other ids in the prompt"
+						 : "other token ids");
 		if (strcmp(run->logits_sha256, gate_text(side, "logits_sha256")) != 0)
 			gate_fail(
 				g,
 				"rerun of %s: logits with SHA-256 %.16s…, the receipt says %.16s…",
 				run->side, run->logits_sha256, gate_text(side, "logits_sha256"));
+		if (run->greedy && !json_equal(run->greedy, json_object_get(side, "greedy")))
+			gate_fail(g, "rerun of %s: other ids were chosen", run->side);
 	}
 	if (g->ctx->n_reruns == 0)
 		gate_unchecked(g, "not run again (--rerun N)");
 }
 
 /* ---- reference ---------------------------------------------------------------------------- */
-
-static bool own_engine(const char *name)
-{
-	return strcmp(name, "native") == 0 || strcmp(name, "oracle") == 0;
-}
 
 static void check_hello(struct gating *g, const char *name, const json_t *side)
 {
@@ -261,10 +336,10 @@ static void check_hello(struct gating *g, const char *name, const json_t *side)
 	if (gate_int(side, "hello.protocol") != 1)
 		gate_fail(g, "engines.%s.hello.protocol is %lld", name,
 			  (long long)gate_int(side, "hello.protocol"));
-	if (own_engine(engine) && strcmp(gate_text(side, "hello.engine"), engine) != 0)
+	if (gate_own_engine(side) && strcmp(gate_text(side, "hello.engine"), engine) != 0)
 		gate_fail(g, "engine %s was asked, %s answered", engine,
 			  gate_text(side, "hello.engine"));
-	if (own_engine(engine) &&
+	if (gate_own_engine(side) &&
 	    strcmp(gate_text(side, "hello.build"), gate_text(g->r, "assay.build")) != 0)
 		gate_fail(g, "engine %s is of build %s, the program of build %s", engine,
 			  gate_text(side, "hello.build"), gate_text(g->r, "assay.build"));
@@ -275,7 +350,9 @@ static void check_same_model(struct gating *g, const json_t *a, const json_t *b)
 {
 	static const char *const facts[] = {"arch",   "n_layer",   "n_embd",   "n_ff",
 					    "n_head", "n_kv_head", "head_dim", "n_vocab",
-					    "bos",    "eos",       "weights"};
+					    "bos",    "eos",       "eot",      "add_bos",
+					    "weights"};
+	bool own = gate_own_engine(a) && gate_own_engine(b);
 
 	if (json_object_get(g->r, "reference_model"))
 		return;
@@ -283,6 +360,9 @@ static void check_same_model(struct gating *g, const json_t *a, const json_t *b)
 		const json_t *x = json_object_get(json_object_get(a, "opened"), facts[i]);
 		const json_t *y = json_object_get(json_object_get(b, "opened"), facts[i]);
 
+		/* eot is each reader's own guess where the file does not say */
+		if (!own && (strcmp(facts[i], "eot") == 0 || strcmp(facts[i], "add_bos") == 0))
+			continue;
 		/* a C++ reference describes its weights in words, not "type:count" */
 		if (strcmp(facts[i], "weights") == 0 &&
 		    !(strchr(gate_text(a, "opened.weights"), ':') &&
@@ -293,23 +373,42 @@ static void check_same_model(struct gating *g, const json_t *a, const json_t *b)
 	}
 }
 
+/* Two builds of one id are one program, of one version. */
+static void check_version(struct gating *g)
+{
+	const char *build = gate_text(g->r, "assay.build");
+
+	if (g->ctx->build && strcmp(build, g->ctx->build) == 0 &&
+	    strcmp(gate_text(g->r, "assay.version"), g->ctx->version) != 0)
+		gate_fail(g, "build %s is version %s, the receipt says %s", build, g->ctx->version,
+			  gate_text(g->r, "assay.version"));
+}
+
 static void gate_reference(struct gating *g)
 {
 	const json_t *b = gate_side(g, "reference"), *identity = json_object_get(b, "reference");
 	const char *engine = gate_text(b, "engine");
 
 	check_hello(g, "ours", gate_side(g, "ours"));
-	if (strcmp(gate_text(g->r, "kind"), "inference") == 0)
+	gate_side_facts(g, "ours");
+	check_version(g);
+	if (strcmp(gate_text(g->r, "kind"), "inference") == 0) {
+		if (b || json_object_get(g->r, "reference_model") || json_object_get(g->r, "local"))
+			gate_fail(g, "an inference receipt with a reference");
 		return;
+	}
 	if (!b) {
 		gate_fail(g, "a parity receipt without a reference");
 		return;
 	}
 	check_hello(g, "reference", b);
+	gate_side_facts(g, "reference");
 	check_same_model(g, gate_side(g, "ours"), b);
-	if (own_engine(engine) || strncmp(engine, "exec:", 5) == 0 ||
-	    strncmp(engine, "recorded:", 9) == 0)
+	if (gate_own_engine(b) || gate_foreign(b)) {
+		if (identity)
+			gate_fail(g, "engine %s is no built reference, yet has an identity", engine);
 		return;
+	}
 	if (!identity) {
 		gate_fail(g, "reference %s has no identity: commit, build key, self-check", engine);
 		return;
@@ -398,8 +497,7 @@ static void gate_performance(struct gating *g)
 		check_speed(g, "reference", b);
 	if (gate_int(g->r, "compare_us") > gate_int(g->r, "wall_us"))
 		gate_fail(g, "comparing took longer than the scenario");
-	if (strcmp(gate_text(g->r, "started"), gate_text(g->r, "finished")) > 0)
-		gate_fail(g, "finished before it started");
+	gate_times(g);
 }
 
 /* ---- all of them -------------------------------------------------------------------------- */

@@ -19,6 +19,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 enum gate_id {
 	GATE_SCHEMA, GATE_COMPUTE_PATH, GATE_KERNELS, GATE_WEIGHTS, GATE_MODEL, GATE_TOKENS,
@@ -31,14 +32,46 @@ enum { GATE_MESSAGES_MAX = 16, GATE_MESSAGE_MAX = 300 };
 struct gate_rerun {
 	const char *side;		/* "ours" or "reference" */
 	char tokens_sha256[65], logits_sha256[65];
+	float *rows;			/* [n_floats] logits, one position after the other; NULL: */
+	size_t n_floats;		/* not kept. Who made the rerun frees them */
+	bool tokenized;			/* the prompt was tokenized again too */
+	json_t *greedy;			/* ids it chose, or NULL; who made the rerun frees */
+};
+
+/* Ids of one side that lie beside the receipt. */
+struct gate_ids {
+	const char *side;
+	char sha256[65];		/* over the prompt's ids as in the receipt */
+	int64_t n;
+	const json_t *greedy;		/* borrowed; NULL: not told */
+};
+
+/* A model as its file says it. */
+struct gate_model_facts {
+	char arch[64], weights[256];	/* weights: "i2_s:210 f16:1 f32:121" */
+	int64_t bytes, n_layer, n_embd, n_ff, n_head, n_vocab;	/* 0: the file does not say */
+	double decode_gb, prefill_gmac;	/* as a bench counts them */
+};
+
+/* An entry of the models lockfile. */
+struct gate_locked {
+	const char *sha256;
+	int64_t bytes;			/* −1: not known */
 };
 
 struct gate_context {
 	const json_t *schema;
 	bool sealed;			/* content_sha256 fits (report/canonical.h) */
 	const char *thresholds;		/* text of the program's own sets, or NULL */
+	const char *version, *build;	/* of the program that checks; or NULL */
 	const char *model_sha256;	/* of the file as it is now, or NULL: not at hand */
-	const char *const *locked; /* SHA-256s of the models lockfile, NULL at the end; or NULL */
+	const struct gate_model_facts *model;	/* of that file, or NULL */
+	const struct gate_locked *locked;	/* [n_locked] */
+	int n_locked;
+	const struct gate_ids *ids;	/* [n_ids] */
+	int n_ids;
+	const char *prompt_sha256;	/* of the formatted prompt beside the receipt, or NULL */
+	int64_t prompt_bytes;
 	const struct gate_rerun *reruns;	/* [n_reruns] */
 	int n_reruns;
 };

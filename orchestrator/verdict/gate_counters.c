@@ -54,19 +54,13 @@ bool gate_kernel_known(const char *id)
 	return listed(ggml_ops, id, n) && (!id[n] || is_type(id + n + 1));
 }
 
-static bool foreign(const json_t *side)
-{
-	return strncmp(gate_text(side, "engine"), "exec:", 5) == 0 ||
-	       strncmp(gate_text(side, "engine"), "recorded:", 9) == 0;
-}
-
 static void check_kernels(struct gating *g, const char *name, const json_t *side)
 {
 	const json_t *ids = json_object_get(side, "kernels"), *v;
 	const json_t *counters = json_object_get(side, "counters");
 	size_t n = json_array_size(ids), i;
 
-	if (gate_int(side, "n_positions") > 0 && n == 0 && !foreign(side))
+	if (gate_int(side, "n_positions") > 0 && n == 0 && !gate_foreign(side))
 		gate_fail(g, "engines.%s evaluated and counted no kernel", name);
 	if (n > KERNELS_MAX)
 		gate_fail(g, "engines.%s has %zu kernels, at most %d", name, n, KERNELS_MAX);
@@ -80,7 +74,7 @@ static void check_kernels(struct gating *g, const char *name, const json_t *side
 				  KERNEL_NAME_MAX);
 		else if (strcasestr(id, "mock") || strcasestr(id, "stub") || strcasestr(id, "fake"))
 			gate_fail(g, "engines.%s: kernel \"%s\" is a mock", name, id);
-		else if (!foreign(side) && !gate_kernel_known(id))
+		else if (!gate_foreign(side) && !gate_kernel_known(id))
 			gate_fail(g, "engines.%s: kernel \"%s\" is not in the registry", name, id);
 		else if (json_integer_value(json_object_get(counters, id)) < 1)
 			gate_fail(g, "engines.%s: kernel \"%s\" never ran", name, id);
@@ -156,7 +150,7 @@ static void check_path(struct gating *g, const char *name, const json_t *s)
 	if (gate_int(s, "done.n_pos") != n)
 		gate_fail(g, "engines.%s delivered %lld positions, the worker counted %lld", name,
 			  (long long)n, (long long)gate_int(s, "done.n_pos"));
-	if (foreign(s)) {
+	if (gate_foreign(s)) {
 		gate_unchecked(g, "engines.%s: %s counts nothing that could be checked", name, engine);
 		return;
 	}
@@ -231,7 +225,7 @@ void gate_weights(struct gating *g)
 	const json_t *b = gate_side(g, "reference");
 
 	check_weights(g, "ours", gate_side(g, "ours"));
-	if (b && !foreign(b))
+	if (b && !gate_foreign(b))
 		check_weights(g, "reference", b);
 	if (b && *gate_text(b, "opened.weights") && gate_int(b, "n_positions") > 0 &&
 	    !json_object_get(g->r, "reference_model") &&

@@ -25,6 +25,18 @@ double gate_real(const json_t *o, const char *path);		/* strings "NaN", "Infinit
 /* Every side that evaluated: name "ours" or "reference". */
 const json_t *gate_side(const struct gating *g, const char *name);
 
+bool gate_foreign(const json_t *side);		/* exec: or recorded:, somebody else's words */
+bool gate_own_engine(const json_t *side);	/* native or oracle */
+
+/* gate_sides.c: what each side says of itself, and what ties the sides together */
+void gate_side_facts(struct gating *g, const char *name);
+void gate_template_form(struct gating *g);
+void gate_ids_beside(struct gating *g);
+void gate_texts_agree(struct gating *g, const json_t *a, const json_t *b);
+/* Whether our engine can have run this instruction set with this numerics profile. */
+bool gate_machine_words(bool native, const char *isa, const char *profile);
+void gate_times(struct gating *g);
+
 void gate_schema_form(struct gating *g);	/* schema and seal */
 void gate_model(struct gating *g);
 void gate_metrics(struct gating *g);

@@ -61,6 +61,25 @@ static struct metrics metrics_from(const struct gating *g, size_t i)
 	return m;
 }
 
+/*
+ * What no two vectors of logits escape: |Δ|₂ ≤ max|Δ|·√n; log softmax moves by at most 2·max|Δ|, so
+ * KL does; and an order changes only where twice the greatest difference covers the margin.
+ */
+static void check_bounds(struct gating *g, const struct metrics *m, size_t i)
+{
+	const double slack = 1 + 1e-6;
+	double n = gate_real(gate_side(g, "reference"), "opened.n_vocab");
+
+	if (n > 0 && m->l2 > m->max_abs * sqrt(n) * slack)
+		gate_fail(g, "position %zu: L2 %.9g of %g logits, none further apart than %.9g", i,
+			  m->l2, n, m->max_abs);
+	if (m->kl > 2 * m->max_abs * slack + 1e-9)
+		gate_fail(g, "position %zu: KL %.9g with max|Δ| %.9g", i, m->kl, m->max_abs);
+	if (!m->top1_agree && m->margin_ref > 2 * m->max_abs * slack)
+		gate_fail(g, "position %zu: another first choice across a margin of %.9g with "
+			  "max|Δ| %.9g", i, m->margin_ref, m->max_abs);
+}
+
 /* What a position's own numbers must satisfy among themselves. */
 static void check_position(struct gating *g, const struct metrics *m, size_t i)
 {
@@ -80,6 +99,11 @@ static void check_position(struct gating *g, const struct metrics *m, size_t i)
 		gate_fail(g, "position %zu: NMSE %g, L2 %g", i, m->nmse, m->l2);
 	if (fabs(m->kendall) > 1 + 1e-12 || m->top5_agree < 0 || m->top5_agree > 1)
 		gate_fail(g, "position %zu: tau %g, top-5 %g", i, m->kendall, m->top5_agree);
+	if (isfinite(m->nmse) &&
+	    !(isfinite(m->cosine) && isfinite(m->l2) && isfinite(m->kl) && isfinite(m->max_abs) &&
+	      isfinite(m->margin_ref) && isfinite(m->kendall)))
+		gate_fail(g, "position %zu: NMSE is a number, another metric is none", i);
+	check_bounds(g, m, i);
 	/* Σ(a−b)² = NMSE·Σb² and 1−cos ≥ 0 tie the three: cos² ≥ 1 − NMSE */
 	if (isfinite(m->nmse) && m->nmse < 1 && m->cosine * m->cosine < 1 - m->nmse - 1e-9)
 		gate_fail(g, "position %zu: cosine %.9g cannot be with NMSE %.9g", i, m->cosine,
@@ -91,7 +115,8 @@ static void same_real(struct gating *g, const char *path, double want)
 	double got = gate_real(g->r, path);
 
 	if (!(got == want || (isnan(got) && isnan(want)) ||
-	      fabs(got - want) <= 1e-12 * fmax(fabs(got), fabs(want))))
+	      (isfinite(got) && isfinite(want) &&
+	       fabs(got - want) <= 1e-12 * fmax(fabs(got), fabs(want)))))
 		gate_fail(g, "%s is %.17g, the series give %.17g", path, got, want);
 }
 
@@ -115,20 +140,21 @@ static void check_summary(struct gating *g, const struct comparison *c)
 	same_int(g, "summary.first_different", c->first_different);
 	same_int(g, "summary.worst_position", c->worst);
 	same_int(g, "summary.max_ulp", c->max_ulp);
-	if (c->n == 0)
-		return;
 	same_real(g, "summary.top1_agreement", c->n_top1 / n);
 	same_real(g, "summary.top5_agreement", c->sum_top5 / n);
-	same_real(g, "summary.min_cosine", c->min_cosine);
-	same_real(g, "summary.mean_cosine", c->sum_cosine / n);
-	same_real(g, "summary.max_nmse", c->max_nmse);
-	same_real(g, "summary.max_kl", c->max_kl);
-	same_real(g, "summary.mean_kl", c->sum_kl / n);
-	same_real(g, "summary.max_l2", c->max_l2);
-	same_real(g, "max_absolute_diff", c->max_abs);
+	same_real(g, "summary.min_cosine", c->n ? c->min_cosine : NAN);
+	same_real(g, "summary.mean_cosine", c->n ? c->sum_cosine / n : NAN);
+	same_real(g, "summary.max_nmse", c->n ? c->max_nmse : NAN);
+	same_real(g, "summary.max_kl", c->n ? c->max_kl : NAN);
+	same_real(g, "summary.mean_kl", c->n ? c->sum_kl / n : NAN);
+	same_real(g, "summary.max_l2", c->n ? c->max_l2 : NAN);
+	if (c->n)
+		same_real(g, "max_absolute_diff", c->max_abs);
+	else if (!json_is_null(json_object_get(g->r, "max_absolute_diff")))
+		gate_fail(g, "max_absolute_diff of nothing");
 	if ((gate_int(g->r, "summary.n_nonfinite_ours") +
 		     gate_int(g->r, "summary.n_nonfinite_ref") >
-	     0) != (bool)isnan(c->max_nmse))
+	     0) != (bool)(c->n && isnan(c->max_nmse)))
 		gate_fail(g, "summary.n_nonfinite does not fit the series");
 }
 
@@ -142,16 +168,38 @@ static void check_threshold(struct gating *g, const struct limits *l)
 			  gate_text(g->r, "threshold_metric"), metric);
 	if (!isnan(l->min_cosine) || !isnan(l->max_nmse))
 		same_real(g, "threshold", !isnan(l->min_cosine) ? l->min_cosine : l->max_nmse);
+	else if (!json_is_null(json_object_get(g->r, "threshold")))
+		gate_fail(g, "threshold, but the limits have none of that kind");
+}
+
+/* It cannot be less than by how much the reference preferred its own id to any other. */
+static void check_flip_margin(struct gating *g, const struct comparison *c)
+{
+	double margin = gate_real(g->r, "greedy.flip_margin");
+
+	if (c->n && margin < c->rows[c->n - 1].margin_ref * (1 - 1e-6) &&
+	    c->rows[c->n - 1].margin_ref >= 0)
+		gate_fail(g, "greedy.flip_margin is %.9g, positions.margin_ref there %.9g", margin,
+			  c->rows[c->n - 1].margin_ref);
 }
 
 static void check_greedy(struct gating *g, const struct comparison *c)
 {
+	static const char *const of_a_flip[] = {"flip_ours",  "flip_ref", "flip_margin",
+						"flip_error", "near_tie"};
+
 	same_int(g, "greedy.compared", c->n_greedy);
 	same_int(g, "greedy.flip_step", c->flip_step);
 	if (json_is_true(gate_at(g->r, "greedy.equal")) != (c->flip_step < 0))
 		gate_fail(g, "greedy.equal does not fit the two lists of ids");
+	for (size_t i = 0; i < sizeof(of_a_flip) / sizeof(of_a_flip[0]); i++)
+		if ((json_object_get(json_object_get(g->r, "greedy"), of_a_flip[i]) != NULL) !=
+		    (c->flip_step >= 0))
+			gate_fail(g, "greedy.%s %s", of_a_flip[i],
+				  c->flip_step < 0 ? "of a flip that was none" : "is missing");
 	if (c->flip_step < 0)
 		return;
+	check_flip_margin(g, c);
 	same_int(g, "greedy.flip_ours", c->flip_ours);
 	same_int(g, "greedy.flip_ref", c->flip_ref);
 	same_real(g, "greedy.flip_error", c->flip_error);
@@ -233,12 +281,33 @@ static bool same_limits(const struct limits *a, const struct limits *b)
 	return a->bits == b->bits;
 }
 
+/* A set that is not the program's own has an origin of its own: nobody renames a set to loosen it. */
+static bool borrowed_origin(struct gating *g, const char *set)
+{
+	static const char *const own[] = {"bits", "oracle", "default", NULL};
+	const char *origin = gate_text(g->r, "thresholds.origin");
+	struct thresholds t;
+
+	for (const char *const *s = own; *s; s++)
+		if (g->ctx->thresholds && strcmp(*s, set) != 0 &&
+		    thresholds_load(&t, g->ctx->thresholds, strlen(g->ctx->thresholds), "thresholds",
+				    *s, gate_text(gate_side(g, "ours"), "opened.weights"),
+				    gate_text(gate_side(g, "ours"), "opened.arch"), NULL) == 0 &&
+		    strcmp(t.origin, origin) == 0) {
+			gate_fail(g, "thresholds \"%s\" have the origin of \"%s\"", set, *s);
+			return true;
+		}
+	return false;
+}
+
 /* A set of the program's own is the one that the program has. */
 static void check_set(struct gating *g, const struct thresholds *t)
 {
 	const char *set = gate_text(g->r, "thresholds.set");
 	struct thresholds own;
 
+	if (borrowed_origin(g, set))
+		return;
 	if (!g->ctx->thresholds || !*set ||
 	    thresholds_load(&own, g->ctx->thresholds, strlen(g->ctx->thresholds), "thresholds", set,
 			    gate_text(gate_side(g, "ours"), "opened.weights"),
@@ -263,6 +332,99 @@ static bool ended_early(const char *verdict)
 	return false;
 }
 
+/* One digest over all logits: the same on both sides is the same bits everywhere, and only then. */
+static void check_digests(struct gating *g, const struct comparison *c)
+{
+	const json_t *a = gate_side(g, "ours"), *b = gate_side(g, "reference");
+	const char *x = gate_text(a, "logits_sha256"), *y = gate_text(b, "logits_sha256");
+	bool all = c->n > 0 && c->n == gate_int(a, "n_positions") &&
+		   c->n == gate_int(b, "n_positions");
+
+	if (b && all && *x && (strcmp(x, y) == 0) != (c->n_bits_equal == c->n))
+		gate_fail(g, "%d of %d positions have the same bits, the digests of all are %s",
+			  c->n_bits_equal, c->n, strcmp(x, y) == 0 ? "equal" : "different");
+}
+
+/* An engine that ran alone claims no agreement: nothing was compared, and it ended well or not. */
+static void check_alone(struct gating *g, const struct comparison *c, const struct thresholds *t)
+{
+	const char *said = gate_text(g->r, "verdict"), *status = gate_text(g->r, "status");
+	int64_t code = gate_int(g->r, "exit_code");
+	bool evaluated = gate_int(gate_side(g, "ours"), "n_positions") > 0;
+
+	if (c->n > 0)
+		gate_fail(g, "%d positions compared with nobody", c->n);
+	if (!ended_early(said) || strcmp(said, "TOKENS_DIFFER") == 0)
+		gate_fail(g, "the verdict is %s, an engine alone can have none", said);
+	if ((strcmp(said, "NOT_RUN") == 0 && evaluated) != (code == 0))
+		gate_fail(g, "exit_code is %lld, the verdict %s", (long long)code, said);
+	if (strcmp(status, code ? "error" : "ok") != 0)
+		gate_fail(g, "status is %s, exit code %lld means %s", status, (long long)code,
+			  code ? "error" : "ok");
+	same_int(g, "first_divergence_token", -1);
+	check_set(g, t);
+	if (code == 0)
+		check_length(g, c);
+}
+
+/* ---- from the logits themselves ------------------------------------------------------------- */
+
+static const struct gate_rerun *rerun_of(const struct gating *g, const char *side)
+{
+	for (int i = 0; i < g->ctx->n_reruns; i++)
+		if (g->ctx->reruns[i].rows && strcmp(g->ctx->reruns[i].side, side) == 0)
+			return &g->ctx->reruns[i];
+	return NULL;
+}
+
+static bool same(double x, double y)
+{
+	return x == y || (isnan(x) && isnan(y)) ||
+	       (isfinite(x) && isfinite(y) && fabs(x - y) <= 1e-12 * fmax(fabs(x), fabs(y)));
+}
+
+static void check_against(struct gating *g, size_t i, const struct metrics *said,
+			  const struct metrics *is)
+{
+	const struct {
+		const char *name;
+		double said, is;
+	} numbers[] = {
+		{"cosine", said->cosine, is->cosine},	 {"L2", said->l2, is->l2},
+		{"NMSE", said->nmse, is->nmse},		 {"KL", said->kl, is->kl},
+		{"max|Δ|", said->max_abs, is->max_abs},	 {"margin", said->margin_ref, is->margin_ref},
+		{"tau", said->kendall, is->kendall},	 {"top-5", said->top5_agree, is->top5_agree},
+		{"max ULP", said->max_ulp, is->max_ulp}, {"top-1", said->top1_agree, is->top1_agree},
+		{"bits", said->bits_equal, is->bits_equal},
+	};
+
+	for (size_t k = 0; k < sizeof(numbers) / sizeof(numbers[0]); k++)
+		if (!same(numbers[k].said, numbers[k].is))
+			gate_fail(g, "position %zu: %s is %.9g, the logits of the rerun give %.9g", i,
+				  numbers[k].name, numbers[k].said, numbers[k].is);
+}
+
+/* With both sides run again the series are computed anew; the digests say that it is them. */
+static void check_rerun(struct gating *g, size_t n)
+{
+	const struct gate_rerun *a = rerun_of(g, "ours"), *b = rerun_of(g, "reference");
+	size_t n_vocab = (size_t)gate_int(gate_side(g, "ours"), "opened.n_vocab");
+
+	if (!a || !b || !n_vocab)
+		return;
+	if (n * n_vocab > a->n_floats || n * n_vocab > b->n_floats) {
+		gate_fail(g, "%zu positions compared, a rerun gives %zu and %zu", n,
+			  a->n_floats / n_vocab, b->n_floats / n_vocab);
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct metrics said = metrics_from(g, i), is;
+
+		metrics_compare(&is, a->rows + i * n_vocab, b->rows + i * n_vocab, (int)n_vocab);
+		check_against(g, i, &said, &is);
+	}
+}
+
 void gate_metrics(struct gating *g)
 {
 	size_t n = json_array_size(json_object_get(g->r, "per_token_cosine_sim"));
@@ -271,8 +433,6 @@ void gate_metrics(struct gating *g)
 	int64_t prompt = gate_int(gate_side(g, "ours"), "n_tokens");
 	struct comparison c;
 
-	if (strcmp(gate_text(g->r, "kind"), "inference") == 0)
-		return;
 	compare_init(&c, &t);
 	for (size_t i = 0; i < n; i++) {
 		struct metrics m = metrics_from(g, i);
@@ -290,7 +450,11 @@ void gate_metrics(struct gating *g)
 	check_summary(g, &c);
 	check_threshold(g, &t.limit);
 	check_greedy(g, &c);
-	if (ended_early(gate_text(g->r, "verdict"))) {
+	check_digests(g, &c);
+	check_rerun(g, n);
+	if (strcmp(gate_text(g->r, "kind"), "inference") == 0) {
+		check_alone(g, &c, &t);
+	} else if (ended_early(gate_text(g->r, "verdict"))) {
 		if (gate_int(g->r, "exit_code") == 0)
 			gate_fail(g, "%s with exit code 0", gate_text(g->r, "verdict"));
 	} else {
