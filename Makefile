@@ -316,6 +316,7 @@ VERDICT_OBJS = \
 	orchestrator/verdict/gate_sides.o \
 	orchestrator/verdict/gate_sweep.o \
 	orchestrator/verdict/local.o \
+	orchestrator/verdict/matched.o \
 	orchestrator/verdict/schema.o \
 	orchestrator/verdict/tensor_diff.o \
 	orchestrator/verdict/trace_diff.o \

@@ -15,7 +15,7 @@ args=(--tier "$TIER")
 if [ "$TIER" = ci-light ]; then
 	repo=$(ci/llama-repo.sh) || exit 3
 	# a millisecond a sample and many of them: what ci/perf.sh shows to work on a noisy machine
-	args+=(--cpp-backend "${BACKEND:-llama}" --repo "$repo" --cases decode-16,prefill-64 --reps 300 --threads 1)
+	args+=(--cpp-backend "${BACKEND:-llama}" --repo "$repo" --cases decode-16,prefill-64 --reps 1000 --threads 1)
 else
 	args+=(--cpp-backend "${BACKEND:-bitnet}")
 fi

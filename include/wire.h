@@ -55,7 +55,7 @@
  *	o  BYE        the worker ends; so does end of file
  *
  * timed=1: somebody measures. LOGITS without a body may wait until DONE, so that no reader runs within
- * what is measured, and pace_ns tells how long a fixed piece of work took beside it.
+ * what is measured, and pace_ns tells how long a fixed piece of work took beside it, the mean of before and after.
  *
  * An answer to a type that a worker does not know is FAIL with code=64; the session goes on.
  * A frame that breaks a limit ends the session on either side.

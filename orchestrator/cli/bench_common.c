@@ -108,6 +108,12 @@ int bench_gate(json_t *receipt, const char *path, struct err *e)
 
 /* ---- judgement ---------------------------------------------------------------------------- */
 
+/* The interval that decided: at equal pace where that could be told, else as timed. */
+static const struct interval *decided(const struct perf_case *k)
+{
+	return k->matched ? &k->paced : &k->change;
+}
+
 static void print_json(const struct perf_report *p, double limit)
 {
 	json_t *cases = json_array(), *o;
@@ -116,10 +122,11 @@ static void print_json(const struct perf_report *p, double limit)
 		const struct perf_case *k = &p->cases[i];
 
 		json_array_append_new(cases,
-				      json_pack("{s:s, s:s, s:s, s:f, s:f, s:[ii], s:{s:f, s:f, s:f}, "
+				      json_pack("{s:s, s:s, s:s, s:b, s:f, s:f, s:[ii], s:{s:f, s:f, s:f}, "
 						"s:{s:f, s:f, s:f}}",
 						"name", k->name, "unit", k->unit, "state",
-						perf_state_name(k->state), "before", k->before,
+						perf_state_name(k->state), "at_equal_pace",
+						k->matched, "before", k->before,
 						"now", k->now, "sessions", k->n_before, k->n_now,
 						"change", "low", k->change.low, "mid",
 						k->change.mid, "high", k->change.high, "paced",
@@ -145,8 +152,8 @@ static void print_junit(const struct perf_report *p)
 		printf("<testcase classname=\"performance\" name=\"%s\">", k->name);
 		if (k->state == PERF_REGRESSED)
 			printf("<failure message=\"%.1f %% [%.1f, %.1f]\"/>",
-			       100 * (k->change.mid - 1), 100 * (k->change.low - 1),
-			       100 * (k->change.high - 1));
+			       100 * (decided(k)->mid - 1), 100 * (decided(k)->low - 1),
+			       100 * (decided(k)->high - 1));
 		else if (k->state == PERF_ABSENT)
 			printf("<skipped message=\"not in the baseline\"/>");
 		printf("</testcase>\n");
@@ -160,7 +167,9 @@ static void machine_note(const struct perf_case *k, char *out, size_t size)
 	double machine = k->change.mid / k->paced.mid;
 
 	out[0] = '\0';
-	if (machine < 0.97 || machine > 1.03)
+	if (k->matched && (machine < 0.97 || machine > 1.03))
+		snprintf(out, size, " (at equal pace; as timed %+.0f %%)", 100 * (k->change.mid - 1));
+	else if (!k->matched && (machine < 0.97 || machine > 1.03))
 		snprintf(out, size, " (the machine itself %+.0f %%)", 100 * (machine - 1));
 }
 
@@ -174,12 +183,12 @@ static void print_rows(const struct perf_report *p, bool markdown)
 		printf("|---|---|---|---|---|\n");
 	for (int i = 0; i < p->n; i++) {
 		const struct perf_case *k = &p->cases[i];
-		char change[64] = "", machine[48] = "";
+		char change[64] = "", machine[64] = "";
 
 		if (k->state != PERF_ABSENT)
 			snprintf(change, sizeof(change), "%+.1f %% [%+.1f, %+.1f]",
-				 100 * (k->change.mid - 1), 100 * (k->change.low - 1),
-				 100 * (k->change.high - 1));
+				 100 * (decided(k)->mid - 1), 100 * (decided(k)->low - 1),
+				 100 * (decided(k)->high - 1));
 		if (k->state != PERF_ABSENT)
 			machine_note(k, machine, sizeof(machine));
 		printf("%s%-18s%s%10.4g%s%10.4g%s%-24s%s%s%s%s\n", bar, k->name, gap, k->before,

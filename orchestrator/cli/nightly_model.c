@@ -130,7 +130,8 @@ static int run_bench(struct night *g, const struct night_model *m, const char *d
 {
 	const char *cpp[NIGHT_BACKENDS_MAX];
 	int n = night_backends_for(g, m, cpp), r;
-	char out[NIGHTLY_PATH_MAX], reps[32], threads[32];
+	char out[NIGHTLY_PATH_MAX], reps[32], threads[32], sessions[32];
+	long long shares = (long long)cli_int(g->c, "reps") / 60;
 	struct night_args a = {.n = 0};
 	struct nightly_step *t;
 
@@ -143,7 +144,9 @@ static int run_bench(struct night *g, const struct night_model *m, const char *d
 	night_put2(&a, "--cases", cli_str(g->c, "cases"));
 	put_int(&a, "--reps", g->c, "reps", reps);
 	put_int(&a, "--threads", g->c, "threads", threads);
-	night_put2(&a, "--sessions", "3"); /* what differs from process to process is in the interval */
+	/* what differs from process to process is in the interval; of many repetitions many tell it well */
+	snprintf(sessions, sizeof(sessions), "%lld", shares < 3 ? 3 : shares > 16 ? 16 : shares);
+	night_put2(&a, "--sessions", sessions);
 	night_put2(&a, "--out", out);
 	r = nightly_step_run(&g->steps, NIGHTLY_BENCH, m->label, a.v, NULL, &t, e);
 	*measured = r == 0 && t->exit == 0;

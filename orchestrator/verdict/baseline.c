@@ -1,5 +1,7 @@
 #include "baseline.h"
 
+#include "matched.h"
+
 #include <assert.h>
 #include <limits.h>
 #include <stdio.h>
@@ -314,8 +316,20 @@ static struct interval change_of(const struct series *before, const struct serie
 	return before->seconds ? stats_sessions_ratio(&a, &b, q) : stats_sessions_ratio(&b, &a, q);
 }
 
+/* now against before as speed, at equal pace. */
+static bool match(const struct series *before, const struct series *now, bool side_by_side,
+		  struct interval *out)
+{
+	struct matched_side a = {before->samples, before->pace, before->sizes, before->n,
+				 before->n_sessions},
+			    b = {now->samples, now->pace, now->sizes, now->n, now->n_sessions};
+
+	return before->seconds ? matched_ratio(&a, &b, side_by_side, out)
+			       : matched_ratio(&b, &a, side_by_side, out);
+}
+
 static void judge_series(const struct series *a, const struct series *b, double limit,
-			 struct perf_case *p)
+			 bool side_by_side, struct perf_case *p)
 {
 	const double part = undisturbed(a, b), q = a->seconds ? part : 1 - part;
 	const double slow = 1 / (1 + limit / 100), fast = 1 + limit / 100;
@@ -331,13 +345,18 @@ static void judge_series(const struct series *a, const struct series *b, double 
 		pace_scales(b, part, scale_b);
 		p->paced = change_of(a, b, scale_a, scale_b, q);
 	}
-	p->state = p->change.high < slow && p->paced.high < slow ? PERF_REGRESSED :
-		   p->change.low > fast && p->paced.low > fast ? PERF_IMPROVED : PERF_SAME;
+	p->matched = a->pace && b->pace && match(a, b, side_by_side, &p->paced);
+	if (p->matched)
+		p->state = p->paced.high < slow ? PERF_REGRESSED :
+			   p->paced.low > fast ? PERF_IMPROVED : PERF_SAME;
+	else
+		p->state = p->change.high < slow && p->paced.high < slow ? PERF_REGRESSED :
+			   p->change.low > fast && p->paced.low > fast ? PERF_IMPROVED : PERF_SAME;
 }
 
 /* now against before, both as samples of one unit. */
-static int judge(const json_t *before, const json_t *now, double limit, struct perf_case *p,
-		 struct err *e)
+static int judge(const json_t *before, const json_t *now, double limit, bool side_by_side,
+		 struct perf_case *p, struct err *e)
 {
 	struct series a = {.n = 0}, b = {.n = 0};
 	int r = read_series(before, &a, e);
@@ -348,7 +367,7 @@ static int judge(const json_t *before, const json_t *now, double limit, struct p
 		r = err_set(e, EXIT_RECEIPT_INVALID, "%s before and %s now", a.unit, b.unit);
 	if (r == 0) {
 		snprintf(p->unit, sizeof(p->unit), "%s", b.unit);
-		judge_series(&a, &b, limit, p);
+		judge_series(&a, &b, limit, side_by_side, p);
 	}
 	series_free(&a);
 	series_free(&b);
@@ -385,7 +404,7 @@ int baseline_check(const json_t *baseline, const json_t *now, double limit_perce
 		out->n++;
 		if (!before)
 			continue;
-		r = judge(series_of(before, 0), series_of(c, 0), limit_percent, p, e);
+		r = judge(series_of(before, 0), series_of(c, 0), limit_percent, false, p, e);
 		if (r < 0)
 			return r;
 		count(out, p);
@@ -409,7 +428,7 @@ int baseline_compare(const json_t *receipt, double limit_percent, struct perf_re
 		snprintf(p->name, sizeof(p->name), "%s",
 			 json_string_value(json_object_get(c, "name")));
 		out->n++;
-		r = judge(series_of(c, 0), series_of(c, 1), limit_percent, p, e);
+		r = judge(series_of(c, 0), series_of(c, 1), limit_percent, true, p, e);
 		if (r < 0)
 			return r;
 		count(out, p);

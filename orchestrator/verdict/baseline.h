@@ -4,19 +4,17 @@
  * A baseline belongs to one host class (CPU model, processors), model, engine, profile, instruction
  * set and number of threads; a receipt of another one is not comparable and never passes for that.
  *
- * Speed is taken as the upper decile of a session's samples (the lower one of times), of many samples
- * the upper 8/n down to a fiftieth: what other work on the machine takes away only ever slows, so the
- * quickest are what the program can do. It works on a busy machine when samples are short beside a
- * time slice and many (ci/perf.sh: decode-16 of a tiny model, about a millisecond). A receipt has
+ * Beside each sample the worker times a fixed piece of work (pace_ns). Where both sides have many samples,
+ * those of equal pace are compared with each other and that decides (matched.h): what a neighbour on the
+ * core or a slower clock takes away is in both.
+ *
+ * With fewer, speed is the upper decile of a session's samples (the lower one of times), of many samples
+ * the upper 8/n down to a fiftieth: what other work on the machine takes away only ever slows. A receipt has
  * one or more sessions, each a process of its own; a side's speed is the median of its sessions', and the
  * 95 % interval of the change holds what the samples leave open and what differs between sessions
- * (stats_sessions_ratio).
- *
- * Beside each sample the worker times a fixed piece of work (pace_ns). Each session has the same low
- * quantile of it, and a second interval compares speeds in units of that work: a machine whose clock
- * runs slower tonight is slower in both alike. Not all is bound by the clock, so this excuses, it
- * never accuses: a case regressed when in *both* intervals even the better end takes longer by more
- * than the limit: speed below 1 / (1 + limit). Improved likewise.
+ * (stats_sessions_ratio). A second interval compares speeds in units of pace_ns; not all is bound by the
+ * clock, so it excuses, it never accuses: a case regressed when in *both* intervals even the better end takes
+ * longer by more than the limit: speed below 1 / (1 + limit). Improved likewise.
  */
 #ifndef ASSAY_BASELINE_H
 #define ASSAY_BASELINE_H
@@ -37,7 +35,8 @@ struct perf_case {
 	enum perf_state state;		/* ABSENT: the baseline has no such case */
 	double before, now;		/* quantiles */
 	struct interval change;		/* now against before as speed, 1 = equal, < 1 = slower */
-	struct interval paced;		/* the same in units of the fixed work; = change without */
+	struct interval paced;		/* at equal pace, or in units of it; = change without a pace */
+	bool matched;			/* at equal pace: it decides alone */
 	int n_before, n_now;		/* sessions */
 };
 

@@ -38,14 +38,14 @@ static json_int_t sum_of(const json_t *a)
 	return sum;
 }
 
-/* 16000 multiplications, each waiting for the one before: three cycles, at 8 GHz at most. */
+/* 16000 steps of eight additions and more (workers/serve/machine.c): a cycle each, at 8 GHz at most. */
 static void check_pace(struct gating *g, const char *name, const json_t *pace)
 {
 	const json_t *v;
 	size_t i;
 
 	json_array_foreach(pace, i, v)
-		if (json_number_value(v) < 16000 * 3 / 8.)
+		if (json_number_value(v) < 16000 / 8.)
 			gate_fail(g, "%s: pace_ns %.9g is faster than any processor", name,
 				  json_number_value(v));
 }

@@ -178,8 +178,7 @@ double stats_sessions_quantile(const struct stats_sessions *s, double q)
 	return v;
 }
 
-/* Two-sided 95 % quantile of Student's t. */
-static double student(int degrees)
+double stats_student(int degrees)
 {
 	static const double t[] = {12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306};
 
@@ -209,7 +208,7 @@ static double between(const double *a, int na, const double *b, int nb)
 	const double unknown = 0.01;
 	double of_a = spread(a, na), of_b = spread(b, nb);
 	int degrees = (of_a > 0 ? na - 1 : 0) + (of_b > 0 ? nb - 1 : 0);
-	double t = degrees ? student(degrees) : 1.96;
+	double t = degrees ? stats_student(degrees) : 1.96;
 
 	if (of_a < 0)
 		of_a = of_b > 0 ? of_b : unknown;

@@ -50,4 +50,7 @@ double stats_sessions_quantile(const struct stats_sessions *s, double q);
 struct interval stats_sessions_ratio(const struct stats_sessions *a,
 				     const struct stats_sessions *b, double q);
 
+/* Two-sided 95 % quantile of Student's t; degrees ≥ 1. */
+double stats_student(int degrees);
+
 #endif

@@ -2,6 +2,7 @@
 #include "verdict/baseline.h"
 #include "test.h"
 
+#include <stdint.h>
 #include <jansson.h>
 
 enum { N = 200 };
@@ -106,6 +107,72 @@ static void test_pace(void)
 	json_decref(b);
 }
 
+/* 0 to 1, SplitMix64. */
+static double draw(uint64_t *x)
+{
+	uint64_t z = (*x += 0x9e3779b97f4a7c15u);
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+	return (double)((z ^ (z >> 31)) >> 11) / 9007199254740992.;
+}
+
+/* A core with a neighbour in `busy` percent of the samples: the pace takes 1.7 times, the program 1.6. */
+static json_t *shared_core(double slower, int busy, int seed)
+{
+	enum { SESSIONS = 16, EACH = 60 };
+	json_t *samples = json_array(), *paces = json_array(), *sizes = json_array();
+	uint64_t x = (uint64_t)seed;
+
+	for (int i = 0; i < SESSIONS * EACH; i++) {
+		double noise, pace;
+		bool shared;
+
+		noise = 1 + (draw(&x) - 0.5) * 0.1;
+		shared = draw(&x) * 100 < busy;
+		pace = (shared ? 20400 : 12000) * (1 + draw(&x) * 0.04);
+		json_array_append_new(samples, json_real((shared ? 10000 : 16000) * noise / slower));
+		json_array_append_new(paces, json_real(pace));
+	}
+	for (int i = 0; i < SESSIONS; i++)
+		json_array_append_new(sizes, json_integer(EACH));
+	return json_pack("{s:{s:s, s:i}, s:{s:s}, s:i, s:[{s:s, s:s, s:s}], s:[{s:s, s:[{s:s, s:o, s:o, s:o}]}], s:s}",
+			 "host", "cpu", "a cpu", "n_cpus", 2, "model", "sha256", "m", "threads", 1, "engines",
+			 "name", "native", "isa", "c", "profile", "p", "cases", "name", "decode-16", "series",
+			 "unit", "tokens/s", "samples", samples, "pace_ns", paces, "sessions", sizes,
+			 "assay_build", "0");
+}
+
+static void test_shared_core(void)
+{
+	json_t *one = shared_core(1, 40, 1), *b = NULL;
+	const json_t *all[] = {one};
+	const char *names[] = {"one"};
+	static const struct {
+		double slower;
+		int busy;
+		enum perf_state state;
+	} rows[] = {{1.15, 98, PERF_REGRESSED}, {1.15, 2, PERF_REGRESSED}, {1.03, 98, PERF_SAME},
+		    {1.03, 2, PERF_SAME},	{1, 98, PERF_SAME},	   {1 / 1.15, 98, PERF_IMPROVED}};
+
+	baseline_make(all, names, 1, &b, NULL);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		json_t *now = shared_core(rows[i].slower, rows[i].busy, 7 + (int)i);
+		struct perf_report p;
+		struct err e = ERR_NONE;
+		int r = baseline_check(b, now, 10, &p, &e);
+
+		CHECK(r == 0 && p.cases[0].matched && p.cases[0].state == rows[i].state,
+		      "%.2f times as long, the core shared for %d %%: %s, %.3f [%.3f, %.3f], as timed %.3f %s",
+		      rows[i].slower, rows[i].busy, perf_state_name(p.cases[0].state),
+		      p.cases[0].paced.mid, p.cases[0].paced.low, p.cases[0].paced.high,
+		      p.cases[0].change.mid, e.msg);
+		json_decref(now);
+	}
+	json_decref(b);
+	json_decref(one);
+}
+
 static void test_broken(void)
 {
 	static const double one[] = {1000};
@@ -134,6 +201,7 @@ int main(void)
 {
 	test_sessions();
 	test_pace();
+	test_shared_core();
 	test_broken();
 	return TEST_END();
 }

@@ -12,9 +12,9 @@ void machine_isa(char *out, size_t size);
 int machine_threads(void);
 
 /*
- * Nanoseconds of work that is always the same and needs nothing but this processor's clock: a
- * chain of dependent multiplications, the quickest of three (about 15 µs each). What takes longer
- * and this too, is a slower machine.
+ * Nanoseconds of work that is always the same and needs nothing but this core: independent additions,
+ * as many at once as it can issue (about 25 µs). What takes longer and this too, had a slower clock or
+ * a neighbour on its core.
  */
 int64_t machine_pace_ns(void);
 
