@@ -14,7 +14,8 @@ check "it finds its worker" "$root/a/usr/bin/assay" gen-fixtures --preset tiny-l
 check "it evaluates" "$root/a/usr/bin/assay" infer --model "$root/m.gguf" --max-new-tokens 2 Hello
 check "manual pages format cleanly" sh -c "
 	for f in $root/a/usr/share/man/man1/*.1; do
-		man --warnings -E UTF-8 -l -Tutf8 -Z \$f 2>&1 >/dev/null | grep . && exit 1; done; exit 0"
+		man --warnings -E UTF-8 -l -Tutf8 -Z \$f 2>&1 >/dev/null | grep . && exit 1
+		groff -man -ww -Tutf8 \$f 2>&1 >/dev/null | grep . && exit 1; done; exit 0"
 
 # by dpkg itself, its database in the scratch root; what it depends on is this system's
 deb() {

@@ -199,38 +199,75 @@ static void print_fish(void)
 
 /* ---- manual pages ---- */
 
+/* A character beyond ASCII as \[uXXXX], which every roff knows; returns the bytes it took. */
+static int man_unicode(const char *p)
+{
+	const unsigned char *s = (const unsigned char *)p;
+	int n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+	unsigned u = s[0] & (0xff >> (n + 1));
+
+	for (int i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 1;
+		u = u << 6 | (s[i] & 0x3f);
+	}
+	printf("\\[u%04X]", u);
+	return n;
+}
+
 static void man_text(const char *text)
 {
 	bool line_start = true;
 
-	for (const char *p = text; *p; p++) {
+	for (const char *p = text; *p;) {
+		int n = 1;
+
 		if (line_start && (*p == '.' || *p == '\''))
 			printf("\\&");
 		if (*p == '\\')
 			printf("\\e");
 		else if (*p == '-')
 			printf("\\-");
+		else if (*p & 0x80)
+			n = man_unicode(p);
 		else
 			putchar(*p);
 		line_start = *p == '\n';
+		p += n;
 	}
 }
 
 static void man_opt(const struct command *c, const struct opt *o)
 {
 	(void)c;
-	printf(".TP\n.B \\-\\-");
+	printf(".TP\n");
+	if (o->letter)
+		printf("\\fB\\-%c\\fR, ", o->letter);
+	printf("\\fB\\-\\-");
 	man_text(o->name);
-	if (o->kind != OPT_FLAG)
-		printf(" \\fI%s\\fR", o->arg ? o->arg : "VALUE");
+	printf("\\fR");
+	if (o->kind != OPT_FLAG) {
+		printf(" \\fI");
+		man_text(o->arg ? o->arg : "VALUE");
+		printf("\\fR");
+	}
 	putchar('\n');
 	man_text(o->help);
 	if (o->choices) {
-		printf("\n(");
-		man_text(o->choices);
-		putchar(')');
+		printf(": ");
+		for (const char *p = o->choices; *p; p += *p != '\0') {
+			int n = (int)strcspn(p, "|");
+
+			printf("\\fB%.*s\\fR", n, p);
+			p += n;
+			if (*p)
+				printf(", ");
+			else
+				break;
+		}
 	}
-	if (o->def) {
+	putchar('.');
+	if (o->def && *o->def) {
 		printf("\nDefault: ");
 		man_text(o->def);
 		putchar('.');
@@ -243,28 +280,42 @@ static void man_opt(const struct command *c, const struct opt *o)
 	putchar('\n');
 }
 
+static void man_name(const struct command *c, const char *name, int n)
+{
+	if (name != c->name)
+		printf(", assay\\-%.*s", n, name);
+}
+
 static void man_command(const struct command *c)
 {
-	printf(".TH ASSAY-%s 1\n.ad l\n.SH NAME\nassay\\-", c->name);
+	printf(".TH ASSAY\\-");
+	for (const char *p = c->name; *p; p++)
+		putchar(*p >= 'a' && *p <= 'z' ? *p - 32 : *p);
+	printf(" 1\n.ad l\n.SH NAME\nassay\\-");
 	man_text(c->name);
+	if (c->aliases)
+		each_name(c, man_name);
 	printf(" \\- ");
 	man_text(c->summary);
 	printf("\n.SH SYNOPSIS\n.B assay ");
 	man_text(c->name);
-	printf("\n[options]%s%s\n", c->positional ? " " : "", c->positional ? c->positional : "");
+	printf("\n[options] ");
+	man_text(c->positional ? c->positional : "");
+	putchar('\n');
 	if (c->examples) {
 		printf(".SH EXAMPLES\n.nf\n");
 		man_text(c->examples);
 		printf("%s.fi\n", c->examples[strlen(c->examples) - 1] == '\n' ? "" : "\n");
 	}
-	printf(".SH OPTIONS\n");
-	each_opt(c, man_opt);
 	if (c->details) {
 		printf(".SH DESCRIPTION\n.nf\n");
 		man_text(c->details);
-		printf("\n.fi\n");
+		printf("%s.fi\n", c->details[strlen(c->details) - 1] == '\n' ? "" : "\n");
 	}
-	printf(".SH SEE ALSO\n.BR assay (1)\n");
+	printf(".SH OPTIONS\n");
+	each_opt(c, man_opt);
+	printf(".SH EXIT STATUS\nThe table of all commands, in\n.BR assay (1).\n"
+	       ".SH SEE ALSO\n.BR assay (1)\n");
 }
 
 static void man_main(void)
@@ -272,7 +323,9 @@ static void man_main(void)
 	printf(".TH ASSAY 1\n.SH NAME\nassay \\- proves an LLM inference engine against its "
 	       "reference\n.SH SYNOPSIS\n.B assay\nCOMMAND [options]\n.SH COMMANDS\n");
 	for (int i = 0; commands[i]; i++) {
-		printf(".TP\n.BR assay\\-%s (1)\n", commands[i]->name);
+		printf(".TP\n.BR assay\\-");
+		man_text(commands[i]->name);
+		printf(" (1)\n");
 		man_text(commands[i]->summary);
 		putchar('\n');
 	}
