@@ -281,8 +281,8 @@ static void lead(FILE *f, const json_t *nights)
 	fprintf(f, " to ");
 	page_text(f, text(json_array_get(nights, n - 1), "date"));
 	fprintf(f,
-		". Lines are what the program can do (its quickest samples, what a regression is judged "
-		"by), bands reach to the median; a red point is a regression or a divergence. Hover a "
+		". Lines are what the program can do (its quickest samples; a regression is judged at "
+		"equal pace), bands reach to the median; a red point is a regression or a divergence. Hover a "
 		"point for its commit.</p>\n");
 }
 
