@@ -3,7 +3,7 @@
  * that a later run can go on from, and the summary.
  *
  *	<out>/journal.jsonl		a line per finished comparison, on disk before the next starts
- *	<out>/<id>/receipt.json		and tokens.json, output.txt, report.txt,
+ *	<out>/<id>/receipt.json		and tokens.json, prompt.txt, output.txt, report.txt,
  *					logits-comparison.json, operations.html
  *	<out>/summary.json, summary.md
  *

@@ -7,11 +7,12 @@
  *	compute-path	counters of operations really executed fit positions, layers and heads
  *	kernels		1–10 000 ids of 1–128 characters, from the registry, no mock
  *	weights		kernels of exactly the weight types that the model has, on the right side
- *	model		SHA-256 equals the file's or a lockfile entry's
- *	tokens		tokenizer and template identity; digests and counts of ids agree
- *	metrics		summary and verdict recomputed from the series and the thresholds
- *	determinism	threads, seed and digests are there; a rerun gives the same digests
- *	reference	identity of the other side, with a self-check that passed
+ *	model		SHA-256, bytes and shape equal the file's, or SHA-256 and bytes a lockfile entry's
+ *	tokens		tokenizer and template identity; digests and counts of ids agree, beside it too
+ *	metrics		summary and verdict recomputed from the series and the thresholds; a rerun's
+ *			logits give the series
+ *	determinism	threads, seed and digests are there; a rerun gives the same ids and digests
+ *	reference	what each side says of itself; of a reference a self-check that passed
  *	performance	rates follow from counts and times, inside what any machine can do
  */
 #ifndef ASSAY_GATE_H
