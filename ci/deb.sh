@@ -7,6 +7,16 @@ root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 make -s install DESTDIR="$root" PREFIX=/usr >/dev/null
 gzip -9n "$root"/usr/share/man/man1/*.1
+doc=$root/usr/share/doc/assay
+{
+	echo "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/"
+	printf 'Upstream-Name: assay\n\nFiles: *\nCopyright: the authors of assay\nLicense: Apache-2.0\n'
+	echo " On Debian systems the text of the licence is in /usr/share/common-licenses/Apache-2.0."
+} >"$doc/copyright"
+rm -f "$doc/LICENSE"
+date=$(date -R -u -d "@$(git log -1 --format=%ct 2>/dev/null || date +%s)")
+printf 'assay (%s) unstable; urgency=low\n\n  * Built from the tree of this version.\n\n -- %s  %s\n' "$version" \
+	"assay maintainers <maintainers@assay.invalid>" "$date" | gzip -9n >"$doc/changelog.gz"
 strip "$root/usr/bin/assay" "$root/usr/libexec/assay/assay-worker"
 depends=$(ldd "$root/usr/bin/assay" "$root/usr/libexec/assay/assay-worker" | awk '/=> \//{print $3}' |
 	sort -u | grep -E 'lib(uv|curl|archive|git2|jansson|ssl|crypto|c)\.' | while read -r lib; do
