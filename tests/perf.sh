@@ -79,7 +79,7 @@ write(sys.argv[3], host)
 write(sys.argv[4], clock)
 EOP
 check "a baseline that somebody edited is refused" 20 "$A" check-perf --baseline "$t/fast.json" "$t/base/a/bench.json"
-says "and says so" "the baseline was changed"
+says "and says so" "the baseline was changed" log
 "$B/tests/seal" "$t/fast.json" "$t/host.json" "$t/clock.json" || no "sealing"
 sed 's/"decode-4"/"decode-5"/; s/"load"/"prefill-5"/' "$t/b.json" >"$t/others.json"
 "$B/tests/seal" "$t/others.json" || no "sealing"
