@@ -17,13 +17,14 @@ static const char *const done_keys[] = {"n_pos", "eval_us", "prefill_us", "peak_
 static const char *const features[] = {"tokenize", "evaluate", "trace",	     "replay",
 				       "splice",   "weights",  "vocab_only", "template", NULL};
 static const char *const cpu_flags[] = {"avx2",	    "fma",	"bmi2",	      "avx512f",    "avx512bw",
-					"avx512dq", "avx512vl", "avx512vnni", "avx512vbmi", "neon",
-					NULL};
+					"avx512dq", "avx512vl", "avx512vnni", "avx512vbmi", "amxint8",
+					"neon",	    NULL};
 /* The instruction sets of our kernels and what a CPU must have for them. */
 static const struct {
 	const char *isa, *needs;
 } kernel_sets[] = {{"c", ""},		  {"avx2", "avx2"},	      {"avx2-vnni", "avx2"},
-		   {"avx512", "avx512f"}, {"avx512-vnni", "avx512vnni"}, {"neon", "neon"}};
+		   {"avx512", "avx512f"}, {"avx512-vnni", "avx512vnni"},
+		   {"avx512-amx", "amxint8"}, {"neon", "neon"}};
 static const char *const profiles[] = {
 	"ggml-avx2-gcc",   "ggml-avx2-clang", "ggml-avx512-gcc", "ggml-avx512-clang",
 	"ggml-fp16-gcc",   "ggml-fp16-clang", "fast",		 NULL};

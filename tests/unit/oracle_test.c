@@ -545,7 +545,8 @@ static void names_the_mistake(void)
 		e.msg,
 		"ffn_act has no variant 'rope_neox'; known are silu, relu2, swap_gate_up, rope_norm, "
 		"rope_neox, rope_base=X, rope_scale=X, no_freq_factors, no_yarn, eps=X, no_norm_weight, no_bias, "
-		"attn_scale=X",
+		"attn_scale=X; and rounded, which is no mistake: operands as the weight's type and an F16 "
+		"cache store them",
 		"with the sentence");
 	check_close(&c);
 	recording_free(rec);

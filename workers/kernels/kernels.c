@@ -130,7 +130,7 @@ int64_t attend_cells(const struct attend *a)
 }
 
 /* Scores and weights of a group may take a quarter of a large second-level cache. */
-enum { GROUP_SCORES = ATTEND_GROUP * 1088, GROUP_LEAST = 16 };
+enum { GROUP_SCORES = ATTEND_GROUP * 2176, GROUP_LEAST = 16 };
 
 int attend_group(const struct attend *a)
 {

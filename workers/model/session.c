@@ -37,10 +37,12 @@ static size_t act_row_max(const struct model *m)
 /* On huge pages where it fills some: a tile of a product touches a row, so a page, per token. */
 static void *block_new(struct session *s, size_t bytes, bool *failed)
 {
-	const size_t huge = (size_t)2 << 20, align = bytes >= huge ? huge : 64;
-	bytes = (bytes + align - 1) / align * align;
-	void *p = aligned_alloc(align, bytes);
-	if (p && align == huge)
+	const size_t huge = (size_t)2 << 20;
+	void *p = NULL;
+	bytes = (bytes + 63) / 64 * 64;
+	if (posix_memalign(&p, bytes >= huge ? huge : 64, bytes) != 0)
+		p = NULL;
+	if (p && bytes >= huge)
 		madvise(p, bytes, MADV_HUGEPAGE);
 	*failed |= !p;
 	s->activation_bytes += bytes;

@@ -1,8 +1,12 @@
 #include "machine.h"
 
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <time.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 enum { PACE_STEPS = 16000 };
 
@@ -15,6 +19,17 @@ int machine_threads(void)
 		n = CPU_COUNT(&set);
 	return n > 0 ? n : 1;
 }
+
+#if defined(__x86_64__)
+/* Not every compiler that builds a reference's worker knows the name. */
+static bool has_amx_int8(void)
+{
+	enum { LEAF = 7, AMX_INT8 = 1 << 25 };
+	unsigned a, b, c, d;
+
+	return __get_cpuid_count(LEAF, 0, &a, &b, &c, &d) && d & AMX_INT8;
+}
+#endif
 
 void machine_isa(char *out, size_t size)
 {
@@ -42,6 +57,8 @@ void machine_isa(char *out, size_t size)
 	ADD_IF("avx512vl");
 	ADD_IF("avx512vnni");
 	ADD_IF("avx512vbmi");
+	if (has_amx_int8())
+		ADD("amxint8");
 #elif defined(__aarch64__)
 	ADD("neon");
 #endif
