@@ -8,6 +8,7 @@ set -u
 SRC=$PWD/tests/reference
 export HOME=$T/home ASSAY_CACHE=$T/cache ASSAY_REFERENCES_LOCK=$T/lock.json ASSAY_CCACHE=0
 unset BITNET_CPP_DIR CC CXX XDG_CACHE_HOME
+PATH=$(tr : '\n' <<<"$PATH" | grep -v ccache | paste -sd:)	# compilers themselves, not their wrappers
 export -n BITNET_CPP_REPO BITNET_CPP_REV
 mkdir -p "$HOME"
 git config --global user.name t
@@ -401,6 +402,16 @@ check "after the range: left out, does not build" exits 5 "$A" fetch-cpp after-r
 check "after-range fails as the unpatched one" says 'known failure "missing-const"'
 check "a generated file is made" exits 5 "$A" fetch-cpp generated
 check "and the build gets past it" says "self-check failed"
+
+# ---- an interruption while compilers are tried -------------------------------------------------
+printf '#!/bin/sh\ntouch %s/probing\nexec sleep 60\n' "$T" >"$T/slow-cc" && chmod +x "$T/slow-cc"
+CC=$T/slow-cc CXX=g++ "$A" fetch-cpp tiny --rebuild >"$T/i.out" 2>"$T/i.err" &
+pid=$!
+for i in $(seq 200); do [ -e "$T/probing" ] && break; sleep 0.1; done
+kill -TERM $pid
+wait $pid; got=$?
+check "interrupted while a compiler is tried: exit 130" test $got -eq 130
+check "and no other compiler was tried" grep -q "interrupted while $T/slow-cc ran" "$T/i.err"
 
 # ---- two builders, kill -9, a full disk -----------------------------------------------------
 fresh() { rm -rf "$T/cache/references"; }

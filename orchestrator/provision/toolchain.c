@@ -27,6 +27,7 @@ struct probe {
 	struct toolchain *t;
 	char dir[PATH_MAX];
 	struct err *e;
+	bool interrupted;	/* e says so; nothing more is tried */
 };
 
 static void tell(struct probe *p, const char *name, const char *what)
@@ -52,11 +53,16 @@ static void first_line(char *text, const char *prefer)
 static bool step(struct probe *p, const char *name, const char *what, const char *const *argv)
 {
 	struct process_result done;
-	struct err ignored;
+	struct err why = ERR_NONE;
 	char *text = NULL, line[400];
 
-	if (process_capture(argv, &text, &done, &ignored) < 0) {
-		tell(p, name, ignored.msg);
+	if (p->interrupted)
+		return false;
+	if (process_capture(argv, &text, &done, &why) < 0) {
+		tell(p, name, why.msg);
+		p->interrupted = why.code == EXIT_INTERRUPTED;
+		if (p->interrupted)
+			*p->e = why;
 		return false;
 	}
 	if (done.status == 0) {
@@ -262,6 +268,8 @@ int toolchain_probe(struct toolchain *t, const char *order, struct err *e)
 		return r;
 	found = try_all(&p, order);
 	paths_remove(p.dir, &ignored);
+	if (p.interrupted)
+		return -EXIT_INTERRUPTED;
 	if (!found)
 		return err_set(
 			e, EXIT_REFERENCE_BUILD,

@@ -209,7 +209,8 @@ void gate_model(struct gating *g)
 	}
 	while (i < g->ctx->n_locked && strcmp(g->ctx->locked[i].sha256, sha) != 0)
 		i++;
-	if (i < g->ctx->n_locked && g->ctx->locked[i].bytes > 0 && gate_at(g->r, "model.bytes") && g->ctx->locked[i].bytes != bytes)
+	if (i < g->ctx->n_locked && g->ctx->locked[i].bytes > 0 && gate_at(g->r, "model.bytes") &&
+	    g->ctx->locked[i].bytes != bytes)
 		gate_fail(g, "model.bytes is %lld, the lockfile's entry has %lld", (long long)bytes,
 			  (long long)g->ctx->locked[i].bytes);
 	if (i == g->ctx->n_locked)

@@ -131,7 +131,8 @@ static json_t *shared_core(double slower, int busy, int seed)
 		noise = 1 + (draw(&x) - 0.5) * 0.1;
 		shared = draw(&x) * 100 < busy;
 		pace = (shared ? 20400 : 12000) * (1 + draw(&x) * 0.04);
-		json_array_append_new(samples, json_real((shared ? 10000 : 16000) * noise / slower));
+		json_array_append_new(samples,
+				      json_real((shared ? 10000 : 16000) * noise / slower));
 		json_array_append_new(paces, json_real(pace));
 	}
 	for (int i = 0; i < SESSIONS; i++)
@@ -153,7 +154,7 @@ static void test_shared_core(void)
 		int busy;
 		enum perf_state state;
 	} rows[] = {{1.15, 98, PERF_REGRESSED}, {1.15, 2, PERF_REGRESSED}, {1.03, 98, PERF_SAME},
-		    {1.03, 2, PERF_SAME},	{1, 98, PERF_SAME},	   {1 / 1.15, 98, PERF_IMPROVED}};
+		    {1.03, 2, PERF_SAME}, {1, 98, PERF_SAME}, {1 / 1.15, 98, PERF_IMPROVED}};
 
 	baseline_make(all, names, 1, &b, NULL);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

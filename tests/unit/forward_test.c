@@ -278,7 +278,10 @@ static void check_kv_types(void)
 /* Beyond 128 positions threads share one position's attention by cells and channels. */
 static void check_long_prompts(void)
 {
-	static const struct { const char *preset, *weights; struct fixture_options shape; } all[] = {
+	static const struct {
+		const char *preset, *weights;
+		struct fixture_options shape;
+	} all[] = {
 		{"tiny-bitnet", "i2_s", {.n_layer = 1}},
 		{"tiny-llama", "f16", {.n_embd = 256, .n_head = 4, .n_kv_head = 1, .n_layer = 1}},
 	};

@@ -326,10 +326,12 @@ static void fill_cache(struct cache *c, int64_t n_used)
 }
 
 /* Queries of one head over many cells in uneven parts, against attend itself. */
-static long compare_parts(const struct kernels *k, const struct attend *whole, float *out, int64_t n)
+static long compare_parts(const struct kernels *k, const struct attend *whole, float *out,
+			  int64_t n)
 {
 	struct attend a = *whole;
-	int64_t last = a.n_vis + a.n_tok - 1, cut = last / 3 / ATTEND_CELLS_STEP * ATTEND_CELLS_STEP;
+	int64_t last = a.n_vis + a.n_tok - 1;
+	int64_t cut = last / 3 / ATTEND_CELLS_STEP * ATTEND_CELLS_STEP;
 	int queries = a.n_heads * a.n_tok, middle = a.head_dim / 3;
 
 	if (!k->attend_parts || !k->attend_parts->fits(k, &a) || queries > ATTEND_QUERIES)

@@ -297,8 +297,8 @@ static void sum_channels(const struct attend *a, struct order o, struct group g,
 		float y[2][CHANNELS];
 
 		for (int r = 0; r < rows; r += ROWS)
-			tile(b->wide + r * b->cells, b->cells, weights, b->cells, n_lanes, o, y[0] + r,
-			     y[1] + r);
+			tile(b->wide + r * b->cells, b->cells, weights, b->cells, n_lanes, o,
+			     y[0] + r, y[1] + r);
 		for (int j = 0; j < 2 && q + j < g.count; j++) {
 			float *out = a->out + query_token(a, g.first + q + j) * a->out_stride +
 				     query_head(a, g.first + q + j) * a->head_dim + i;

@@ -16,8 +16,8 @@ enum {
  * panel[(column / 4) · stride], four codes a lane.
  */
 static inline __attribute__((always_inline)) void
-unpack_group(const uint8_t *w, size_t row_bytes, int64_t rows, int64_t c0, int64_t n, __m512i *panel,
-	     int stride)
+unpack_group(const uint8_t *w, size_t row_bytes, int64_t rows, int64_t c0, int64_t n,
+	     __m512i *panel, int stride)
 {
 	const __m512i three = _mm512_set1_epi8(3);
 

@@ -266,6 +266,7 @@ bool i2s_matmul_avx512vnni(const struct kernels *k, const struct weight *w, int6
 	if (w->n_in > GEMV_N_MAX)
 		return false;
 	for (int64_t t = 0; t < n_tok; t++)
-		gemv(k, w, r0, r1, (const uint8_t *)act + (size_t)t * act_bytes, out + t * out_stride);
+		gemv(k, w, r0, r1, (const uint8_t *)act + (size_t)t * act_bytes,
+		     out + t * out_stride);
 	return true;
 }
