@@ -350,6 +350,8 @@ def main():
         for i in range(0, len(paths), 400):
             out = subprocess.run([assay, "gate", "--format", "json", *more, *paths[i:i + 400]], capture_output=True, text=True)
             results += json.loads(out.stdout)
+            if len(results) != min(i + 400, len(paths)):
+                raise RuntimeError("gate judged %d receipts of %d: %s" % (len(results), len(paths), out.stderr))
         return results
 
     for kind, path, m in all_edits(r, other):

@@ -92,6 +92,20 @@ int64_t gate_int(const json_t *o, const char *path)
 	return json_integer_value(gate_at(o, path));
 }
 
+int64_t gate_sum(int64_t a, int64_t b)
+{
+	int64_t sum;
+
+	return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
+}
+
+int64_t gate_product(int64_t a, int64_t b)
+{
+	int64_t product;
+
+	return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
+}
+
 double gate_real(const json_t *o, const char *path)
 {
 	const json_t *v = gate_at(o, path);
@@ -272,7 +286,7 @@ static void gate_tokens(struct gating *g)
 			  match ? "true" : "false", equal ? "equal" : "different");
 	if (match != json_is_null(json_object_get(t, "first_difference")))
 		gate_fail(g, "tokens.first_difference does not fit tokens.match");
-	if (!match && gate_int(b, "n_positions") + gate_int(a, "n_positions") > 0)
+	if (!match && gate_sum(gate_int(b, "n_positions"), gate_int(a, "n_positions")) > 0)
 		gate_fail(g, "the ids differ, yet logits were computed");
 }
 
@@ -452,11 +466,13 @@ static bool is_recorded(const json_t *s)
 static void check_memory(struct gating *g, const char *name, const json_t *s)
 {
 	bool exec = strncmp(gate_text(s, "engine"), "exec:", 5) == 0;
-	int64_t bytes = gate_int(s, "peak_rss_bytes"), said = 1024 * gate_int(s, "done.peak_kib");
+	int64_t bytes = gate_int(s, "peak_rss_bytes");
+	int64_t said = gate_product(1024, gate_int(s, "done.peak_kib"));
 
 	if (is_recorded(s) || !json_is_integer(json_object_get(s, "peak_rss_bytes")))
 		return;
-	if (bytes + (512 << 10) < said || (!exec && bytes > said + said / 4 + (8 << 20)))
+	if (gate_sum(bytes, 512 << 10) < said ||
+	    (!exec && bytes > gate_sum(gate_sum(said, said / 4), 8 << 20)))
 		gate_fail(g, "engines.%s.peak_rss_bytes is %lld, the worker said %lld KiB", name,
 			  (long long)bytes, (long long)gate_int(s, "done.peak_kib"));
 }

@@ -34,7 +34,7 @@ static json_int_t sum_of(const json_t *a)
 	size_t i;
 
 	json_array_foreach(a, i, v)
-		sum += json_integer_value(v);
+		sum = gate_sum(sum, json_integer_value(v));
 	return sum;
 }
 

@@ -100,7 +100,7 @@ static int64_t sum_of(const json_t *side, const char *prefix)
 
 	json_object_foreach((json_t *)counters, key, v)
 		if (strncmp(key, prefix, strlen(prefix)) == 0)
-			sum += json_integer_value(v);
+			sum = gate_sum(sum, json_integer_value(v));
 	return sum;
 }
 
@@ -121,23 +121,28 @@ static void check_own(struct gating *g, const char *name, const json_t *s, bool 
 	json_t *v;
 
 	/* every position has logits in a receipt, so the head ran once for each */
-	expect(g, name, linear, sum_of(s, linear), n * (LINEAR_PER_LAYER * layers + 1));
+	expect(g, name, linear, sum_of(s, linear),
+	       gate_product(n, gate_sum(gate_product(LINEAR_PER_LAYER, layers), 1)));
 	expect(g, name, native ? "embed" : "oracle_embed", sum_of(s, native ? "embed_" : "oracle_embed"), n);
-	expect(g, name, native ? "glu" : "oracle_glu", sum_of(s, native ? "glu_" : "oracle_glu"), n * layers);
+	expect(g, name, native ? "glu" : "oracle_glu", sum_of(s, native ? "glu_" : "oracle_glu"),
+	       gate_product(n, layers));
 	expect(g, name, native ? "attend" : "oracle_scores",
-	       sum_of(s, native ? "attend_" : "oracle_scores"), n * layers * heads);
+	       sum_of(s, native ? "attend_" : "oracle_scores"),
+	       gate_product(gate_product(n, layers), heads));
 	expect(g, name, native ? "rope" : "oracle_rope", sum_of(s, native ? "rope_" : "oracle_rope"),
-	       2 * n * layers);
+	       gate_product(gate_product(2, n), layers));
 	/* every operation runs for all positions alike */
 	json_object_foreach(json_object_get(s, "counters"), key, v)
 		if (n > 0 && json_integer_value(v) % n)
 			gate_fail(g, "engines.%s: %s ran %lld times in %lld positions", name, key,
 				  (long long)json_integer_value(v), (long long)n);
 	if (native)
-		expect(g, name, "kv_store", sum_of(s, "kv_store"), n * layers);
-	if (sum_of(s, norm) < n * (2 * layers + 1))
+		expect(g, name, "kv_store", sum_of(s, "kv_store"), gate_product(n, layers));
+	int64_t norms = gate_product(n, gate_sum(gate_product(2, layers), 1));
+
+	if (sum_of(s, norm) < norms)
 		gate_fail(g, "engines.%s: %s ran %lld times, at least %lld are needed", name, norm,
-			  (long long)sum_of(s, norm), (long long)(n * (2 * layers + 1)));
+			  (long long)sum_of(s, norm), (long long)norms);
 }
 
 static void check_path(struct gating *g, const char *name, const json_t *s)
@@ -156,7 +161,8 @@ static void check_path(struct gating *g, const char *name, const json_t *s)
 	}
 	if (strcmp(engine, "native") == 0 || strcmp(engine, "oracle") == 0)
 		check_own(g, name, s, strcmp(engine, "native") == 0);
-	else if (sum_of(s, "MUL_MAT") < LINEAR_PER_LAYER * gate_int(s, "opened.n_layer") + 1)
+	else if (sum_of(s, "MUL_MAT") <
+		 gate_sum(gate_product(LINEAR_PER_LAYER, gate_int(s, "opened.n_layer")), 1))
 		gate_fail(g, "engines.%s: %lld matrix products in a model of %lld layers", name,
 			  (long long)sum_of(s, "MUL_MAT"), (long long)gate_int(s, "opened.n_layer"));
 }

@@ -20,6 +20,9 @@ void gate_unchecked(struct gating *g, const char *fmt, ...) __attribute__((forma
 const json_t *gate_at(const json_t *o, const char *path);
 const char *gate_text(const json_t *o, const char *path);	/* "" when absent */
 int64_t gate_int(const json_t *o, const char *path);		/* 0 when absent */
+/* a receipt may claim any number: arithmetic on what it claims stops at the largest one */
+int64_t gate_sum(int64_t a, int64_t b);
+int64_t gate_product(int64_t a, int64_t b);
 double gate_real(const json_t *o, const char *path);		/* strings "NaN", "Infinity" too */
 
 /* Every side that evaluated: name "ours" or "reference". */

@@ -35,8 +35,8 @@ static void check_kind(struct gating *g, const json_t *kinds, enum local_kind k,
 	       bound = local_bound(k, quantised, (int)n_positions);
 	int64_t operations = gate_int(o, "operations"), equal = gate_int(o, "bits_equal");
 
-	*n += operations;
-	*n_equal += equal;
+	*n = gate_sum(*n, operations);
+	*n_equal = gate_sum(*n_equal, equal);
 	if (!o || operations < 1) {
 		/* attention in one operation has no scores, probabilities and values of its own */
 		if (k != LOCAL_FLASH && !(is_flash(kinds) && attention_part(k)))
@@ -62,8 +62,8 @@ static void check_pass(struct gating *g, const char *path, bool quantised, bool 
 {
 	const json_t *p = gate_at(g->r, path), *kinds = json_object_get(p, "kinds");
 	int64_t n = 0, n_equal = 0, n_positions = gate_int(p, "n_positions");
-	int64_t least = OPERATIONS_OUTSIDE +
-			OPERATIONS_PER_LAYER * gate_int(gate_side(g, "ours"), "opened.n_layer");
+	int64_t n_layer = gate_int(gate_side(g, "ours"), "opened.n_layer");
+	int64_t least = gate_sum(OPERATIONS_OUTSIDE, gate_product(OPERATIONS_PER_LAYER, n_layer));
 	const char *key;
 	json_t *v;
 
@@ -110,7 +110,7 @@ void gate_local(struct gating *g)
 		gate_fail(g, "EQUIVALENT, but the tokens differ");
 	if (json_is_true(json_object_get(l, "quantised")) != quantised)
 		gate_fail(g, "local.quantised does not fit the weights");
-	if (gate_int(g->r, "summary.n_nonfinite_ours") + gate_int(g->r, "summary.n_nonfinite_ref"))
+	if (gate_int(g->r, "summary.n_nonfinite_ours") || gate_int(g->r, "summary.n_nonfinite_ref"))
 		gate_fail(g, "EQUIVALENT with values that are not finite");
 	check_pass(g, "local.reference", quantised, false);
 	check_pass(g, "local.own", quantised, true);

@@ -152,9 +152,9 @@ static void check_summary(struct gating *g, const struct comparison *c)
 		same_real(g, "max_absolute_diff", c->max_abs);
 	else if (!json_is_null(json_object_get(g->r, "max_absolute_diff")))
 		gate_fail(g, "max_absolute_diff of nothing");
-	if ((gate_int(g->r, "summary.n_nonfinite_ours") +
-		     gate_int(g->r, "summary.n_nonfinite_ref") >
-	     0) != (bool)(c->n && isnan(c->max_nmse)))
+	if ((gate_int(g->r, "summary.n_nonfinite_ours") > 0 ||
+	     gate_int(g->r, "summary.n_nonfinite_ref") > 0) !=
+	    (bool)(c->n && isnan(c->max_nmse)))
 		gate_fail(g, "summary.n_nonfinite does not fit the series");
 }
 
@@ -212,7 +212,7 @@ static void check_greedy(struct gating *g, const struct comparison *c)
 static int32_t chosen(const struct gating *g, const char *side, int64_t row)
 {
 	const json_t *s = gate_side(g, side);
-	int64_t k = row - (gate_int(s, "n_tokens") - 1);
+	int64_t k = gate_sum(row, 1 - gate_int(s, "n_tokens"));
 	const json_t *v = k < 0 ? NULL : json_array_get(json_object_get(s, "greedy"), (size_t)k);
 
 	return v ? (int32_t)json_integer_value(v) : -1;
@@ -262,7 +262,7 @@ static void check_length(struct gating *g, const struct comparison *c)
 	if (n > want || (n < want && !stopped && c->flip_step < 0))
 		gate_fail(g, "scenario.max_new_tokens is %lld, %lld ids were decoded",
 			  (long long)want, (long long)n);
-	if (gate_int(a, "n_positions") != gate_int(a, "n_tokens") + (n > 1 ? n - 1 : 0))
+	if (gate_int(a, "n_positions") != gate_sum(gate_int(a, "n_tokens"), n > 1 ? n - 1 : 0))
 		gate_fail(g, "%lld prompt ids and %lld decoded ones, but %lld positions",
 			  (long long)gate_int(a, "n_tokens"), (long long)n,
 			  (long long)gate_int(a, "n_positions"));
