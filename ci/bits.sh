@@ -115,7 +115,7 @@ if there llama tiny-llama; then
 	for weights in f32 q6_k; do type llama tiny-qwen3 $weights; done
 	if quantiser; then
 		deep="--embd 512 --heads 8 --kv-heads 2 --ff 1024 --layers 8"
-		for mix in 2:Q4_0 3:Q4_1 8:Q5_0 9:Q5_1 7:Q8_0 10:Q2_K 21:Q2_K_S 11:Q3_K_S 12:Q3_K_M 13:Q3_K_L \
+		for mix in 2:Q4_0 3:Q4_1 8:Q5_0 9:Q5_1 7:Q8_0 10:Q2_K 11:Q3_K_S 12:Q3_K_M 13:Q3_K_L \
 			14:Q4_K_S 15:Q4_K_M 16:Q5_K_S 17:Q5_K_M 18:Q6_K 32:BF16; do
 			quantised tiny-llama "$deep" "${mix%:*}" "${mix#*:}"
 		done
