@@ -308,7 +308,7 @@ int engine_call_open(struct engine_call *g, struct cli *c, int n_more, struct er
 		int64_t n = in.tokens ? g->n_ids : (int64_t)in.bytes + TEMPLATE_ROOM;
 		const char *system = n_more >= 0 ? cli_str(c, "system-prompt") : NULL;
 		n += system ? (int64_t)strlen(system) : 0;
-		rc = open_model(g, c, n_more >= 0 ? n + n_more + 1 : 0, e);
+		rc = open_model(g, c, n_more >= 0 ? n + n_more : 0, e);
 	}
 	if (rc == 0 && n_more >= 0 && !in.tokens)
 		rc = make_ids(g, c, &in, e);

@@ -278,6 +278,11 @@ static void broken_tensor_entries(void)
 	tensor(&f, "w", 32, 1, 77, 0);
 	data(&f, 256);
 	refused("unknown type", &f, "tensor 'w' has type 77, which is not known");
+	CHECK(strcmp(gguf_weight_name(20), "iq4_nl") == 0 &&
+		      strcmp(gguf_weight_name(42), "q2_0") == 0 &&
+		      strcmp(gguf_weight_name(12), "q4_k") == 0 &&
+		      strcmp(gguf_weight_name(77), "unknown") == 0,
+	      "types that are read but not computed have names");
 	head(&f, 3, 1, 0);
 	tensor(&f, "w", 33, 1, TYPE_Q8_0, 0);
 	data(&f, 256);

@@ -1,6 +1,7 @@
 /*
  * Evaluating 512 positions with all their logits needs, beyond the open model, at most 1.15 times
- * the KV cache, one set of activations and one position of logits.
+ * the KV cache of these positions, one set of activations and one position of logits, also in a
+ * context of eight times as many.
  */
 #include "engine.h"
 #include "fixtures.h"
@@ -10,7 +11,7 @@
 
 extern const struct engine_ops engine_native;
 
-enum { T = 512, EMBD = 1024, HEADS = 8, KV_HEADS = 2, FF = 2816, LAYERS = 6 };
+enum { T = 512, CTX = 8 * T, EMBD = 1024, HEADS = 8, KV_HEADS = 2, FF = 2816, LAYERS = 6 };
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 enum { SANITIZED = 1 };
@@ -39,11 +40,11 @@ static int sample(void *ctx, int pos, int step, int32_t token, const float *logi
 	return 0;
 }
 
-/* What opening and evaluating n ids adds at most, −1 when it fails. */
-static double added(const char *path, int n)
+/* What opening for n_ctx positions and evaluating n ids adds at most, −1 when it fails. */
+static double added(const char *path, int n_ctx, int n)
 {
 	struct engine_options o = {
-		.model_path = path, .n_threads = 2, .n_ctx = n, .n_ubatch = n};
+		.model_path = path, .n_threads = 2, .n_ctx = n_ctx, .n_ubatch = n};
 	struct engine_eval q = {.n_tokens = n, .on_logits = sample};
 	struct engine *engine = NULL;
 	struct err e = ERR_NONE;
@@ -68,7 +69,7 @@ int main(void)
 	char path[] = "/tmp/memory_test.XXXXXX";
 	struct fixture_options o = {.preset = "tiny-bitnet", .n_embd = EMBD, .n_head = HEADS,
 				    .n_kv_head = KV_HEADS, .n_ff = FF, .n_layer = LAYERS,
-				    .n_ctx = T};
+				    .n_ctx = CTX};
 	struct err e = ERR_NONE;
 	const double kv_width = EMBD / HEADS * KV_HEADS;
 	const double cache = 2.0 * LAYERS * T * kv_width * 2;
@@ -80,7 +81,7 @@ int main(void)
 	if (SANITIZED) {
 		SKIP("memory of an evaluation", "a sanitizer keeps its own beside it");
 	} else if (fixture_write(path, &o, &e) == 0) {
-		double model = added(path, 1), all = added(path, T);
+		double model = added(path, 1, 1), all = added(path, CTX, T);
 		double limit = 1.15 * (cache + activations + logits);
 		printf("# %d positions: %.2f MiB beyond a model open for one; limit %.2f\n", T,
 		       (all - model) / 0x1p20, limit / 0x1p20);

@@ -165,6 +165,26 @@ static void fails(const char *source, const char *want)
 	free(out);
 }
 
+/* As Llama 3.2's template asks for the date. */
+static void test_day(void)
+{
+	const char *source = "{%- if not date_string is defined %}"
+			     "{%- if strftime_now is defined %}"
+			     "{%- set date_string = strftime_now(\"%d %b %Y\") %}"
+			     "{%- else %}{%- set date_string = \"26 Jul 2024\" %}{%- endif %}"
+			     "{%- endif %}{{- \"Today Date: \" + date_string }}";
+	struct jinja_message m = {"user", "Hi"};
+	struct jinja_input in = {&m, 1, true, NULL, NULL};
+	struct err e = ERR_NONE;
+	char *out = NULL;
+	size_t n;
+
+	CHECK(jinja_render(source, strlen(source), &in, &out, &n, &e) == 0 &&
+		      strcmp(out, "Today Date: 26 Jul 2024") == 0,
+	      "a template that tests for strftime_now takes its fixed date: %s", e.msg);
+	free(out);
+}
+
 static void test_errors(void)
 {
 	fails("a\nb{{ x.y }}", "line 2: \"x\" is undefined");
@@ -180,7 +200,9 @@ static void test_errors(void)
 	fails("{# a", "line 1: a comment {# has no #}");
 	fails("{{ 1", "line 1: a tag is not closed");
 	fails("{{ ? }}", "line 1: unexpected character '?'");
-	fails("{{ strftime_now('%d') }}", "line 1: \"strftime_now\" is undefined");
+	fails("{{ strftime_now('%d') }}",
+	      "line 1: \"strftime_now\" is undefined: a prompt must not depend on the day; give "
+	      "the formatted prompt itself with --prompt-template raw");
 	fails("{% for a in range(60000) %}{% if 1+1+1+1+1+1+1+1+1+1 == 2+2+2+2+2+2+2+2+2+2 %}{% endif %}"
 	      "{% endfor %}",
 	      "line 1: more than 1048576 steps");
@@ -238,6 +260,7 @@ int main(void)
 	test_named();
 	test_unknown();
 	test_python();
+	test_day();
 	test_errors();
 	test_auto();
 	return TEST_END();

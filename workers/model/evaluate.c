@@ -94,10 +94,10 @@ int forward_evaluate(struct session *s, const struct engine_eval *q, struct err 
 	if (rc == 0)
 		rc = sampler_init(&r.sampler, s->m->hp.n_vocab, q->temperature, q->top_k, q->top_p,
 				  q->seed, e);
-	if (rc == 0) {
-		kv_cache_clear(&s->kv);
+	if (rc == 0)
+		rc = session_reserve(s, q->n_tokens + (q->n_greedy > 1 ? q->n_greedy - 1 : 0), e);
+	if (rc == 0)
 		rc = run_prompt(&r, e);
-	}
 	for (int i = 1; rc == 0 && i < q->n_greedy && !is_stop(q, r.chosen); i++) {
 		int32_t token = r.chosen;
 		r.step = i;

@@ -76,5 +76,7 @@ int64_t gguf_array_i64(const struct gguf_kv *kv, uint64_t i);	/* integers and bo
 double gguf_array_f64(const struct gguf_kv *kv, uint64_t i);	/* floats and integers */
 
 const char *gguf_type_name(enum gguf_type t);
+/* Of a tensor's type, also of those that no engine here computes with; "unknown". */
+const char *gguf_weight_name(uint32_t type);
 
 #endif

@@ -279,7 +279,20 @@ static const struct { uint32_t id; const char *name; uint32_t elems, bytes;
 	{27, "i64", 1, 8},
 	{28, "f64", 1, 8},
 	{29, "iq1_m", 256, 56},
+	{40, "nvfp4", 64, 36},
+	{41, "q1_0", 128, 18},
+	{42, "q2_0", 64, 18},
 };
+
+const char *gguf_weight_name(uint32_t type)
+{
+	const struct weight_type *w = weight_type_by_id(type);
+
+	for (size_t i = 0; !w && i < sizeof(foreign) / sizeof(*foreign); i++)
+		if (foreign[i].id == type)
+			return foreign[i].name;
+	return w ? w->name : "unknown";
+}
 
 static int tensor_bytes(struct gguf_tensor *t, struct err *e)
 {

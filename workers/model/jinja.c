@@ -186,8 +186,12 @@ static struct jvalue compare(struct run *r, const struct jnode *n)
 static struct jvalue need_defined(struct run *r, const struct jnode *n, struct jvalue v)
 {
 	if (v.kind == J_UNDEFINED)
-		jinja_fail(r->j, n->line, "\"%.*s\" is undefined", v.s.n > 60 ? 60 : (int)v.s.n,
-			   v.s.s);
+		jinja_fail(r->j, n->line, "\"%.*s\" is undefined%s", v.s.n > 60 ? 60 : (int)v.s.n,
+			   v.s.s,
+			   jstr_is(v.s, "strftime_now")
+				   ? ": a prompt must not depend on the day; give the formatted "
+				     "prompt itself with --prompt-template raw"
+				   : "");
 	return v;
 }
 

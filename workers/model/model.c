@@ -73,8 +73,10 @@ static void check_weight(struct loader *l, const char *name, const struct gguf_t
 		tl_check(type, name, t->ne[0], t->ne[1], l->e);
 	else if (!type || !type->dequantize)
 		err_set(l->e, EXIT_MODEL_LOAD,
-			"tensor %s has weight type %s (%u), which is not supported", name,
-			type ? type->name : "unknown", t->type);
+			"tensor %s has weight type %s (%u), which is not supported; known are f32, "
+			"f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k to q6_k, tq1_0, tq2_0, "
+			"i2_s, tl1, tl2",
+			name, gguf_weight_name(t->type), t->type);
 	else if (t->ne[0] % type->block_elems != 0)
 		err_set(l->e, EXIT_MODEL_LOAD,
 			"tensor %s has rows of %lld; %s needs a multiple of %u", name,

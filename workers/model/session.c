@@ -90,15 +90,27 @@ int session_open(struct session *s, const struct model *m, const struct kernels 
 	int64_t cells = session_n_kv(s, s->n_ctx);
 	int rc = ops_init(&s->ops, k, team, cells, m->hp.head_dim, m->hp.n_kv_head, e);
 	s->ops.defects = o->defects;
-	if (rc == 0)
-		rc = kv_cache_new(&s->kv, m->hp.n_layer,
-				  (int)((cells + CELLS_GROUP - 1) / CELLS_GROUP * CELLS_GROUP),
-				  m->hp.n_kv_head * m->hp.head_dim, o->kv_f32, e);
+	s->kv.f32 = o->kv_f32;
 	if (rc == 0)
 		rc = allocate(s, e);
 	if (rc != 0)
 		session_close(s);
 	return rc;
+}
+
+int session_reserve(struct session *s, int64_t n_positions, struct err *e)
+{
+	const struct hparams *h = &s->m->hp;
+	const int64_t n = session_n_kv(s, n_positions);
+	const int cells = (int)((n + CELLS_GROUP - 1) / CELLS_GROUP * CELLS_GROUP);
+	const bool f32 = s->kv.f32;
+	if (cells <= s->kv.n_ctx) {
+		kv_cache_clear(&s->kv);
+		return 0;
+	}
+	kv_cache_free(&s->kv);
+	s->kv = (struct kv_cache){.f32 = f32};
+	return kv_cache_new(&s->kv, h->n_layer, cells, h->n_kv_head * h->head_dim, f32, e);
 }
 
 void session_close(struct session *s)

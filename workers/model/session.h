@@ -41,6 +41,13 @@ int session_open(struct session *s, const struct model *m, const struct kernels 
 		 struct team *team, const struct session_options *o, struct err *e);
 void session_close(struct session *s);	/* accepts zeroed */
 
+/*
+ * An empty cache with room for n_positions (≤ n_ctx), to be called before an evaluation. The cache
+ * is as long as the longest evaluation asked so far, not as the context: values lie by channel, so
+ * in a longer one even few positions would touch every page of it.
+ */
+int session_reserve(struct session *s, int64_t n_positions, struct err *e);
+
 /* Length the reference's cache would have after `used` positions: padded as the profile says. */
 int64_t session_n_kv(const struct session *s, int64_t used);
 

@@ -32,8 +32,8 @@ static int one(const struct gguf_tensor *t, bool values, engine_weight_fn *fn, v
 
 	snprintf(name, sizeof(name), "%.*s", (int)t->name.n, t->name.s);
 	if (!w)
-		return err_set(e, EXIT_MODEL_LOAD, "tensor %s has type %u, which is not supported",
-			       name, t->type);
+		return err_set(e, EXIT_MODEL_LOAD, "tensor %s has type %s (%u), which is not supported",
+			       name, gguf_weight_name(t->type), t->type);
 	if (tl_type(w->id) && tl_check(w, name, t->ne[0], rows, e) < 0)
 		return -EXIT_MODEL_LOAD;
 	for (int d = 0; d < t->n_dims; d++)
