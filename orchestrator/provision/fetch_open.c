@@ -50,6 +50,7 @@ static int open_part(struct job *j, struct err *e)
 	j->part_fd = open(q->blob.part, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	if (j->part_fd < 0 || fstat(j->part_fd, &st) != 0)
 		return failed("opening", q->blob.part, e);
+	j->direct_fd = open(q->blob.part, O_WRONLY | O_DIRECT | O_CLOEXEC);
 	if ((r = resume(j, &st, e)) < 0 || j->planned)
 		return r;
 	if (ftruncate(j->part_fd, 0) != 0)
@@ -130,13 +131,17 @@ void job_close(struct job *j)
 	partlog_close(&j->journal);
 	if (j->part_fd >= 0)
 		close(j->part_fd);
+	if (j->direct_fd >= 0)
+		close(j->direct_fd);
 	if (j->lock_fd >= 0)
 		close(j->lock_fd);
-	j->part_fd = j->lock_fd = -1;
+	j->part_fd = j->direct_fd = j->lock_fd = -1;
 }
 
 void job_free(struct job *j)
 {
+	for (int i = 0; i < j->n_held; i++)
+		free(j->held[i].data);
 	for (int i = 0; i < FETCH_CONNECTIONS_MAX; i++)
 		free(j->conns[i].block.data);
 	ranges_free(&j->assigned);
