@@ -64,6 +64,7 @@ static void gain(struct conn *c, int64_t bytes)
 
 	c->gained += bytes;
 	s->limited = s->re_resolved = 0;
+	s->served = true;
 }
 
 /* Of a body that is the whole file, what nobody has. */
@@ -199,7 +200,9 @@ static enum http_take refused(struct conn *c, const struct http_head *h)
 		return verdict(c, VERDICT_DEAD, EXIT_NETWORK, "answers 400%s%s", *detail ? " " : "",
 			       detail);
 	if (h->status == 401 || h->status == 403)
-		return verdict(c, VERDICT_DEAD, EXIT_AUTH, "answers %d%s%s: %s%s%s", h->status,
+		/* who has sent some of the file refuses a request, not the person */
+		return verdict(c, s->served ? VERDICT_RETRY : VERDICT_DEAD, EXIT_AUTH,
+			       "answers %d%s%s: %s%s%s", h->status,
 			       *detail ? " " : "", detail,
 			       hub && q->page[0] ? "ask for access at " : "access is denied",
 			       hub ? q->page : "",
@@ -300,6 +303,16 @@ static enum http_take accept_whole(struct conn *c, const struct http_head *h)
 	for (int i = 0; i < FETCH_CONNECTIONS_MAX; i++)
 		if (&j->conns[i] != c && j->conns[i].streaming)
 			return verdict(c, VERDICT_ENOUGH, EXIT_AGREE, "-");
+	/* what the others wait to ask for comes in this stream */
+	for (int i = 0; i < FETCH_CONNECTIONS_MAX; i++) {
+		struct conn *o = &j->conns[i];
+
+		if (o == c || o->request || o->phase == CONN_IDLE)
+			continue;
+		ranges_remove(&j->assigned, o->pos, o->to);
+		o->pos = o->to = 0;
+		o->phase = CONN_IDLE;
+	}
 	c->streaming = true;
 	c->body_at = 0;
 	return begin_body(c);

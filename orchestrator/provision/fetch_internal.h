@@ -32,6 +32,7 @@ struct source {
 	char resolved[HTTP_URL_MAX]; /* behind the redirects; "" not known */
 	char etag[PARTLOG_ETAG_MAX]; /* strong; "" none */
 	bool dead;
+	bool served;                 /* it has sent some of the file */
 	bool no_ranges;         /* answers a range request with everything */
 	int failures;           /* in a row, without progress */
 	uint64_t failed_ms;     /* when the last was counted: what began earlier is the same one */

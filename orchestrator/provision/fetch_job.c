@@ -151,6 +151,9 @@ static bool assign(struct job *j, struct conn *c)
 
 	if (!j->planned)
 		return c == &j->conns[0] && j->size < 0;
+	for (int i = 0; i < FETCH_CONNECTIONS_MAX && j->sources[j->source].no_ranges; i++)
+		if (j->conns[i].request) /* it streams the whole file */
+			return false;
 	if (!ranges_gap(&j->assigned, 0, j->size, &gap))
 		return steal(j, c);
 	c->pos = gap.from;
