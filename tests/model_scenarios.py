@@ -257,6 +257,15 @@ def mirrors():
     expect(s, 11, "no source at all", "--retries", "1", says=("none of 3 sources",))
 
 
+def whole_once():
+    """A server without ranges sends the file once, however many connections there might be."""
+    s = Scene(size=8 * MIB, repository=None)
+    s.entry["mirrors"] = [s.direct()]
+    s.world.permanent = ("whole", None)
+    expect(s, 0, "a server without ranges", "--format", "json")
+    check(s.json()["transferred"] == 8 * MIB, "sends the file once", s.out)
+
+
 def refused_once():
     """A mirror that has sent some of the file and refuses a request: neither gated nor the end."""
     s = Scene(size=MIB, repository=None)
@@ -675,7 +684,7 @@ def failing_io():
 
 def main():
     scenes = [hub_shapes, gated, contradictions, redirects, tls, connect_proxy, limits, stalls, bodies, sizes_unknown,
-              mirrors, refused_once, interrupted, together, offline_and_proxy, space, adoption,
+              mirrors, whole_once, refused_once, interrupted, together, offline_and_proxy, space, adoption,
               ways_of_adoption, unwritable, damage, leases, clean_up, placing, lockfile, generated, archives, failing_io]
     for scene in scenes:
         if ONLY in scene.__name__:
