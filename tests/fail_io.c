@@ -1,17 +1,20 @@
 /*
  * Interposed with LD_PRELOAD: the n-th of the calls that FAIL_IO names fails, once or from then on.
- * FAIL_IO=CALL:N:ERRNO[:always], CALL one of write fsync rename ftruncate open fallocate.
+ * FAIL_IO=CALL:N:ERRNO[:always], CALL one of write fsync rename ftruncate open fallocate link.
+ * FAIL_IO_LOG names a file that gets a line for each of clone, link and copy.
  * Only calls about files below $ASSAY_CACHE count, so that the same n means the same thing.
  */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -54,6 +57,47 @@ static bool fails(const char *call)
 }
 
 #define REAL(type, name) ((type)dlsym(RTLD_NEXT, name))
+
+static void log_call(const char *call)
+{
+	const char *path = getenv("FAIL_IO_LOG");
+	FILE *f = path ? fopen(path, "a") : NULL;
+
+	if (!f)
+		return;
+	fprintf(f, "%s\n", call);
+	fclose(f);
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	va_list ap;
+	void *arg;
+
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	if (request == FICLONE)
+		log_call("clone");
+	return REAL(int (*)(int, unsigned long, void *), "ioctl")(fd, request, arg);
+}
+
+int link(const char *from, const char *to)
+{
+	if (in_cache(to)) {
+		log_call("link");
+		if (fails("link"))
+			return -1;
+	}
+	return REAL(int (*)(const char *, const char *), "link")(from, to);
+}
+
+ssize_t copy_file_range(int in, off64_t *at, int out, off64_t *to, size_t n, unsigned flags)
+{
+	log_call("copy");
+	return REAL(ssize_t(*)(int, off64_t *, int, off64_t *, size_t, unsigned),
+		    "copy_file_range")(in, at, out, to, n, flags);
+}
 
 ssize_t write(int fd, const void *data, size_t n)
 {

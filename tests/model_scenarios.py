@@ -3,6 +3,7 @@ fetch-models and cache as users meet them, one situation after the other.
 
 usage: model_scenarios.py ASSAY FAIL_IO.so [NAME]
 """
+import errno
 import fcntl
 import hashlib
 import io
@@ -256,6 +257,28 @@ def mirrors():
     expect(s, 11, "no source at all", "--retries", "1", says=("none of 3 sources",))
 
 
+def whole_once():
+    """A server without ranges sends the file once, however many connections there might be."""
+    s = Scene(size=8 * MIB, repository=None)
+    s.entry["mirrors"] = [s.direct()]
+    s.world.permanent = ("whole", None)
+    expect(s, 0, "a server without ranges", "--format", "json")
+    check(s.json()["transferred"] == 8 * MIB, "sends the file once", s.out)
+
+
+def refused_once():
+    """A mirror that has sent some of the file and refuses a request: neither gated nor the end."""
+    s = Scene(size=MIB, repository=None)
+    s.entry["mirrors"] = [s.direct()]
+    s.world.script = [(None, None)] * 3 + [("status", (403, {}))]
+    expect(s, 0, "a mirror refuses one of its requests", says=("403",))
+    s = Scene(size=MIB, repository=None)
+    s.entry["mirrors"] = [s.direct()]
+    s.world.script = [(None, None)] * 3
+    s.world.permanent = ("status", (403, {}))
+    expect(s, 11, "and every further one", "--retries", "2", says=("403", "access is denied"))
+
+
 # ---- people and other processes ---------------------------------------------------------------
 
 def interrupted():
@@ -354,6 +377,39 @@ def adoption():
         f.write(s.data)
     expect(s, 0, "a small file is found in a snapshot", HF_HUB_CACHE=s.folder + "/hub")
     check(s.world.origins == 0, "without a request")
+
+
+def unwritable():
+    s = Scene()
+    with open(s.folder + "/file", "w"):
+        pass
+    for cache, why in ((s.folder + "/file/cache", "Not a directory"), ("/proc/self/x", "")):
+        expect(s, 64, "a cache that cannot be made is not an internal error", says=("set ASSAY_CACHE", why),
+               ASSAY_CACHE=cache)
+
+
+def ways_of_adoption():
+    """Shared extents, a hard link, a copy: in this order; an edit of what is linked is noticed."""
+    for why, calls in ((None, ["clone", "link"]), (errno.EXDEV, ["clone", "link", "clone", "copy"])):
+        s = Scene(size=MIB)
+        blob = "%s/.cache/huggingface/hub/models--o--x/blobs/%s" % (s.folder, s.sha256)
+        os.makedirs(os.path.dirname(blob))
+        with open(blob, "wb") as f:
+            f.write(s.data)
+        log = s.folder + "/calls"
+        fail = {"FAIL_IO": "link:1:%d" % why} if why else {}
+        expect(s, 0, "adopted" + (" where no link can be made" if why else ""), "--format", "json",
+               LD_PRELOAD=FAIL_IO, FAIL_IO_LOG=log, **fail)
+        with open(log) as f:
+            seen = list(dict.fromkeys(f.read().split())) if not why else f.read().split()
+        linked = os.stat(blob).st_ino == os.stat(s.path).st_ino
+        shared = seen == ["clone"]      # this filesystem shares extents
+        check(shared or seen[:len(calls)] == calls and linked == (not why),
+              "by " + ("shared extents" if shared else calls[-1]), seen, linked)
+        with open(blob, "r+b") as f:    # its owner edits the other file
+            f.write(b"edited")
+        expect(s, 0, "and the other file edited: the cache is right still", "--format", "json")
+        check(s.json()["how"] == ("downloaded" if linked else "cached"), "which was noticed", s.out, s.err)
 
 
 def damage():
@@ -617,7 +673,7 @@ def failing_io():
             broken = 0
             if os.path.exists(s.path) and not s.right():
                 wrong.append((n, "a wrong file under the final name"))
-            if code not in (18, 70) or not s.err.strip():
+            if code not in ((64, 70) if errno_ == errno.EACCES else (18, 70)) or not s.err.strip():
                 wrong.append((n, code, s.err))
             if s.run() != 0 or not s.right():
                 wrong.append((n, "not repaired", s.err))
@@ -628,8 +684,8 @@ def failing_io():
 
 def main():
     scenes = [hub_shapes, gated, contradictions, redirects, tls, connect_proxy, limits, stalls, bodies, sizes_unknown,
-              mirrors, interrupted, together, offline_and_proxy, space, adoption, damage, leases, clean_up,
-              placing, lockfile, generated, archives, failing_io]
+              mirrors, whole_once, refused_once, interrupted, together, offline_and_proxy, space, adoption,
+              ways_of_adoption, unwritable, damage, leases, clean_up, placing, lockfile, generated, archives, failing_io]
     for scene in scenes:
         if ONLY in scene.__name__:
             scene()

@@ -184,6 +184,12 @@ static void on_tick(uv_timer_t *t)
 		close_all(f);
 }
 
+/* Nothing is left to wait for: the tick looks at once. */
+void fetch_wake(struct fetch *f)
+{
+	uv_timer_start(&f->tick, on_tick, 0, (uint64_t)f->o->tick_ms);
+}
+
 /* The second signal has its usual effect again. */
 static void on_signal(uv_signal_t *s, int number)
 {
@@ -213,7 +219,7 @@ static void prepare_job(struct job *j, struct fetch *f, const struct fetch_reque
 	j->fetch = f;
 	j->request = q;
 	j->result = result;
-	j->lock_fd = j->part_fd = -1;
+	j->lock_fd = j->part_fd = j->direct_fd = -1;
 	j->journal.fd = -1;
 	j->size = -1;
 	j->range_bytes = f->o->range_bytes;

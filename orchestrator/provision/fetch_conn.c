@@ -45,10 +45,8 @@ static void append(struct conn *c, int64_t at, const uint8_t *data, size_t bytes
 
 		if (b->bytes && (b->bytes == b->capacity || b->at + (int64_t)b->bytes != at))
 			disk_write(j, c);
-		if (!b->data) {
-			disk_take(j->fetch, b);
-			b->at = at;
-		}
+		if (!b->data)
+			disk_take(j->fetch, b, at);
 		n = b->capacity - b->bytes < bytes ? b->capacity - b->bytes : bytes;
 		memcpy(b->data + b->bytes, data, n);
 		b->bytes += n;
@@ -66,6 +64,7 @@ static void gain(struct conn *c, int64_t bytes)
 
 	c->gained += bytes;
 	s->limited = s->re_resolved = 0;
+	s->served = true;
 }
 
 /* Of a body that is the whole file, what nobody has. */
@@ -109,10 +108,12 @@ static enum http_take on_body(void *ctx, const uint8_t *data, size_t bytes)
 		c->drained += bytes;
 		return c->drained > DRAIN_BYTES_MAX ? HTTP_STOP : HTTP_TAKE;
 	}
-	if ((j->planned && c->uncommitted > 0 &&
-	     c->uncommitted + (int64_t)bytes > j->fetch->o->commit_bytes) ||
-	    j->writes > 128) {
-		disk_write(j, c);
+	c->wants_sync = j->planned && c->uncommitted > 0 &&
+			c->uncommitted + (int64_t)bytes > j->fetch->o->commit_bytes;
+	if (c->wants_sync || j->writes > 128 || (j->planned && disk_hash_is_behind(j))) {
+		if (c->wants_sync && (c->uncommitted == (int64_t)c->block.bytes ||
+				      (int64_t)c->block.bytes > j->fetch->o->commit_bytes / 2))
+			disk_write(j, c); /* nothing else will be synced */
 		c->paused = true;
 		return HTTP_PAUSE;
 	}
@@ -199,7 +200,9 @@ static enum http_take refused(struct conn *c, const struct http_head *h)
 		return verdict(c, VERDICT_DEAD, EXIT_NETWORK, "answers 400%s%s", *detail ? " " : "",
 			       detail);
 	if (h->status == 401 || h->status == 403)
-		return verdict(c, VERDICT_DEAD, EXIT_AUTH, "answers %d%s%s: %s%s%s", h->status,
+		/* who has sent some of the file refuses a request, not the person */
+		return verdict(c, s->served ? VERDICT_RETRY : VERDICT_DEAD, EXIT_AUTH,
+			       "answers %d%s%s: %s%s%s", h->status,
 			       *detail ? " " : "", detail,
 			       hub && q->page[0] ? "ask for access at " : "access is denied",
 			       hub ? q->page : "",
@@ -255,6 +258,7 @@ static enum http_take begin_body(struct conn *c)
 		memcpy(s->resolved, c->url, sizeof(s->resolved));
 	c->resolving = false;
 	c->phase = CONN_BODY;
+	c->head_ms = fetch_now(c->job->fetch);
 	return HTTP_TAKE;
 }
 
@@ -299,6 +303,16 @@ static enum http_take accept_whole(struct conn *c, const struct http_head *h)
 	for (int i = 0; i < FETCH_CONNECTIONS_MAX; i++)
 		if (&j->conns[i] != c && j->conns[i].streaming)
 			return verdict(c, VERDICT_ENOUGH, EXIT_AGREE, "-");
+	/* what the others wait to ask for comes in this stream */
+	for (int i = 0; i < FETCH_CONNECTIONS_MAX; i++) {
+		struct conn *o = &j->conns[i];
+
+		if (o == c || o->request || o->phase == CONN_IDLE)
+			continue;
+		ranges_remove(&j->assigned, o->pos, o->to);
+		o->pos = o->to = 0;
+		o->phase = CONN_IDLE;
+	}
 	c->streaming = true;
 	c->body_at = 0;
 	return begin_body(c);
@@ -479,14 +493,15 @@ static void went_through(struct conn *c, enum http_end end)
 		j->size = c->body_at;
 }
 
-/* A request for 8 MiB that took a moment only may be larger next time. */
+/* Ranges stay small, so that the hash follows closely, unless asking takes a good part of the time. */
 static void adapt(struct conn *c)
 {
 	struct job *j = c->job;
-	uint64_t ms = fetch_now(j->fetch) - c->began_ms;
+	uint64_t ms = fetch_now(j->fetch) - c->began_ms, asking_ms = c->head_ms - c->began_ms;
 	int64_t base = j->fetch->o->range_bytes;
 
-	if (c->gained == j->range_bytes && ms < 2000 && j->range_bytes < 8 * base)
+	if (c->gained == j->range_bytes && ms < 2000 && asking_ms * 20 > ms &&
+	    j->range_bytes < 8 * base)
 		j->range_bytes *= 2;
 	else if (ms > 8000 && j->range_bytes > base)
 		j->range_bytes /= 2;

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Writers of one file wait for each other in the kernel: more than two only spin. */
-enum { HASH_STEP_BYTES = 16 << 20, WRITERS_MAX = 2 };
+/* Writers into the page cache wait for each other in the kernel: a second would only spin. */
+enum { HASH_STEP_BYTES = 16 << 20, HASH_STEP_BLOCKS = 16, WRITERS_DIRECT = 3, WRITERS_CACHED = 1 };
 
 /* One piece of work on a thread. Its inputs are its own; the loop reads its outputs in done. */
 struct work {
@@ -16,7 +16,10 @@ struct work {
 	struct work *next; /* write: behind it in the queue */
 	struct conn *conn;
 	struct block block;
+	int fd; /* write: where to */
 	int64_t from, to;
+	struct block held[HASH_STEP_BLOCKS]; /* hash: [from, to) in memory; none: in the file */
+	int n_held;
 	struct digest digest;
 	struct ranges ranges; /* sync: what to record; check: what is bad */
 	struct pending *pending;
@@ -58,13 +61,18 @@ static const char *full_hint(void)
 
 /* ---- blocks: memory that was touched once is used again ---------------------------------- */
 
-void disk_take(struct fetch *f, struct block *b)
+/* A block ends where the next one may be written past the page cache. */
+void disk_take(struct fetch *f, struct block *b, int64_t at)
 {
-	int64_t quarter = f->o->commit_bytes / 4;
+	int64_t bytes = f->o->commit_bytes / 4 / FETCH_ALIGN_BYTES * FETCH_ALIGN_BYTES;
 
-	b->capacity = quarter < FETCH_BLOCK_BYTES ? (size_t)quarter : FETCH_BLOCK_BYTES;
-	b->data = f->n_spare ? f->spare[--f->n_spare] : malloc(b->capacity);
+	bytes = bytes > FETCH_BLOCK_BYTES ? FETCH_BLOCK_BYTES : bytes;
+	bytes = bytes < FETCH_ALIGN_BYTES ? FETCH_ALIGN_BYTES : bytes;
+	b->data = f->n_spare ? f->spare[--f->n_spare]
+			     : aligned_alloc(FETCH_ALIGN_BYTES, (size_t)bytes);
 	assert(b->data);
+	b->at = at;
+	b->capacity = (size_t)(bytes - at % bytes);
 }
 
 void disk_give_back(struct fetch *f, struct block *b)
@@ -76,6 +84,66 @@ void disk_give_back(struct fetch *f, struct block *b)
 	*b = (struct block){0};
 }
 
+/* ---- blocks that are written and still to be hashed: read from memory, not from the file -- */
+
+static void drop_held(struct job *j, int i)
+{
+	disk_give_back(j->fetch, &j->held[i]);
+	j->held[i] = j->held[--j->n_held];
+}
+
+void disk_drop_held(struct job *j)
+{
+	while (j->n_held)
+		drop_held(j, j->n_held - 1);
+}
+
+/* Takes the block, or gives it back: of too many those that the hash reaches first are held. */
+static void hold(struct job *j, struct block *b)
+{
+	int last = 0;
+
+	if (b->at + (int64_t)b->bytes <= (int64_t)j->digest.bytes) {
+		disk_give_back(j->fetch, b);
+		return;
+	}
+	for (int i = 1; i < j->n_held; i++)
+		if (j->held[i].at > j->held[last].at)
+			last = i;
+	if (j->n_held == FETCH_HELD_MAX) {
+		if (j->held[last].at < b->at) {
+			disk_give_back(j->fetch, b);
+			return;
+		}
+		drop_held(j, last);
+	}
+	j->held[j->n_held++] = *b;
+	*b = (struct block){0};
+}
+
+/* Moves the blocks that follow each other from w->from on to w; false: the first is not held. */
+static bool take_held(struct job *j, struct work *w)
+{
+	w->to = w->from;
+	for (int i = 0; i < j->n_held && w->n_held < HASH_STEP_BLOCKS;) {
+		struct block *b = &j->held[i];
+		int64_t end = b->at + (int64_t)b->bytes;
+
+		if (end <= w->from) {
+			drop_held(j, i);
+			continue;
+		}
+		i++;
+		if (b->at > w->to || end <= w->to)
+			continue;
+		w->held[w->n_held++] = *b;
+		w->to = end;
+		*b = j->held[--j->n_held];
+		i = 0;
+	}
+	return w->n_held > 0;
+}
+
 /* ---- writing ----------------------------------------------------------------------------- */
 
 static void run_write(uv_work_t *uv)
@@ -84,11 +152,15 @@ static void run_write(uv_work_t *uv)
 	size_t done = 0;
 
 	while (done < w->block.bytes) {
-		ssize_t n = pwrite(w->job->part_fd, w->block.data + done, w->block.bytes - done,
+		ssize_t n = pwrite(w->fd, w->block.data + done, w->block.bytes - done,
 				   w->block.at + (int64_t)done);
 
 		if (n < 0 && errno == EINTR)
 			continue;
+		if (n < 0 && errno == EINVAL && w->fd != w->job->part_fd) {
+			w->fd = w->job->part_fd;
+			continue;
+		}
 		if (n <= 0) {
 			w->r = err_set(&w->err, disk_code(), "writing %s at byte %lld: %s%s",
 				       w->job->request->blob.part, (long long)w->block.at,
@@ -128,21 +200,31 @@ static void after_write(uv_work_t *uv, int status)
 
 		ranges_add(&j->written, w->block.at, to);
 		add_pending(j, w->conn, w->block.at, to);
+		hold(j, &w->block);
 	}
 	disk_give_back(j->fetch, &w->block);
 	free(w);
 	job_pump(j);
 }
 
+static bool goes_direct(const struct job *j, const struct block *b)
+{
+	return j->direct_fd >= 0 && j->past_cache && b->at % FETCH_ALIGN_BYTES == 0 &&
+	       b->bytes % FETCH_ALIGN_BYTES == 0;
+}
+
 static void start_writers(struct job *j)
 {
-	while (j->writers < WRITERS_MAX && j->first_write) {
+	int most = j->direct_fd >= 0 && j->past_cache ? WRITERS_DIRECT : WRITERS_CACHED;
+
+	while (j->writers < most && j->first_write) {
 		struct work *w = j->first_write;
 
 		j->first_write = w->next;
 		if (!w->next)
 			j->last_write = NULL;
 		j->writers++;
+		w->fd = goes_direct(j, &w->block) ? j->direct_fd : j->part_fd;
 		queue(w, run_write, after_write);
 	}
 }
@@ -172,8 +254,15 @@ static void run_hash(uv_work_t *uv)
 {
 	struct work *w = uv->data;
 
-	w->r = digest_range(&w->digest, w->job->part_fd, w->from, w->to, w->job->request->blob.part,
-			    NULL, NULL, &w->err);
+	for (int i = 0; i < w->n_held; i++) {
+		const struct block *b = &w->held[i];
+		size_t skip = (size_t)((int64_t)w->digest.bytes - b->at);
+
+		digest_update(&w->digest, b->data + skip, b->bytes - skip);
+	}
+	if (!w->n_held)
+		w->r = digest_range(&w->digest, w->job->part_fd, w->from, w->to,
+				    w->job->request->blob.part, NULL, NULL, &w->err);
 }
 
 static void after_hash(uv_work_t *uv, int status)
@@ -187,8 +276,30 @@ static void after_hash(uv_work_t *uv, int status)
 		job_fail(j, &w->err, false);
 	else
 		j->digest = w->digest;
+	for (int i = 0; i < w->n_held; i++)
+		disk_give_back(j->fetch, &w->held[i]);
 	free(w);
 	job_pump(j);
+}
+
+/* Hashing is one chain: where it is the slowest part, nobody may take its processor. A backlog that
+ * a pause would not clear soon (a hole at the beginning was filled late) is no reason to wait. */
+bool disk_hash_is_behind(const struct job *j)
+{
+	int64_t from = (int64_t)j->digest.bytes;
+	int64_t behind = ranges_end_of(&j->written, from) - from;
+
+	return behind > FETCH_BEHIND_BYTES && behind < 8 * FETCH_BEHIND_BYTES;
+}
+
+/* Where the file has to be read because the block was not held: up to the next that is. */
+static int64_t end_of_step(const struct job *j, int64_t from, int64_t to)
+{
+	to = to - from > HASH_STEP_BYTES ? from + HASH_STEP_BYTES : to;
+	for (int i = 0; i < j->n_held; i++)
+		if (j->held[i].at > from && j->held[i].at < to)
+			to = j->held[i].at;
+	return to;
 }
 
 void disk_hash(struct job *j)
@@ -200,7 +311,8 @@ void disk_hash(struct job *j)
 		return;
 	w = work_new(j);
 	w->from = from;
-	w->to = to - from > HASH_STEP_BYTES ? from + HASH_STEP_BYTES : to;
+	if (!take_held(j, w))
+		w->to = end_of_step(j, from, to);
 	w->digest = j->digest;
 	j->hashing = true;
 	queue(w, run_hash, after_hash);
@@ -284,8 +396,8 @@ static void run_check(uv_work_t *uv)
 
 		to = to < w->job->size ? to : w->job->size;
 		digest_init(&d);
-		w->r =
-		    digest_range(&d, w->job->part_fd, from, to, q->blob.part, NULL, NULL, &w->err);
+		w->r = digest_range(&d, w->job->part_fd, from, to, q->blob.part, NULL, NULL,
+				    &w->err);
 		digest_final(&d, sha256);
 		if (memcmp(sha256, q->chunks[i], DIGEST_BYTES) != 0)
 			ranges_add(&w->ranges, from, to);

@@ -16,7 +16,10 @@ enum {
 	FETCH_UNKNOWN_BYTES_MAX = 256 << 20,
 	FETCH_ROUNDS_MAX = 3,
 	FETCH_HEARD_BYTES = 4096, /* less than this in stall_ms is silence */
-	FETCH_SPARE_MAX = 64
+	FETCH_SPARE_MAX = 64,
+	FETCH_ALIGN_BYTES = 4096,
+	FETCH_HELD_MAX = 64,          /* blocks in memory until they are hashed */
+	FETCH_BEHIND_BYTES = 32 << 20 /* so far may the hash be behind before the senders wait */
 };
 
 struct fetch;
@@ -29,6 +32,7 @@ struct source {
 	char resolved[HTTP_URL_MAX]; /* behind the redirects; "" not known */
 	char etag[PARTLOG_ETAG_MAX]; /* strong; "" none */
 	bool dead;
+	bool served;                 /* it has sent some of the file */
 	bool no_ranges;         /* answers a range request with everything */
 	int failures;           /* in a row, without progress */
 	uint64_t failed_ms;     /* when the last was counted: what began earlier is the same one */
@@ -54,7 +58,8 @@ struct conn {
 	int64_t asked_to; /* the end of the range of this request */
 	int64_t body_at;  /* offset in the file of the next body byte */
 	bool streaming;   /* the body is the whole file: only what nobody has is kept */
-	bool paused;      /* waits for the disk */
+	bool paused;      /* waits for the disk or the hash */
+	bool wants_sync;  /* paused because the journal is behind */
 	int source, hop;
 	char url[HTTP_URL_MAX];
 	bool resolving;      /* this request goes through the origin */
@@ -62,7 +67,7 @@ struct conn {
 	int64_t gained;      /* bytes of this request that nobody had */
 	uint64_t heard_ms;   /* when it was last seen alive: its head, then each FETCH_HEARD_BYTES */
 	int64_t heard_bytes; /* since then */
-	uint64_t began_ms;
+	uint64_t began_ms, head_ms; /* of this request; its head came */
 	uint64_t not_before_ms;
 	struct block block; /* being filled */
 	/* what head() or body() found; acted on in done() */
@@ -105,6 +110,8 @@ struct job {
 	int source;
 	struct conn conns[FETCH_CONNECTIONS_MAX];
 	int lock_fd, part_fd;
+	int direct_fd;   /* the part again, past the page cache; -1: not possible here */
+	bool past_cache; /* use it: it arrives faster than the page cache takes it */
 	struct partlog journal;
 	uint64_t partlog_source; /* of the .part that was found, and its ETag */
 	char partlog_etag[PARTLOG_ETAG_MAX];
@@ -112,6 +119,8 @@ struct job {
 	int64_t size; /* -1: not known */
 	struct ranges assigned, written, committed;
 	struct digest digest;    /* over the beginning of what is written */
+	struct block held[FETCH_HELD_MAX]; /* written, kept in memory for the hash */
+	int n_held;
 	struct pending *pending; /* written, not yet committed */
 	int n_pending, pending_capacity;
 	int64_t pending_bytes;
@@ -129,6 +138,10 @@ struct job {
 	uint8_t announced[DIGEST_BYTES]; /* by the hub; used when no hash is expected */
 	bool has_announced;
 	int64_t range_bytes; /* grows with the rate */
+	int opened;          /* connections that are of use */
+	uint64_t opened_ms;
+	int64_t opened_bytes; /* transferred then */
+	bool enough;          /* since then the disk or the hash was waited for */
 	uint64_t began_ms;
 	double rate;
 	int64_t rate_bytes;
@@ -157,6 +170,7 @@ struct fetch {
 uint64_t fetch_now(const struct fetch *f);
 void fetch_say(struct job *j, enum fetch_event_kind kind, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+void fetch_wake(struct fetch *f); /* a job is over */
 int fetch_share(const struct fetch *f); /* connections per file */
 uint32_t fetch_random(struct fetch *f);
 
@@ -180,10 +194,12 @@ void conn_resume(struct conn *c);
 void conn_check_stall(struct conn *c);
 
 /* fetch_disk.c */
-void disk_take(struct fetch *f, struct block *b);
+void disk_take(struct fetch *f, struct block *b, int64_t at);
 void disk_give_back(struct fetch *f, struct block *b); /* accepts an empty one */
 void disk_write(struct job *j, struct conn *c);        /* takes the conn's block */
 void disk_hash(struct job *j);
+bool disk_hash_is_behind(const struct job *j); /* what comes should wait for it */
+void disk_drop_held(struct job *j);
 void disk_sync(struct job *j);
 void disk_check_chunks(struct job *j);
 void disk_commit(struct job *j);

@@ -10,7 +10,12 @@ enum {
 	SYNC_INTERVAL_MS = 1000,
 	STEAL_BYTES_MIN = 128 << 10,
 	STEAL_AFTER_MS = 1000,
-	STEAL_REST_MS = 2000
+	STEAL_REST_MS = 2000,
+	OPEN_EVERY_MS = 20,
+	FAST_BYTES_PER_MS = 400000,
+	PAST_CACHE_BYTES_PER_MS = 200000,
+	WRITES_BUSY = 4,
+	HASH_BUSY_BYTES = 8 << 20
 };
 
 bool job_is_idle(const struct job *j)
@@ -146,6 +151,9 @@ static bool assign(struct job *j, struct conn *c)
 
 	if (!j->planned)
 		return c == &j->conns[0] && j->size < 0;
+	for (int i = 0; i < FETCH_CONNECTIONS_MAX && j->sources[j->source].no_ranges; i++)
+		if (j->conns[i].request) /* it streams the whole file */
+			return false;
 	if (!ranges_gap(&j->assigned, 0, j->size, &gap))
 		return steal(j, c);
 	c->pos = gap.from;
@@ -154,21 +162,51 @@ static bool assign(struct job *j, struct conn *c)
 	return true;
 }
 
-static void run_conns(struct job *j)
+/* Every moment one connection more; one less when what arrived had to wait for the disk or the hash,
+ * or came as fast as these take it: others bring nothing then, and break the file's order. */
+static int connections_of_use(struct job *j)
 {
+	int64_t from = (int64_t)j->digest.bytes, came = j->result->transferred - j->opened_bytes;
+	uint64_t now = fetch_now(j->fetch), ms = now - j->opened_ms;
 	int share = fetch_share(j->fetch);
 
+	j->enough |= j->writes >= WRITES_BUSY ||
+		     ranges_end_of(&j->written, from) - from > HASH_BUSY_BYTES;
+	if (ms >= OPEN_EVERY_MS) {
+		j->past_cache |= came > (int64_t)ms * PAST_CACHE_BYTES_PER_MS;
+		if (j->enough || came > (int64_t)ms * FAST_BYTES_PER_MS)
+			j->opened -= j->opened > 1;
+		else
+			j->opened += j->opened < share;
+		j->enough = false;
+		j->opened_ms = now;
+		j->opened_bytes = j->result->transferred;
+	}
+	return j->opened < share ? j->opened : share;
+}
+
+static void run_conns(struct job *j)
+{
+	int share, busy = 0;
+	bool behind = disk_hash_is_behind(j);
+
 	prefer_ready_source(j);
+	for (int i = 0; i < FETCH_CONNECTIONS_MAX; i++)
+		busy += j->conns[i].phase != CONN_IDLE;
+	share = connections_of_use(j);
 	for (int i = 0; i < FETCH_CONNECTIONS_MAX && j->phase == JOB_RUNNING && !j->restarting;
 	     i++) {
 		struct conn *c = &j->conns[i];
 
 		conn_check_stall(c);
-		if (c->phase == CONN_WAITING)
+		if (c->phase == CONN_WAITING) {
 			conn_start(c);
-		else if (c->phase == CONN_IDLE && i < share && !j->restarting && assign(j, c))
+		} else if (c->phase == CONN_IDLE && busy < share && !j->restarting &&
+			   assign(j, c)) {
 			conn_start(c);
-		if (c->paused && c->request && j->writes < 32 &&
+			busy++;
+		}
+		if (c->paused && c->request && j->writes < 32 && !behind &&
 		    (!j->planned || c->uncommitted <= j->fetch->o->commit_bytes / 2))
 			conn_resume(c);
 	}
@@ -177,11 +215,11 @@ static void run_conns(struct job *j)
 static void sync_when_due(struct job *j)
 {
 	int64_t most = 0;
-	bool paused = false;
+	bool paused = false; /* for want of a sync */
 
 	for (int i = 0; i < FETCH_CONNECTIONS_MAX; i++) {
 		most = j->conns[i].uncommitted > most ? j->conns[i].uncommitted : most;
-		paused |= j->conns[i].paused;
+		paused |= j->conns[i].paused && j->conns[i].wants_sync;
 	}
 	if (paused || most >= j->fetch->o->commit_bytes / 2 ||
 	    fetch_now(j->fetch) - j->synced_ms >= SYNC_INTERVAL_MS)
@@ -206,6 +244,7 @@ static int begin_again(struct job *j, struct err *e)
 	ranges_free(&j->written);
 	ranges_free(&j->committed);
 	digest_init(&j->digest);
+	disk_drop_held(j);
 	drop_pending(j);
 	j->restarting = j->planned = false;
 	j->size = -1;
@@ -264,6 +303,7 @@ static void refetch_bad_chunks(struct job *j)
 		ranges_remove(&j->committed, j->bad.v[i].from, j->bad.v[i].to);
 	}
 	digest_init(&j->digest);
+	disk_drop_held(j);
 	drop_pending(j);
 	/* before the first new byte is written: a kill from here on keeps what is good */
 	if (fstat(j->part_fd, &st) != 0)
@@ -301,6 +341,7 @@ static void over(struct job *j)
 	j->result->code = j->stop.code;
 	j->result->err = j->stop;
 	fetch_say(j, j->stop.code ? FETCH_FAILED : FETCH_DONE, "%s", j->stop.msg);
+	fetch_wake(j->fetch);
 }
 
 static void stopping(struct job *j)
@@ -349,6 +390,8 @@ static void open_job(struct job *j)
 	} else if (r > 0) {
 		j->phase = JOB_RUNNING;
 		j->rate_ms = 0;
+		j->opened = 1;
+		j->opened_ms = fetch_now(j->fetch);
 		j->synced_ms = fetch_now(j->fetch);
 		fetch_say(j, FETCH_STARTED, "%s", "");
 	}

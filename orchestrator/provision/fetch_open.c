@@ -8,12 +8,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-static int failed(const char *what, const char *path, struct err *e)
-{
-	return err_set(e, errno == ENOSPC || errno == EDQUOT ? EXIT_NO_SPACE : EXIT_INTERNAL,
-		       "%s %s: %s", what, path, strerror(errno));
-}
-
 /* Takes up what an earlier run left: the journal says what of the part is on disk. */
 static int resume(struct job *j, const struct stat *st, struct err *e)
 {
@@ -49,11 +43,12 @@ static int open_part(struct job *j, struct err *e)
 		return r;
 	j->part_fd = open(q->blob.part, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 	if (j->part_fd < 0 || fstat(j->part_fd, &st) != 0)
-		return failed("opening", q->blob.part, e);
+		return store_failed(e, "opening", q->blob.part);
+	j->direct_fd = open(q->blob.part, O_WRONLY | O_DIRECT | O_CLOEXEC);
 	if ((r = resume(j, &st, e)) < 0 || j->planned)
 		return r;
 	if (ftruncate(j->part_fd, 0) != 0)
-		return failed("emptying", q->blob.part, e);
+		return store_failed(e, "emptying", q->blob.part);
 	return q->size >= 0 ? job_plan(j, q->size, e) : 0;
 }
 
@@ -84,7 +79,7 @@ static int check_room(const struct job *j, int64_t size, const struct stat *st, 
 	struct statvfs fs;
 
 	if (fstatvfs(j->part_fd, &fs) != 0)
-		return failed("asking for the room left at", j->request->blob.part, e);
+		return store_failed(e, "asking for the room left at", j->request->blob.part);
 	room = (int64_t)fs.f_bavail * (int64_t)fs.f_frsize;
 	if (need <= room)
 		return 0;
@@ -102,14 +97,14 @@ int job_plan(struct job *j, int64_t size, struct err *e)
 	int r;
 
 	if (fstat(j->part_fd, &st) != 0)
-		return failed("opening", q->blob.part, e);
+		return store_failed(e, "opening", q->blob.part);
 	if ((r = check_room(j, size, &st, e)) < 0)
 		return r;
 	if (ftruncate(j->part_fd, size) != 0)
-		return failed("sizing", q->blob.part, e);
+		return store_failed(e, "sizing", q->blob.part);
 	r = size > 0 ? fallocate(j->part_fd, 0, 0, size) : 0;
 	if (r != 0 && errno != EOPNOTSUPP && errno != ENOSYS && errno != EINVAL)
-		return failed("allocating", q->blob.part, e);
+		return store_failed(e, "allocating", q->blob.part);
 	r = partlog_begin(&j->journal, size, (int64_t)st.st_ino, q->sha256, NULL, e);
 	if (r < 0)
 		return r;
@@ -130,13 +125,17 @@ void job_close(struct job *j)
 	partlog_close(&j->journal);
 	if (j->part_fd >= 0)
 		close(j->part_fd);
+	if (j->direct_fd >= 0)
+		close(j->direct_fd);
 	if (j->lock_fd >= 0)
 		close(j->lock_fd);
-	j->part_fd = j->lock_fd = -1;
+	j->part_fd = j->direct_fd = j->lock_fd = -1;
 }
 
 void job_free(struct job *j)
 {
+	for (int i = 0; i < j->n_held; i++)
+		free(j->held[i].data);
 	for (int i = 0; i < FETCH_CONNECTIONS_MAX; i++)
 		free(j->conns[i].block.data);
 	ranges_free(&j->assigned);

@@ -32,6 +32,28 @@ int store_path(char out[STORE_PATH_MAX], struct err *e, const char *fmt, ...)
 	return 0;
 }
 
+int store_failed(struct err *e, const char *what, const char *path)
+{
+	int why = errno;
+
+	switch (why) {
+	case ENOSPC:
+	case EDQUOT:
+		return err_set(e, EXIT_NO_SPACE, "%s %s: %s; make room (`assay cache prune`) or set "
+			       "ASSAY_CACHE to a larger disk", what, path, strerror(why));
+	case EACCES:
+	case EPERM:
+	case EROFS:
+	case ENOENT: /* of a folder that the kernel keeps */
+	case ENOTDIR:
+	case ELOOP:
+	case ENAMETOOLONG:
+		return err_set(e, EXIT_USAGE, "%s %s: %s; set ASSAY_CACHE to a folder that can be "
+			       "written", what, path, strerror(why));
+	}
+	return err_set(e, EXIT_INTERNAL, "%s %s: %s", what, path, strerror(why));
+}
+
 static int make_dirs(const char *path, struct err *e)
 {
 	char part[STORE_PATH_MAX];
@@ -46,8 +68,7 @@ static int make_dirs(const char *path, struct err *e)
 			continue;
 		*p = '\0';
 		if (mkdir(part, 0777) != 0 && errno != EEXIST)
-			return err_set(e, errno == ENOSPC ? EXIT_NO_SPACE : EXIT_INTERNAL,
-				       "making the folder %s: %s", part, strerror(errno));
+			return store_failed(e, "making the folder", part);
 		if (!was)
 			return 0;
 		*p = was;
@@ -67,8 +88,7 @@ static int write_tag(const struct store *s, struct err *e)
 		return r;
 	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (fd < 0 || write(fd, text, sizeof(text) - 1) != (ssize_t)sizeof(text) - 1)
-		r = err_set(e, errno == ENOSPC ? EXIT_NO_SPACE : EXIT_INTERNAL, "writing %s: %s",
-			    path, strerror(errno));
+		r = store_failed(e, "writing", path);
 	if (fd >= 0)
 		close(fd);
 	return r;
@@ -238,8 +258,7 @@ static int write_meta(const struct store_blob *b, const struct store_meta *m, st
 	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (fd < 0 || write_all(fd, text, strlen(text)) != 0 || fsync(fd) != 0 ||
 	    rename(temporary, b->meta) != 0)
-		r = err_set(e, errno == ENOSPC ? EXIT_NO_SPACE : EXIT_INTERNAL, "writing %s: %s",
-			    b->meta, strerror(errno));
+		r = store_failed(e, "writing", b->meta);
 out:
 	if (fd >= 0)
 		close(fd);
@@ -284,8 +303,7 @@ int store_commit(const struct store_blob *b, const char *from, struct store_meta
 	/* a hard link's mode is also that of the file it was adopted from: it stays */
 	if (fd < 0 || fstat(fd, &st) != 0 || fsync(fd) != 0 ||
 	    (st.st_nlink == 1 && fchmod(fd, 0444) != 0) || rename(from, b->path) != 0)
-		r = err_set(e, errno == ENOSPC ? EXIT_NO_SPACE : EXIT_INTERNAL,
-			    "giving %s its final name: %s", from, strerror(errno));
+		r = store_failed(e, "giving its final name to", from);
 	if (fd >= 0)
 		close(fd);
 	if (r == 0)
@@ -304,8 +322,7 @@ int store_lock(const struct store_blob *b, bool *busy, struct err *e)
 
 	*busy = false;
 	if (fd < 0)
-		return err_set(e, errno == ENOSPC ? EXIT_NO_SPACE : EXIT_INTERNAL,
-			       "opening the lock %s: %s", b->lock, strerror(errno));
+		return store_failed(e, "opening the lock", b->lock);
 	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
 		return fd;
 	*busy = errno == EWOULDBLOCK;
@@ -320,8 +337,7 @@ int store_lock_wait(const struct store_blob *b, struct err *e)
 	int fd = open(b->lock, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
 
 	if (fd < 0)
-		return err_set(e, errno == ENOSPC ? EXIT_NO_SPACE : EXIT_INTERNAL,
-			       "opening the lock %s: %s", b->lock, strerror(errno));
+		return store_failed(e, "opening the lock", b->lock);
 	while (flock(fd, LOCK_EX) != 0) {
 		if (errno == EINTR)
 			continue;

@@ -60,6 +60,9 @@ enum store_state {
 int store_path(char out[STORE_PATH_MAX], struct err *e, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* "what path: why" from errno: no room is NO_SPACE, a cache that cannot be there USAGE. */
+int store_failed(struct err *e, const char *what, const char *path);
+
 /* Finds the root (root NULL: by the environment) and makes it with its tag. */
 int store_open(struct store *s, const char *root, struct err *e);
 
