@@ -54,8 +54,8 @@ struct engine_info {
 /* One tensor on its way. values: [num_elements] or NULL when only the record was asked for. */
 typedef int engine_trace_fn(void *ctx, const struct trace_record *r, const float *values);
 
-/* logits: [n_vocab], borrowed for the call; NULL with ENGINE_LOGITS_NONE. token: id chosen after
- * this position, −1 in prefill positions but the last. n_greedy ids need n_greedy − 1 positions
+/* logits: [n_vocab], borrowed for the call; with ENGINE_LOGITS_NONE NULL but
+ * where an id is chosen. token: id chosen after this position, −1 in prefill positions but the last. n_greedy ids need n_greedy − 1 positions
  * after the prompt: the last id is chosen but not evaluated. LAST and NONE: only positions that
  * choose an id are reported. */
 typedef int engine_logits_fn(void *ctx, int pos, int step, int32_t token, const float *logits);

@@ -39,7 +39,8 @@
  *	w  TRACE      a record of trace.h: name= stage= layer= seq= dtype= shape=a,b,c,d (slowest first)
  *	              blake3= rms= n= offset= (of this part in values); body: float32 values or empty
  *	w  LOGITS     pos= step= (0 prefill, 1… decode) [token=ID chosen after this position]
- *	              [margin=top1 − top2]; body: float32 [n_vocab] (empty with logits=none)
+ *	              [margin=top1 − top2] [nonfinite=how many logits are NaN or infinite];
+ *	              body: float32 [n_vocab] (empty with logits=none)
  *	w *DONE       n_pos= eval_us= [prefill_us= until the prompt's last answer] peak_kib=
  *	              [pace_ns=] kernel.NAME=calls in this request …
  *	o  REPLAY     layer= stage= pos0= n_tokens= inputs=STAGE:ELEMENTS,… [variant=]; body: float32

@@ -50,3 +50,16 @@ else
 fi
 refuses "an unknown stage" 64 'there is no stage "nope"' "$A" trace --model "$T/m.gguf" hello --stages nope
 refuses "values without a folder" 64 "--values needs --out" env -u BITNET_TRACE_DIR "$A" trace --model "$T/m.gguf" hello --values
+
+# logits that are no numbers are no answer, of whichever engine
+python3 tests/nan_model.py "$T/m.gguf" "$T/nan.gguf" output_norm.weight
+for engine in native oracle; do
+	check "$engine, a NaN weight: infer ends with 16" exits 16 "$A" infer --engine "$engine" --model "$T/nan.gguf" -n 4 "2+2="
+	check "it says after which position" grep -qE "engine $engine: after position [0-9]+ [0-9]+ of [0-9]+ logits are NaN or infinite" "$T/err"
+	check "no text is printed" test ! -s "$T/out"
+	check "$engine, a NaN weight: logits ends with 16" exits 16 "$A" logits --engine "$engine" --model "$T/nan.gguf" "2+2="
+	check "the first position is named" has "$T/err" "after position 0 "
+	check "and all positions are shown all the same" test "$(wc -l <"$T/out")" -gt 2
+done
+check "bench does not measure it: exit 16" exits 16 "$A" bench --model "$T/nan.gguf" --cases decode-4 --reps 2 --out "$T/bench"
+check "and says why" has "$T/err" "logits are NaN or infinite"

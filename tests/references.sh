@@ -120,6 +120,27 @@ check "what is written is the commit's tree" has "$T/cache/references/by-name/ti
 	"\"tree\": \"$TREE\""
 check "nothing is left in work" test -z "$(find "$T/cache/references/work" -mindepth 1 -not -name '*.lock')"
 
+# what the lock says now decides, not only the commit
+for part in '"options":["-DTINY=1"]@the CMake options' '"capabilities":["llama:f16"]@what it is said to compute' \
+	'"files":[{"path":"src/new.h","text":"x","why":"y"}]@the generated files'; do
+	python3 - "$T/lock.json" "$T/changed.json" "{${part%@*}}" <<'X'
+import json, sys
+lock = json.load(open(sys.argv[1]))
+lock["references"] = [dict(r, **json.loads(sys.argv[3])) for r in lock["references"] if r["name"] == "tiny"]
+json.dump(lock, open(sys.argv[2], "w"))
+X
+	export ASSAY_REFERENCES_LOCK=$T/changed.json
+	check "${part#*@} of the lock changed: --explain" exits 0 "$A" doctor --explain tiny
+	check "says so" has "$T/out" "the lock says otherwise than when it was built: ${part#*@}"
+	check "and the build is stale" exits 3 "$A" logits --engine tiny --model x.gguf --prompt x
+	check "which is said" says "was built when the lock said otherwise (${part#*@})"
+done
+"$A" fetch-cpp tiny --allow-bad-reference >"$T/out" 2>&1
+check "made anew, nothing has changed" sh -c "'$A' doctor --explain tiny | grep -q 'nothing changed'"
+export ASSAY_REFERENCES_LOCK=$T/lock.json
+"$A" fetch-cpp tiny --allow-bad-reference >"$T/out" 2>&1
+check "and so with the lock of before" sh -c "'$A' doctor --explain tiny | grep -q 'nothing changed'"
+
 # recorded CPU features that this CPU lacks
 sed -i 's/"cpu_features": ""/"cpu_features": "avx2 quantumavx"/' "$T"/cache/references/by-name/tiny/manifest.json
 check "a CPU without a recorded feature: refused, not SIGILL" exits 3 "$A" logits --engine tiny \
@@ -145,6 +166,18 @@ refused other-url "its URL is https://example.org/evil.git, the lock allows $T/s
 refused link-out "link src/passwd leaves the tree"
 check "--rev: another commit is taken and called so" exits 5 "$A" fetch-cpp tiny --rev filters
 check "not the pinned one" says "not the pinned source"
+nowhere() { # what, path, sentence
+	check "$1: exit 3" exits 3 "$A" fetch-cpp drift --repo "$2"
+	check "$1: says what is there" says "$3"
+}
+git -C "$T/root" worktree add -q "$T/worktree" "$GOOD"
+: >"$T/root.bundle"
+mkdir "$T/no-repository"
+nowhere "a repository that is not there" "$T/nowhere" "the repository $T/nowhere cannot be reached: No such file"
+nowhere "the same as file://" "file://$T/nowhere" "nowhere cannot be reached: No such file"
+nowhere "a bundle" "$T/root.bundle" "git clone --bare FILE DIR"
+nowhere "a folder without git" "$T/no-repository" "is no git repository: expected HEAD and objects"
+nowhere "a worktree" "$T/worktree" "its repository lies elsewhere"
 check "ssh URLs are refused" exits 64 "$A" fetch-cpp drift --repo ssh://example.org/x
 check "http is refused but on loopback" exits 64 "$A" fetch-cpp drift --repo http://example.org/x
 
@@ -223,6 +256,25 @@ own-programs 5 source directory "." does not appear to contain CMakeLists
 X
 check "nothing was written outside, nothing ran" test ! -e "$T/hostile/ran" -a ! -e "$T/cache/evil" \
 	-a ! -e "$T/cache/references/evil" -a ! -e "$T/cache/references/work/evil"
+
+# the source repository's own configuration: what it includes elsewhere is not read
+git clone -q --bare "$T/root" "$T/including.git"
+echo "[secret" >"$T/secret"
+git -C "$T/including.git" config include.path "$T/secret"
+rm -rf "$T/cache/references/sources"
+check "a mirror whose configuration includes a file elsewhere: exit 5" exits 5 "$A" fetch-cpp tiny --repo "$T/including.git"
+check "the cure is named" says "includes a file elsewhere (include.path)"
+if [ "$(id -u)" -eq 0 ]; then
+	git clone -q --bare "$T/root" "$T/theirs.git" && chown -R 65534 "$T/theirs.git"
+	rm -rf "$T/cache/references/sources"
+	check "a mirror of another user is read" exits 5 "$A" fetch-cpp tiny --repo "$T/theirs.git"
+	check "and comes to the self-check" says "self-check failed"
+	rm -rf "$T/cache/references/sources"
+	check "--git cli in it: exit 5" exits 5 "$A" fetch-cpp tiny --git cli --repo "$T/theirs.git"
+	check "says whose it is and what to do" says "belongs to user 65534, and git runs only in"
+else
+	echo "skip - a mirror of another user # needs root to make one"
+fi
 
 # a mirror that lacks objects is no network failure; nothing of the try is left over
 git -C "$T/root" config uploadpack.allowFilter true

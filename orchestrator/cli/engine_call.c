@@ -342,6 +342,19 @@ int engine_call_run(struct engine_call *g, client_frame_fn *fn, void *ctx, struc
 	return call(g, fn, ctx, e);
 }
 
+int engine_call_finite(const char *engine, const struct wire_frame *f, int n_vocab, struct err *e)
+{
+	const int bad = f->type == WIRE_LOGITS ? (int)wire_get_int(f, "nonfinite", 0) : 0;
+
+	if (bad == 0)
+		return 0;
+	return err_set(e, EXIT_INFERENCE,
+		       "engine %s: after position %lld %d of %d logits are NaN or infinite: a weight of "
+		       "the model or a kernel is broken; `assay trace` with the same model and prompt "
+		       "shows the first stage whose rms is not a number",
+		       engine, (long long)wire_get_int(f, "pos", -1), bad, n_vocab);
+}
+
 /* ---- pieces ------------------------------------------------------------------------------- */
 
 static int on_pieces(void *ctx, const struct wire_frame *f, struct err *e)

@@ -77,6 +77,8 @@ void engine_call_close(struct engine_call *g);		/* accepts zeroed */
 /* Begins g->request as an EVALUATE of the ids; the caller adds keys, then engine_call_run. */
 void engine_call_begin(struct engine_call *g);
 int engine_call_run(struct engine_call *g, client_frame_fn *fn, void *ctx, struct err *e);
+/* EXIT_INFERENCE when the frame says that its logits are not all finite. */
+int engine_call_finite(const char *engine, const struct wire_frame *f, int n_vocab, struct err *e);
 
 /* Texts of ids: piece i is text[at[i]] to text[at[i + 1]]. Owns both; pieces may cut UTF-8. */
 struct engine_pieces {

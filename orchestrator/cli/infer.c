@@ -159,8 +159,9 @@ static int on_frame(void *ctx, const struct wire_frame *f, struct err *e)
 	if (f->type != WIRE_LOGITS)
 		return 0;
 	int32_t id = (int32_t)wire_get_int(f, "token", -1);
-	if (id < 0)
-		return 0;
+	int rc = engine_call_finite(r->g->engine, f, r->g->n_vocab, e);
+	if (id < 0 || rc < 0)
+		return rc;
 	if (id >= r->vocab.n)
 		return err_set(e, EXIT_WORKER, "engine %s chose token %d of a vocabulary of %d",
 			       r->g->engine, id, r->vocab.n);

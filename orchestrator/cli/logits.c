@@ -23,6 +23,8 @@ struct run {
 	struct position *at;	/* [n] */
 	int n, cap;
 	int64_t eval_us;
+	struct err nonfinite;	/* the first position whose logits are not numbers */
+	const struct engine_call *g;
 	json_t *kernels;	/* calls by kernel */
 };
 
@@ -86,6 +88,8 @@ static int on_frame(void *ctx, const struct wire_frame *f, struct err *e)
 			     .token = (int32_t)wire_get_int(f, "token", -1)};
 	const float *x = (const float *)(const void *)f->body;
 	size_t n = f->body_bytes / sizeof(float);
+	if (!r->nonfinite.code)
+		engine_call_finite(r->g->engine, f, (int)n, &r->nonfinite);
 	find_top(&p, x, n);
 	if (r->out && p.step == 0 && fwrite(x, sizeof(float), n, r->out) != n)
 		return err_set(e, EXIT_NO_SPACE, "the logits of position %d cannot be written",
@@ -188,7 +192,7 @@ static int close_file(struct run *r, const char *path, const char *temporary, in
 static int run_logits(struct cli *c, struct err *e)
 {
 	struct engine_call g;
-	struct run r = {.cli = c, .kernels = json_object()};
+	struct run r = {.cli = c, .g = &g, .kernels = json_object()};
 	const char *path = cli_str(c, "out");
 	const int64_t greedy = cli_int(c, "greedy");
 	char temporary[4200];
@@ -208,6 +212,8 @@ static int run_logits(struct cli *c, struct err *e)
 		rc = print_json(&r, &g, path, e);
 	else if (rc == 0)
 		print_text(&r, greedy > 0, path != NULL);
+	if (rc == 0 && r.nonfinite.code)
+		rc = err_set(e, EXIT_INFERENCE, "%s", r.nonfinite.msg);
 	engine_call_close(&g);
 	json_decref(r.kernels);
 	free(r.at);

@@ -28,7 +28,7 @@ static const struct opt opts[] = {
 	{"reference", OPT_LIST, "NAME", "any engine as reference instead: oracle, recorded:FILE, …",
 	 NULL, NULL, NULL, 0},
 	{"engine", OPT_STR, "NAME", "engine under test", "native", NULL, NULL, 0},
-	{"repo", OPT_STR, "URL|DIR", "clone the reference from here", NULL, NULL, NULL, 0},
+	{"repo", OPT_LIST, "[NAME=]URL|DIR", "clone the reference from here", NULL, NULL, NULL, 0},
 	{"scenarios", OPT_STR, "FILE", "of the sweep, default the three of old", NULL, NULL, NULL,
 	 's'},
 	{"cases", OPT_STR, "LIST", "of the bench", "prefill-512,decode-128,load", NULL, NULL, 0},
@@ -131,9 +131,9 @@ static int find_places(struct night *g, struct err *e)
 /* Everything that makes two nights the same night. */
 static void night_key(struct night *g, char key[65])
 {
-	static const char *const names[] = {"tier",  "engine",   "repo",    "scenarios",
-					    "cases", "baseline", "publish", NULL};
-	static const char *const lists[] = {"model", "cpp-backend", "reference", NULL};
+	static const char *const names[] = {"tier",  "engine",   "scenarios", "cases",
+					    "baseline", "publish", NULL};
+	static const char *const lists[] = {"model", "cpp-backend", "reference", "repo", NULL};
 	char *text = NULL;
 	size_t n = 0;
 	FILE *f = open_memstream(&text, &n);

@@ -2,6 +2,7 @@
 
 #include "gguf.h"
 #include "provision/models_lock.h"
+#include "provision/setup.h"
 #include "weight_type.h"
 
 #include <assert.h>
@@ -133,9 +134,13 @@ static int tier_models(struct night *g, struct err *e)
 int night_provision(struct night *g, bool *ready, struct err *e)
 {
 	const char *const *names;
-	int n = backends(g, &names), r = 0;
+	const char *const *repos, *repo;
+	int n = backends(g, &names), n_repos = cli_list(g->c, "repo", &repos), r = 0;
+	struct setup_options o = {.n_backends = 0};
 	struct nightly_step *t;
 
+	for (int i = 0; i < n && i < SETUP_BACKENDS_MAX; i++)
+		o.backends[o.n_backends++] = names[i];
 	*ready = true;
 	if (cli_list(g->c, "model", &(const char *const *){NULL}) == 0) {
 		struct night_args a = {.n = 0};
@@ -152,7 +157,9 @@ int night_provision(struct night *g, bool *ready, struct err *e)
 
 		night_put(&a, "fetch-cpp");
 		night_put(&a, names[i]);
-		night_put2(&a, "--repo", cli_str(g->c, "repo"));
+		if ((r = setup_source(&o, "--repo", repos, n_repos, names[i], &repo, e)) < 0)
+			break;
+		night_put2(&a, "--repo", repo);
 		r = nightly_step_run(&g->steps, NIGHTLY_PROVISION, names[i], a.v, NULL, &t, e);
 		*ready = *ready && r == 0 && t->exit == 0;
 	}

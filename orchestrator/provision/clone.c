@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -147,6 +148,9 @@ static void child_env(const char **env, char (*buf)[1024])
 	env[n++] = "GIT_CONFIG_NOSYSTEM=1";
 	env[n++] = "GIT_CONFIG_GLOBAL=/dev/null";
 	env[n++] = "GIT_TERMINAL_PROMPT=0";
+	/* for git in the source repository, whose own configuration may name programs */
+	env[n++] = "GIT_NO_LAZY_FETCH=1";
+	env[n++] = "GIT_ALLOW_PROTOCOL=file:https:http";
 	env[n++] = "LC_ALL=C";
 	env[n] = NULL;
 }
@@ -161,6 +165,7 @@ static int git_step(const struct run *r, const char *verb, const char *const *ar
 				    .keep_fd = r->q->keep_fd, .cwd = folder, .line = on_line,
 				    .ctx = (void *)r};
 	struct process_result done;
+	struct stat st;
 	int status = process_self(self, sizeof(self), e);
 
 	for (int n = 5; *args; args++)
@@ -172,8 +177,14 @@ static int git_step(const struct run *r, const char *verb, const char *const *ar
 		status = process_run(&o, &done, e);
 	if (status < 0)
 		return status;
+	if (done.status != 0 && stat(r->out->url, &st) == 0 && st.st_uid != geteuid())
+		return err_set(e, EXIT_REFERENCE_BUILD,
+			       "git %s ended with status %d: %s belongs to user %ld, and git runs only in "
+			       "repositories of one's own (this is user %ld; no safe.directory of yours is "
+			       "read here). Without --git cli it is only read, and that works",
+			       verb, done.status, r->out->url, (long)st.st_uid, (long)geteuid());
 	if (done.status != 0)
-		return err_set(e, EXIT_NETWORK, "git %s of %s ended with status %d", verb,
+		return err_set(e, r->out->url[0] == '/' ? EXIT_REFERENCE_BUILD : EXIT_NETWORK, "git %s of %s ended with status %d", verb,
 			       r->q->what, done.status);
 	return 0;
 }
@@ -242,6 +253,8 @@ int clone_run(struct clone_request *q, struct clone_result *out, struct err *e)
 
 	memset(out, 0, sizeof(*out));
 	status = clone_url_resolve(q->url, out->url, sizeof(out->url), e);
+	if (status == 0)
+		status = clone_url_there(out->url, e);
 	if (status < 0)
 		return err_prefix(e, "%s", q->what);
 	clock_gettime(CLOCK_MONOTONIC, &a);

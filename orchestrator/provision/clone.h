@@ -79,7 +79,8 @@ struct clone_result {
 };
 
 /*
- * EXIT_NETWORK (after CLONE_TRIES), EXIT_REFERENCE_BUILD for a local repository that cannot be
+ * EXIT_NETWORK (after CLONE_TRIES), EXIT_NO_REFERENCE for a local repository that is not there,
+ * EXIT_REFERENCE_BUILD for a local repository that cannot be
  * read or lacks objects, EXIT_AUTH, EXIT_HASH_MISMATCH when the pinned commit is not
  * there or is another one (both are named), EXIT_NO_SPACE, EXIT_USAGE for a refused URL or path.
  */
@@ -99,6 +100,8 @@ int clone_git_main(char **argv);
 
 /* https://…, an absolute path, file:///…, or http:// on this machine's loopback. */
 int clone_url_check(const char *url, struct err *e);
+/* A local repository is there and whole by its looks; EXIT_NO_REFERENCE says what is there instead. */
+int clone_url_there(const char *url, struct err *e);
 /* The URL after the user's url.<base>.insteadOf rules. */
 int clone_url_resolve(const char *url, char *out, size_t size, struct err *e);
 

@@ -58,7 +58,8 @@ static int borrowed(struct child *c, const char *why)
 	return err_set(c->e, EXIT_REFERENCE_BUILD,
 		       "%s: %s. Nothing but the repository itself is read; when it borrows objects of "
 		       "another one (objects/info/alternates), make it whole: git repack -a -d, then "
-		       "remove that file",
+		       "remove that file; when its configuration includes a file elsewhere "
+		       "(include.path), clone it with git clone --bare and name that",
 		       c->o.url, why);
 }
 

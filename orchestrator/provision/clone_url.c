@@ -2,10 +2,13 @@
 
 #include "paths.h"
 
+#include <errno.h>
 #include <git2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static bool on_loopback(const char *host)
 {
@@ -35,6 +38,49 @@ int clone_url_check(const char *url, struct err *e)
 	return err_set(e, EXIT_USAGE,
 		       "repository %s: only https:// URLs and absolute local paths are cloned",
 		       url);
+}
+
+static bool below(const char *dir, const char *name, struct stat *st)
+{
+	char path[PATH_MAX];
+
+	return snprintf(path, sizeof(path), "%s/%s", dir, name) < (int)sizeof(path) &&
+	       stat(path, st) == 0;
+}
+
+int clone_url_there(const char *url, struct err *e)
+{
+	const char *path = strncmp(url, "file://", 7) == 0 ? url + 7 : url;
+	struct stat st, git;
+
+	if (path[0] != '/' || (path != url && strchr(path, '%')))
+		return 0;
+	if (stat(path, &st) != 0)
+		return err_set(e, EXIT_NO_REFERENCE,
+			       "the repository %s cannot be reached: %s; expected a git repository of the "
+			       "reference, bare or not (git clone --bare URL DIR makes one where there is "
+			       "a network)",
+			       url, strerror(errno));
+	if (!S_ISDIR(st.st_mode))
+		return err_set(e, EXIT_NO_REFERENCE,
+			       "%s is a file, expected the folder of a git repository: of a bundle make "
+			       "one with git clone --bare FILE DIR, a tarball is taken by --archive",
+			       url);
+	if (access(path, R_OK | X_OK) != 0)
+		return err_set(e, EXIT_NO_REFERENCE,
+			       "the repository %s cannot be read: %s; it belongs to user %ld, this is "
+			       "user %ld",
+			       url, strerror(errno), (long)st.st_uid, (long)geteuid());
+	if (below(path, ".git", &git) && !S_ISDIR(git.st_mode))
+		return err_set(e, EXIT_NO_REFERENCE,
+			       "%s is a worktree or a submodule: its repository lies elsewhere (the file "
+			       ".git names it); name that one",
+			       url);
+	if (!below(path, ".git", &git) && (!below(path, "HEAD", &git) || !below(path, "objects", &git)))
+		return err_set(e, EXIT_NO_REFERENCE,
+			       "%s is no git repository: expected HEAD and objects, or .git, in it",
+			       url);
+	return 0;
 }
 
 struct best {

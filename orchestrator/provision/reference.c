@@ -2,6 +2,7 @@
 
 #include "build.h"
 #include "paths.h"
+#include "reference_locked.h"
 #include "references_lock.h"
 #include "toolchain.h"
 
@@ -55,7 +56,7 @@ static void read_manifest(struct reference *r, json_t *m)
 
 static void judge(struct reference *r, json_t *m, const struct lock_entry *x)
 {
-	char worker[65], used[65], locked[65], lacks[64], why[900];
+	char worker[65], used[65], locked[65], lacks[64], why[900], parts[256];
 
 	build_worker_version(worker);
 	take(used, sizeof(used), m, "worker_version");
@@ -81,6 +82,12 @@ static void judge(struct reference *r, json_t *m, const struct lock_entry *x)
 			r->why, sizeof(r->why),
 			"reference %s is from commit %s, the lock pins %s; run: assay fetch-cpp %s",
 			r->name, locked, x->commit, r->name);
+	} else if (x && reference_locked_changed(m, x, r->speed, parts, sizeof(parts))) {
+		r->state = REFERENCE_STALE;
+		snprintf(r->why, sizeof(r->why),
+			 "reference %s was built when the lock said otherwise (%s); run: assay "
+			 "fetch-cpp %s%s",
+			 r->name, parts, r->name, r->speed ? " --for speed" : "");
 	} else if (strcmp(used, worker) != 0) {
 		r->state = REFERENCE_STALE;
 		snprintf(

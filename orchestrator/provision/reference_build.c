@@ -3,6 +3,7 @@
 #include "digest_git.h"
 #include "lock_file.h"
 #include "paths.h"
+#include "reference_locked.h"
 #include "self_check.h"
 
 #include <assert.h>
@@ -298,6 +299,12 @@ static int check(struct job *j, const char *dir)
 
 /* ---- the manifest and the name ------------------------------------------------------------ */
 
+static void add_lock(const struct job *j, json_t *m)
+{
+	json_object_set_new(m, "locked_commit", json_string(j->entry->commit));
+	json_object_set_new(m, "locked", reference_locked(j->entry, j->o->speed));
+}
+
 static json_t *manifest(const struct job *j)
 {
 	json_t *m = json_object();
@@ -311,7 +318,7 @@ static json_t *manifest(const struct job *j)
 	json_object_set_new(m, "url", json_string(j->source.url));
 	json_object_set_new(m, "commit", json_string(j->source.commit));
 	json_object_set_new(m, "tree", json_string(j->source.tree));
-	json_object_set_new(m, "locked_commit", json_string(j->entry->commit));
+	add_lock(j, m);
 	json_object_set_new(m, "pinned", json_boolean(j->source.pinned && !j->o->own_build));
 	json_object_set_new(m, "own_build", json_boolean(j->o->own_build != NULL));
 	json_object_set_new(m, "submodules", json_string(j->source.submodules));
@@ -399,6 +406,16 @@ static int install_fresh(struct job *j)
 	return r;
 }
 
+/* The same build under a lock that has changed in what does not enter the key. */
+static bool lock_changed(const struct job *j, const json_t *m)
+{
+	const char *commit = json_string_value(json_object_get(m, "locked_commit"));
+	char parts[256];
+
+	return !commit || strcmp(commit, j->entry->commit) != 0 ||
+	       reference_locked_changed(m, j->entry, j->o->speed, parts, sizeof(parts));
+}
+
 /* What is installed, looked at again: its check only. */
 static int check_installed(struct job *j, json_t *m)
 {
@@ -406,6 +423,7 @@ static int check_installed(struct job *j, json_t *m)
 
 	if (r < 0)
 		return r;
+	add_lock(j, m);
 	add_check(j, m);
 	return save_manifest(j, m, j->dir);
 }
@@ -429,7 +447,7 @@ static int install(struct job *j)
 	m = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
 	if (!m || j->o->rebuild)
 		r = install_fresh(j);
-	else if (j->o->check_again || !json_object_get(m, "self_check"))
+	else if (j->o->check_again || !json_object_get(m, "self_check") || lock_changed(j, m))
 		r = check_installed(j, m);
 	json_decref(m);
 	if (r == 0)
@@ -480,7 +498,7 @@ static void options_now(const struct job *j, char *out, size_t size)
 
 static int explain_all(struct job *j)
 {
-	char path[PATH_MAX], version[65], options[4096], features[512];
+	char path[PATH_MAX], version[65], options[4096], features[512], parts[256];
 	json_t *m;
 	int r, changed = 0;
 
@@ -506,6 +524,8 @@ static int explain_all(struct job *j)
 			"fetch-cpp without --rev makes the pinned one\n", j->out->reference.commit,
 			j->entry->commit);
 	changed += explain_change(j, m, "options", "the CMake options", options);
+	if (reference_locked_changed(m, j->entry, j->o->speed, parts, sizeof(parts)) && ++changed)
+		explain(j, "  the lock says otherwise than when it was built: %s\n", parts);
 	changed += explain_change(j, m, "compiler", "the compiler", j->tools.version);
 	changed += explain_change(j, m, "machine", "the target machine", j->tools.machine);
 	changed += explain_change(j, m, "worker_version", "the worker's sources", version);
@@ -569,7 +589,7 @@ static void say_what_stays(struct job *j, int status)
 {
 	const struct reference *r = &j->out->reference;
 
-	if (status == -EXIT_NETWORK && r->state == REFERENCE_READY && !r->pinned && r->commit[0])
+	if ((status == -EXIT_NETWORK || status == -EXIT_NO_REFERENCE) && r->state == REFERENCE_READY && !r->pinned && r->commit[0])
 		note(j, "%s of commit %s is installed (not the pinned one) and stays in use", r->name,
 		     r->commit);
 	if (status == -EXIT_NETWORK && !j->o->source.repo)

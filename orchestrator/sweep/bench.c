@@ -90,8 +90,13 @@ static int take(void *ctx, const struct wire_frame *f, struct err *e)
 {
 	struct answer *a = ctx;
 	char text[64];
+	int bad;
 
-	(void)e;
+	if (f->type == WIRE_LOGITS && (bad = (int)wire_get_int(f, "nonfinite", 0)) > 0)
+		return err_set(e, EXIT_INFERENCE,
+			       "after position %lld %d logits are NaN or infinite: what is fast there "
+			       "computes nothing; `assay trace` shows the first stage that is not a number",
+			       (long long)wire_get_int(f, "pos", -1), bad);
 	if (f->type == WIRE_LOGITS) {
 		a->logits_frames += f->body_bytes > 0;
 		a->tokens += wire_get_int(f, "step", 0) > 0;

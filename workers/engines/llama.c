@@ -384,7 +384,7 @@ static int report(struct engine *g, const struct engine_eval *q, int n, int pos0
 		if (last)
 			*token = first_maximum(x, g->info.n_vocab);
 		rc = q->on_logits(q->ctx, pos0 + i, seq, last ? *token : -1,
-				  q->logits == ENGINE_LOGITS_NONE ? NULL : x);
+				  q->logits == ENGINE_LOGITS_NONE && !last ? NULL : x);
 		if (rc != 0)
 			return rc < 0 ? rc : -EXIT_INFERENCE;
 	}

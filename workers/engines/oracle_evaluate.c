@@ -263,7 +263,7 @@ static int head(struct run *r, struct pass *p, int64_t first, bool choose)
 			token = r->chosen = sampler_choose(&r->sampler, f);
 		if (q->on_logits)
 			rc = q->on_logits(q->ctx, (int)(r->pos0 + first + t), r->step, token,
-					  q->logits == ENGINE_LOGITS_NONE ? NULL : f);
+					  q->logits == ENGINE_LOGITS_NONE && token < 0 ? NULL : f);
 	}
 	free(y);
 	free(f);

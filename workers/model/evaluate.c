@@ -20,7 +20,7 @@ static int on_row(void *ctx, int row, const float *logits)
 		token = r->chosen = sampler_choose(&r->sampler, logits);
 	if (!r->q->on_logits)
 		return 0;
-	if (r->q->logits == ENGINE_LOGITS_NONE)
+	if (r->q->logits == ENGINE_LOGITS_NONE && token < 0)
 		logits = NULL;
 	return r->q->on_logits(r->q->ctx, r->pos0 + row, r->step, token, logits);
 }

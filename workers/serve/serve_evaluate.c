@@ -47,7 +47,7 @@ struct evaluation {
 	struct session *s;
 	int n_vocab, n_prompt;
 	int64_t n_pos, start_us;
-	bool timed;
+	bool timed, none;	/* none: what is computed to choose a token is not sent */
 };
 
 /* Difference of the two greatest values; 0 for a tie. */
@@ -68,16 +68,35 @@ static double margin(const float *x, int n)
 	return (double)first - (double)second;
 }
 
+/* Logits that are NaN or infinite: a broken model or a broken kernel, never an answer. */
+static int count_nonfinite(const float *x, int n)
+{
+	uint32_t count = 0;
+
+	for (int i = 0; i < n; i++) {
+		uint32_t bits;
+
+		memcpy(&bits, x + i, sizeof(bits));
+		count += (bits & 0x7f800000u) == 0x7f800000u;
+	}
+	return (int)count;
+}
+
 static int on_logits(void *ctx, int pos, int step, int32_t token, const float *logits)
 {
 	struct evaluation *v = ctx;
 	struct wire_builder *b = &v->s->ch.out;
+	const int nonfinite = logits ? count_nonfinite(logits, v->n_vocab) : 0;
 
 	wire_begin(b, WIRE_LOGITS);
 	wire_put(b, "pos", "%d", pos);
 	wire_put(b, "step", "%d", step);
 	if (token >= 0)
 		wire_put(b, "token", "%d", (int)token);
+	if (nonfinite)
+		wire_put(b, "nonfinite", "%d", nonfinite);
+	if (v->none)
+		logits = NULL;
 	if (logits && token >= 0)
 		wire_put(b, "margin", "%.9g", margin(logits, v->n_vocab));
 	if (logits)
@@ -227,6 +246,7 @@ int serve_evaluate(struct session *s, const struct wire_frame *f, struct err *e)
 	if (q.splice && !strstr(s->ops->features, "splice"))
 		return err_set(e, EXIT_USAGE, "engine %s cannot splice", s->ops->name);
 	v.n_prompt = q.n_tokens;
+	v.none = q.logits == ENGINE_LOGITS_NONE;
 	rc = s->ops->evaluate(s->engine, &q, e);
 	return rc < 0 ? rc : serve_done(s, v.n_pos, start_us, e);
 }
