@@ -103,6 +103,7 @@ MODEL_OBJS = \
 	workers/model/quantize.o \
 	workers/model/replay.o \
 	workers/model/replay_forms.o \
+	workers/model/replay_ties.o \
 	workers/model/replay_variant.o \
 	workers/model/rope.o \
 	workers/model/sample.o \
@@ -291,6 +292,7 @@ SWEEP_OBJS = \
 	orchestrator/sweep/hasher.o \
 	orchestrator/sweep/journal.o \
 	orchestrator/sweep/local.o \
+	orchestrator/sweep/local_again.o \
 	orchestrator/sweep/masks.o \
 	orchestrator/sweep/pool.o \
 	orchestrator/sweep/probe.o \
@@ -320,6 +322,7 @@ VERDICT_OBJS = \
 	orchestrator/verdict/matched.o \
 	orchestrator/verdict/schema.o \
 	orchestrator/verdict/tensor_diff.o \
+	orchestrator/verdict/ties.o \
 	orchestrator/verdict/trace_diff.o \
 	orchestrator/verdict/compare.o \
 	orchestrator/verdict/kl.o \
@@ -392,6 +395,7 @@ UNIT_TESTS = \
 	template \
 	tl \
 	threads \
+	ties \
 	tokenizer \
 	tokenizer_json \
 	trace \

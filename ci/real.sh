@@ -107,4 +107,10 @@ for m in tiny-llama:f16:llama tiny-llama:q8_0:llama tiny-llama:q4_0:llama tiny-b
 	fi
 	sed -n '/^local check/,$p' "$out/log" | head -n 12 | sed 's/^/# /'
 done
+
+# 7. Perplexity and KL beside llama.cpp's own tool; building it takes minutes
+if [ "${ALL:-0}" = 1 ]; then
+	check "kl beside llama-perplexity" 0 ci/perplexity.sh "$repo" "$commit"
+	grep -E "^(not )?ok" "$out/log" | sed 's/^/# /'
+fi
 exit $bad

@@ -266,6 +266,17 @@ FAULTS = [
     ("a product in half precision, TQ2_0", TQ2, W, "attn_o:2:half", "attn_o", 2, None),
     ("a product off by a thousandth, Q8_0", Q8, W, "v:1:noise=0.001", "v", 1, None),
     ("a product off by a ten-thousandth, F16", F16, W, "v:1:noise=0.0001", "v", 1, None),
+    # one decode step alone, and what a rounding tie could be taken for
+    *[("%s in one step, %s" % (words, m[-1] if len(m) > 1 else "i2_s"), m, W, "%s:1:%s:step=2" % (stage, kind(block)),
+       stage, 1, None)
+      for m, block, stage in ((Q8, 32, "ffn_down"), (("tiny-llama", "q4_0"), 32, "q"), (TQ2, 256, "ffn_up"),
+                              (B, 0, "attn_o"))
+      for words, kind in (("one activation's code", lambda b: "code=%d" % b),
+                          ("a product off by a thousandth", lambda b: "noise=1e-3"),
+                          ("a product off by a ten-thousandth", lambda b: "noise=1e-4"))],
+    ("a product off by a hundred-thousandth in one step, tq2_0", TQ2, W, "ffn_up:1:noise=1e-5:step=2", "ffn_up", 1,
+     None),
+    ("a product off by a hundred-thousandth in one step, i2_s", B, W, "attn_o:1:noise=1e-5:step=2", "attn_o", 1, None),
     ("one nibble of Q4_K", Q4K, G, xor_at("blk.1.ffn_down.weight", 5000, 0x20), "ffn_down", 1, None),
     ("one scale of Q4_K", Q4K, G, xor_at("blk.1.ffn_gate.weight", 144 * 7 + 5, 0x3f), "ffn_gate", 1, None),
     ("another block's scale, Q8_0", Q8, G, move_bytes("blk.0.attn_q.weight", 340, 680, 2), "q", 0, None),

@@ -2,7 +2,7 @@
  * An engine with one planted fault. It is native, run operation by operation: every stage is a
  * replay on the stages before it, which gives native's own bits, until ASSAY_FAULT changes one:
  *
- *	ASSAY_FAULT=STAGE:LAYER:KIND[=VALUE][:decode|:prefill]	LAYER * = all layers
+ *	ASSAY_FAULT=STAGE:LAYER:KIND[=VALUE][:decode|:prefill|:step=N]	LAYER * = all layers
  *
  * KIND	variant/NAME[=V]	the operation as a hypothesis has it (workers/model/replay.h)
  *	skip			its first input is its output
@@ -17,6 +17,8 @@
  *	exchange/STAGE		the weights of STAGE, whose input is as wide
  *	trunc			activations (products) quantised toward zero in blocks of VALUE; keys
  *				and values (K_ROPE, V) written to the cache toward zero
+ *	code			one activation of the last row (products) is another code, a step of
+ *				1/127 of the greatest of the first VALUE (0: of the row)
  *	stale			from decode step VALUE on, the cache's cell before the last but one
  *				is in the last but one's place (K_ROPE, V)
  *	swap_heads, flip_head	heads 0 and 1 change places; head 0 backwards
@@ -49,7 +51,8 @@ static struct fault {
 	int stage, layer;	/* stage −1: none, −2: tokens, −3: weights; layer −2: all */
 	double value;
 	bool prefill, decode;
-} fault = {.stage = -1};
+	int step;		/* this one only; −1 = all of them */
+} fault = {.stage = -1, .step = -1};
 
 static bool is_flash;	/* ASSAY_FLASH */
 
@@ -98,6 +101,7 @@ static bool planted(const struct run *r, int stage, int layer, const char *kind)
 {
 	return fault.stage == stage && (fault.layer == layer || fault.layer == -2) &&
 	       (r->seq ? fault.decode : fault.prefill) &&
+	       (fault.step < 0 || r->seq == fault.step) &&
 	       strncmp(fault.kind, kind, strlen(kind)) == 0;
 }
 
@@ -204,6 +208,17 @@ static void truncate_activations(float *x, int64_t count, int64_t n)
 	}
 }
 
+static void change_code(float *row, int64_t n)
+{
+	float most = 0;
+	int at = 17;
+
+	for (int64_t i = 0; i < n; i++)
+		most = fmaxf(most, fabsf(row[i]));
+	at += fabsf(row[at]) == most;
+	row[at] += row[at] > 0 ? -most / 127 : most / 127;
+}
+
 static void never_written(struct run *r, float *x, int64_t n)
 {
 	int64_t width = (int64_t)r->info->n_kv_head * r->info->head_dim;
@@ -250,6 +265,8 @@ static void spoil_input(struct run *r, float *x, int64_t n, int stage, int from,
 		close_window(r, x, n);
 	if (stage != STAGE_K_ROPE && stage != STAGE_V && planted(r, stage, layer, "trunc"))
 		truncate_activations(x, n, fault.value > 0 ? (int64_t)fault.value : n / r->n);
+	if (planted(r, stage, layer, "code"))
+		change_code(x + n - n / r->n, fault.value > 0 ? (int64_t)fault.value : n / r->n);
 }
 
 /* exp in float32 as it stands, of scores [n, n_head, cells]. */
@@ -575,4 +592,6 @@ __attribute__((constructor)) static void fill_in(void)
 	snprintf(fault.kind, sizeof(fault.kind), "%s", kind);
 	fault.prefill = strcmp(when, "decode") != 0;
 	fault.decode = strcmp(when, "prefill") != 0;
+	if (strncmp(when, "step=", 5) == 0)
+		fault.step = atoi(when + 5);
 }

@@ -52,9 +52,15 @@ want = {("n_scored",): len(kl), ("perplexity", "ours"): math.exp(mean(ours)),
     ("perplexity", "ours_error"): math.exp(mean(ours)) * error(ours),
     ("perplexity", "ln_ratio"): mean(ours) - mean(ref),
     ("perplexity", "ln_ratio_error"): error([i - j for i, j in zip(ours, ref)]),
+    ("perplexity", "ratio"): math.exp(mean(ours) - mean(ref)),
+    ("perplexity", "difference"): math.exp(mean(ours)) - math.exp(mean(ref)),
+    ("perplexity", "correlation"): math.fsum((i - mean(ours)) * (j - mean(ref)) for i, j in zip(ours, ref)) /
+        math.sqrt(math.fsum((i - mean(ours)) ** 2 for i in ours) * math.fsum((j - mean(ref)) ** 2 for j in ref)),
+    ("kl", "p0_1"): at(kl, .001), ("kl", "p25"): at(kl, .25), ("kl", "p75"): at(kl, .75),
     ("kl", "mean"): mean(kl), ("kl", "median"): at(kl, .5), ("kl", "p99"): at(kl, .99),
     ("kl", "p99_9"): at(kl, .999), ("kl", "max"): max(kl), ("kl", "mean_error"): error(kl),
     ("delta_p", "mean"): mean(dp), ("delta_p", "min"): min(dp), ("delta_p", "p1"): at(dp, .01),
+    ("delta_p_rms_error",): error([x * x for x in dp]) / math.sqrt(mean([x * x for x in dp])) / 2,
     ("delta_p_rms",): math.sqrt(mean([x * x for x in dp])), ("same_top1",): same / len(kl)}
 assert len(kl) == 15 * n and mean(kl) > 0
 for path, w in want.items():

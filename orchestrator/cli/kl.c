@@ -63,6 +63,7 @@ static int read_text(const char *path, char **out, size_t *bytes, struct err *e)
 		}
 	}
 	fclose(f);
+	n -= n > 0 && text[n - 1] == '\n';	/* as llama.cpp's tools read a file */
 	*out = text;
 	*bytes = n;
 	return n > TEXT_MAX ? err_set(e, EXIT_USAGE, "--text %s: more than %d MiB", path,
@@ -94,10 +95,11 @@ static int write_scenarios(const struct scenario_set *s, const char *path, struc
 
 static json_t *spread_object(const struct kl_spread *s)
 {
-	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "mean",
-			 s->mean, "mean_error", s->mean_error, "min", s->min, "p1", s->p01, "p5",
-			 s->p05, "p10", s->p10, "median", s->median, "p90", s->p90, "p95", s->p95,
-			 "p99", s->p99, "p99_9", s->p999, "max", s->max);
+	return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
+			 "mean", s->mean, "mean_error", s->mean_error, "min", s->min, "p0_1",
+			 s->p001, "p1", s->p01, "p5", s->p05, "p10", s->p10, "p25", s->p25,
+			 "median", s->median, "p75", s->p75, "p90", s->p90, "p95", s->p95, "p99",
+			 s->p99, "p99_9", s->p999, "max", s->max);
 }
 
 static void print_json(const struct kl_summary *k, const struct compare_run *r,
@@ -113,15 +115,19 @@ static void print_json(const struct kl_summary *k, const struct compare_run *r,
 	json_object_set_new(j, "n_scored", json_integer(k->n));
 	json_object_set_new(j, "n_nonfinite", json_integer(k->n_nonfinite));
 	if (k->n) {
-		json_object_set_new(j, "perplexity",
-				    json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "ours", k->ppl_ours,
-					      "ours_error", k->ppl_ours_error, "reference",
-					      k->ppl_ref, "reference_error", k->ppl_ref_error,
-					      "ln_ratio", k->ln_ratio, "ln_ratio_error",
-					      k->ln_ratio_error));
+		json_object_set_new(
+			j, "perplexity",
+			json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "ours",
+				  k->ppl_ours, "ours_error", k->ppl_ours_error, "reference",
+				  k->ppl_ref, "reference_error", k->ppl_ref_error, "ln_ratio",
+				  k->ln_ratio, "ln_ratio_error", k->ln_ratio_error, "ratio",
+				  k->ratio, "ratio_error", k->ratio_error, "difference",
+				  k->difference, "difference_error", k->difference_error,
+				  "correlation", k->correlation));
 		json_object_set_new(j, "kl", spread_object(&k->kl));
 		json_object_set_new(j, "delta_p", spread_object(&k->dp));
 		json_object_set_new(j, "delta_p_rms", json_real(k->dp_rms));
+		json_object_set_new(j, "delta_p_rms_error", json_real(k->dp_rms_error));
 		json_object_set_new(j, "same_top1", json_real(k->same_top1));
 		json_object_set_new(j, "same_top1_error", json_real(k->same_top1_error));
 	}
@@ -134,10 +140,21 @@ static void print_json(const struct kl_summary *k, const struct compare_run *r,
 
 static void print_spread(const char *name, const struct kl_spread *s, double unit)
 {
-	printf("%-16s mean %.4g ± %.2g  median %.4g  p90 %.4g  p99 %.4g  p99.9 %.4g  max %.4g  "
-	       "p1 %.4g  min %.4g\n",
-	       name, s->mean * unit, s->mean_error * unit, s->median * unit, s->p90 * unit,
-	       s->p99 * unit, s->p999 * unit, s->max * unit, s->p01 * unit, s->min * unit);
+	printf("%-16s mean %.6f ± %.6f  median %.6f  max %.6f  min %.6f\n", name, s->mean * unit,
+	       s->mean_error * unit, s->median * unit, s->max * unit, s->min * unit);
+	printf("%-16s 0.1 %% %.6f  1 %% %.6f  5 %% %.6f  10 %% %.6f  25 %% %.6f\n", "  percentiles",
+	       s->p001 * unit, s->p01 * unit, s->p05 * unit, s->p10 * unit, s->p25 * unit);
+	printf("%-16s 75 %% %.6f  90 %% %.6f  95 %% %.6f  99 %% %.6f  99.9 %% %.6f\n", "",
+	       s->p75 * unit, s->p90 * unit, s->p95 * unit, s->p99 * unit, s->p999 * unit);
+}
+
+static void print_perplexity(const struct kl_summary *k)
+{
+	printf("%-16s ours %.6f ± %.6f  reference %.6f ± %.6f\n", "perplexity", k->ppl_ours,
+	       k->ppl_ours_error, k->ppl_ref, k->ppl_ref_error);
+	printf("%-16s %.6f ± %.6f  ln %.6f ± %.6f  correlation of ln %.2f percent\n", "  ratio",
+	       k->ratio, k->ratio_error, k->ln_ratio, k->ln_ratio_error, 100 * k->correlation);
+	printf("%-16s %.6f ± %.6f\n", "  difference", k->difference, k->difference_error);
 }
 
 static int count_verdicts(const struct summary *s, const char *verdict)
@@ -162,12 +179,11 @@ static void print_text(const struct kl_summary *k, const struct compare_run *r,
 		printf("%lld positions with NaN or Inf are in no number below\n",
 		       (long long)k->n_nonfinite);
 	if (k->n) {
-		printf("%-16s ours %.6f ± %.4f  reference %.6f ± %.4f  ln ratio %.3g ± %.2g\n",
-		       "perplexity", k->ppl_ours, k->ppl_ours_error, k->ppl_ref, k->ppl_ref_error,
-		       k->ln_ratio, k->ln_ratio_error);
+		print_perplexity(k);
 		print_spread("KL divergence", &k->kl, 1);
 		print_spread("Δp, percent", &k->dp, 100);
-		printf("%-16s %.4g percent\n", "Δp RMS", 100 * k->dp_rms);
+		printf("%-16s %.4f ± %.4f percent\n", "Δp RMS", 100 * k->dp_rms,
+		       100 * k->dp_rms_error);
 		printf("%-16s %.4f ± %.4f percent\n", "same top-1", 100 * k->same_top1,
 		       100 * k->same_top1_error);
 	}
@@ -280,5 +296,6 @@ const struct command cmd_kl = {
 		"the ids from the middle on are scored: perplexity of both sides, KL(reference ‖ ours),\n"
 		"the difference of the true next id's probability, how often the greatest logit is of the\n"
 		"same id. Formulas: orchestrator/verdict/kl.h. Memory does not grow with the logits.\n"
-		"The exit code is that of the thresholds, as in a sweep.\n",
+		"A newline at the very end is not part of the text. docs/scenarios.md sets the numbers beside\n"
+		"those of llama-perplexity. The exit code is that of the thresholds, as in a sweep.\n",
 };

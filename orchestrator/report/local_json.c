@@ -37,6 +37,7 @@ static json_t *row_object(const struct local_row *r)
 	canonical_set(o, "row_ulp", canonical_real(r->diff.row_ulp));
 	canonical_set(o, "rel_rms", canonical_real(r->diff.rel_rms));
 	canonical_set(o, "bound", canonical_real(r->bound));
+	canonical_set(o, "ties", json_integer(r->n_ties));
 	canonical_set(o, "inside", json_boolean(r->inside));
 	return o;
 }
@@ -53,6 +54,8 @@ static json_t *pass_object(const struct local_pass *p, bool rows)
 	canonical_set(o, "n_missing", json_integer(p->n_missing));
 	canonical_set(o, "missing", canonical_text(p->missing));
 	canonical_set(o, "n_positions", json_integer(p->n_positions));
+	canonical_set(o, "n_ties", json_integer(p->n_ties));
+	canonical_set(o, "n_tied", json_integer(p->n_tied));
 	canonical_set(o, "kinds", kinds_object(p));
 	canonical_set(o, "first_beyond",
 		      p->first_beyond < 0 ? json_null() : row_object(&p->rows[p->first_beyond]));

@@ -1,5 +1,7 @@
 #include "local.h"
 
+#include "kernels/weight_type.h"
+#include "local_again.h"
 #include "trace_dir.h"
 #include "verdict/diagnosis.h"
 
@@ -90,64 +92,23 @@ static bool collect(struct local_feed *f, const struct trace_record *r, struct s
 	return true;
 }
 
-/* A bound that allows for rounding ties holds only for what ties look like. */
-static void tighten(struct local_row *row, struct local_feed *f, const float *replayed,
-		    const float *got, int64_t rows)
+/* Float32 terms of one result of a product. */
+static double terms_of(const struct local_feed *f, enum trace_stage stage, int layer)
 {
-	double exact = local_bound(LOCAL_PRODUCT, false, f->n_positions);
-	struct local_ties *t = &f->ties[row->layer + 1][row->stage];
-	struct pattern p;
+	char name[96];
+	const struct gguf_tensor *t = NULL;
 
-	if (!f->quantised || local_kind_of(row->stage) != LOCAL_PRODUCT)
-		return;
-	t->rows += rows;
-	if (!(row->diff.row_ulp > exact))
-		return;
-	pattern_find(&p, replayed, got, row->diff.n, rows, exact);
-	t->moved += p.rows_differ;
-	pattern_find(&p, replayed, got, row->diff.n, rows, row->diff.row_ulp / 16);
-	if (!local_is_tie(p.columns_differ, p.width) || !local_are_ties(t->moved, t->rows))
-		row->bound = exact;
-}
-
-static const char *const profiles[LOCAL_PROFILES] = {"ggml-avx2", "ggml-avx512", "ggml-fp16"};
-
-static struct side *other_native(struct local_feed *f, int i)
-{
-	const struct local_job *j = f->others;
-	struct exchange_setup setup = *j->setup;
-	struct err ignored = ERR_NONE;
-
-	setup.profile = profiles[i];
-	if (!f->other_asked[i])
-		side_open(&f->other[i], "native", &setup, j->swapped || j->both_references, NULL,
-			  j->n_ids + j->n_greedy[0] + j->n_greedy[1], &ignored);
-	f->other_asked[i] = true;
-	return f->other[i].client ? &f->other[i] : NULL;
-}
-
-static void try_other_profiles(struct local_feed *f, const struct side_op *op,
-			       struct local_row *row, const float *got)
-{
-	for (int i = 0; i < LOCAL_PROFILES && f->others && !row->profile; i++) {
-		struct side *native = strncmp(f->replayer->profile, profiles[i],
-					      strlen(profiles[i])) == 0 ? NULL : other_native(f, i);
-		struct err ignored = ERR_NONE;
-		struct tensor_diff d;
-		float *out = NULL;
-		int64_t n = 0;
-
-		if (!native || side_replay(native, op, &out, &n, &ignored) < 0)
-			continue;
-		if (n == row->diff.n) {
-			tensor_diff(&d, out, got, n, op->n_rows);
-			if (d.n_different == 0) {
-				row->diff = d;
-				row->profile = profiles[i];
-			}
-		}
-		free(out);
+	if (!f->weights || stage == STAGE_EMBEDDINGS)
+		return 0;
+	if (operation_weight(stage, layer, name, sizeof(name) - 8)) {
+		strcat(name, ".weight");
+		t = gguf_tensor(f->weights, name);
 	}
+	if (!t && stage == STAGE_LOGITS)
+		t = gguf_tensor(f->weights, "token_embd.weight");
+	const struct weight_type *type = t ? weight_type_by_id(t->type) : NULL;
+
+	return type ? local_terms(type->name, t->ne[0]) : 0;
 }
 
 static int judge(struct local_feed *f, const struct trace_record *r, const float *values,
@@ -172,15 +133,13 @@ static int judge(struct local_feed *f, const struct trace_record *r, const float
 			     (long long)r->num_elements);
 	} else {
 		row.fused = r->stage == STAGE_ATTN_OUT_HEADS && op.n_inputs == 3;
-		row.bound = local_bound(row.fused ? LOCAL_FLASH : local_kind_of(r->stage),
-					f->quantised, f->n_positions);
+		enum local_kind kind = row.fused ? LOCAL_FLASH : local_kind_of(r->stage);
+
+		row.bound = local_bound(kind, kind == LOCAL_PRODUCT ?
+					terms_of(f, r->stage, r->layer) : 0, f->n_positions);
 		tensor_diff(&row.diff, out, values, n, r->shape[0]);
-		/* a profile's bits before a rounding tie: the first is exact */
-		if (!row.fused && row.diff.row_ulp > local_bound(local_kind_of(r->stage), false,
-								 f->n_positions))
-			try_other_profiles(f, &op, &row, values);
-		if (!row.profile)
-			tighten(&row, f, out, values, r->shape[0]);
+		if (!row.fused && row.diff.row_ulp > row.bound)
+			local_again(f, &op, &row, out, values);
 		local_add(f->pass, &row);
 		if (f->on_seen) {
 			struct local_seen seen = {f->own, op, values,
@@ -199,12 +158,10 @@ int local_feed_init(struct local_feed *f, struct side *replayer, struct local_pa
 		    const int32_t *ids, int n_ids, struct err *e)
 {
 	*f = (struct local_feed){.replayer = replayer, .pass = pass, .ids = ids, .n_ids = n_ids,
-				 .n_layer = replayer->n_layer, .n_positions = n_ids,
-				 .quantised = local_quantised(replayer->weights)};
+				 .n_layer = replayer->n_layer, .n_positions = n_ids};
 	f->has = calloc((size_t)f->n_layer + 1, sizeof(*f->has));
 	f->kept = calloc((size_t)f->n_layer + 1, sizeof(*f->kept));
-	f->ties = calloc((size_t)f->n_layer + 1, sizeof(*f->ties));
-	if (f->has && f->kept && f->ties)
+	if (f->has && f->kept)
 		return 0;
 	local_feed_free(f);
 	return err_set(e, EXIT_INTERNAL, "no memory for a local check");
@@ -294,8 +251,7 @@ void local_feed_free(struct local_feed *f)
 		for (int s = 0; s < STAGE_COUNT; s++)
 			free(f->kept[l][s].x);
 	free(f->kept);
-	free(f->ties);
-	for (int i = 0; i < LOCAL_PROFILES; i++)
+	for (int i = 0; i <= LOCAL_PROFILES; i++)
 		if (f->other[i].client)
 			side_close(&f->other[i]);
 	free(f->has);
@@ -462,7 +418,7 @@ static int run_pass(struct local_feed *f, struct side *source, const struct loca
 
 /* Stages that our own run shows are what the other run must show. */
 static int own_pass(struct local_result *out, struct side *ours, const struct local_job *j,
-		    uint64_t **expected, struct err *e)
+		    uint64_t **expected, const struct gguf *weights, struct err *e)
 {
 	struct side source;
 	struct local_feed f = {0};
@@ -475,6 +431,7 @@ static int own_pass(struct local_result *out, struct side *ours, const struct lo
 		rc = local_feed_init(&f, ours, &out->own, ids, n, e);
 	if (rc == 0) {
 		f.own = true;
+		f.weights = weights;
 		f.on_seen = j->on_seen;
 		f.ctx = j->ctx;
 		rc = run_pass(&f, &source, j, j->n_greedy[0], e);
@@ -489,7 +446,7 @@ static int own_pass(struct local_result *out, struct side *ours, const struct lo
 }
 
 static int reference_pass(struct local_result *out, struct side *ours, const struct local_job *j,
-			  const uint64_t *expected, struct err *e)
+			  const uint64_t *expected, const struct gguf *weights, struct err *e)
 {
 	struct side source = {0};
 	struct local_feed f = {0};
@@ -506,8 +463,9 @@ static int reference_pass(struct local_result *out, struct side *ours, const str
 		char profile[64] = "";
 
 		engine_profile(j->reference, profile, sizeof(profile));
-		if (strcmp(j->ours, "native") == 0 && !*profile)
-			f.others = j;
+		f.again = j;
+		f.other_profiles = strcmp(j->ours, "native") == 0 && !*profile;
+		f.weights = weights;
 		f.expected = expected;
 		f.on_seen = j->on_seen;
 		f.ctx = j->ctx;
@@ -530,6 +488,8 @@ int local_run(struct local_result *out, const struct local_job *j, struct err *e
 	uint64_t *expected = NULL;
 	const char *ours_label;
 	struct side ours;
+	struct gguf weights = {0};
+	struct err not_gguf = ERR_NONE;
 	char *differ = NULL;
 	int rc = 0;
 
@@ -553,9 +513,12 @@ int local_run(struct local_result *out, const struct local_job *j, struct err *e
 		snprintf(out->reason, sizeof(out->reason), "engine %.200s cannot replay operations",
 			 j->ours);
 	} else {
-		rc = own_pass(out, &ours, j, &expected, e);
+		bool known = gguf_open(&weights, j->setup->model, &not_gguf) == 0;
+
+		rc = own_pass(out, &ours, j, &expected, known ? &weights : NULL, e);
 		if (rc == 0)
-			rc = reference_pass(out, &ours, j, expected, e);
+			rc = reference_pass(out, &ours, j, expected, known ? &weights : NULL, e);
+		gguf_close(&weights);
 		out->ran = rc == 0;
 		local_decide(out);
 	}

@@ -10,6 +10,7 @@
 #ifndef ASSAY_SWEEP_LOCAL_H
 #define ASSAY_SWEEP_LOCAL_H
 
+#include "gguf.h"
 #include "side.h"
 #include "verdict/local.h"
 
@@ -21,11 +22,6 @@ struct local_kept {
 };
 
 enum { LOCAL_PROFILES = 3 };
-
-/* Rows of one operation over the whole run, and those that moved by more than summing explains. */
-struct local_ties {
-	int64_t rows, moved;
-};
 
 /* One operation with all that it read and gave: what a caller may look at while it is there. */
 struct local_seen {
@@ -43,20 +39,17 @@ struct local_feed {
 	const int32_t *ids;		/* [n_ids] all the ids the run reads, decoded ones too */
 	int n_ids;
 	int n_layer, call, pos0, n_rows, next_pos;
-	bool quantised, own;
+	bool own;
 	int n_positions;		/* of the whole run, for the bounds */
 	uint64_t *has;			/* [n_layer + 1] stages of each layer in this call */
 	const uint64_t *expected;	/* the same, what must be there; NULL = not known */
 	struct local_kept (*kept)[STAGE_COUNT];	/* [n_layer + 1], −1 first */
-	/*
-	 * A reference whose own profile is not known may change it from call to call (a build for this
-	 * CPU sums one row in half precision and many in single): what is beyond its bound is tried
-	 * with native's other profiles, opened when first wanted, and must be equal to the bit there.
-	 */
-	const struct local_job *others;		/* whose replayer is native; NULL = not tried */
-	struct side other[LOCAL_PROFILES];
-	bool other_asked[LOCAL_PROFILES];
-	struct local_ties (*ties)[STAGE_COUNT];		/* [n_layer + 1] */
+	const struct gguf *weights;	/* types and shapes, for the bounds; NULL = not known */
+	/* beyond its bound a product is computed again (local_again.h) by native, opened when wanted */
+	const struct local_job *again;	/* NULL = never */
+	bool other_profiles;
+	struct side other[LOCAL_PROFILES + 1];	/* the last: native as it is */
+	bool other_asked[LOCAL_PROFILES + 1];
 	int (*on_seen)(void *ctx, const struct local_seen *seen, struct err *e); /* or NULL */
 	void *ctx;
 };

@@ -44,12 +44,12 @@ void kl_add(struct kl_sums *s, const struct metrics *m, const float *ours, const
 	s->kl[s->n] = m->kl;
 	s->dp[s->n++] = dp;
 	s->n_top1 += m->top1_agree;
-	s->dp_squares += dp * dp;
 	moment_add(&s->ours, -a, s->n);
 	moment_add(&s->ref, -b, s->n);
 	moment_add(&s->diff, b - a, s->n);
 	moment_add(&s->kl_m, m->kl, s->n);
 	moment_add(&s->dp_m, dp, s->n);
+	moment_add(&s->dp_squares, dp * dp, s->n);
 }
 
 static int by_value(const void *a, const void *b)
@@ -74,16 +74,40 @@ static void spread(struct kl_spread *out, double *values, const struct kl_moment
 		.mean = m->mean,
 		.mean_error = moment_error(m, n),
 		.min = values[0],
+		.p001 = percentile(values, n, 0.001),
 		.p01 = percentile(values, n, 0.01),
 		.p05 = percentile(values, n, 0.05),
 		.p10 = percentile(values, n, 0.10),
+		.p25 = percentile(values, n, 0.25),
 		.median = percentile(values, n, 0.5),
+		.p75 = percentile(values, n, 0.75),
 		.p90 = percentile(values, n, 0.90),
 		.p95 = percentile(values, n, 0.95),
 		.p99 = percentile(values, n, 0.99),
 		.p999 = percentile(values, n, 0.999),
 		.max = values[n - 1],
 	};
+}
+
+/* Σ(x−x̄)(y−ȳ) from the sums of squares of x, y and their difference. */
+static double joint(const struct kl_sums *s)
+{
+	return (s->ours.m2 + s->ref.m2 - s->diff.m2) / 2;
+}
+
+static void relate(const struct kl_sums *s, struct kl_summary *out)
+{
+	double n = (double)s->n, cov = n > 1 ? joint(s) / (n - 1) / n : 0,
+	       both = sqrt(s->ours.m2) * sqrt(s->ref.m2),
+	       square = out->ppl_ours_error * out->ppl_ours_error +
+			out->ppl_ref_error * out->ppl_ref_error -
+			2 * out->ppl_ours * out->ppl_ref * cov;
+
+	out->ratio = exp(out->ln_ratio);
+	out->ratio_error = out->ratio * out->ln_ratio_error;
+	out->difference = out->ppl_ours - out->ppl_ref;
+	out->difference_error = square > 0 ? sqrt(square) : 0;
+	out->correlation = both > 0 ? joint(s) / both : 0;
 }
 
 void kl_summarise(struct kl_sums *s, struct kl_summary *out)
@@ -102,7 +126,10 @@ void kl_summarise(struct kl_sums *s, struct kl_summary *out)
 	out->ln_ratio_error = moment_error(&s->diff, s->n);
 	out->same_top1 = f;
 	out->same_top1_error = s->n > 1 ? sqrt(f * (1 - f) / (double)(s->n - 1)) : 0;
-	out->dp_rms = sqrt(s->dp_squares / (double)s->n);
+	relate(s, out);
+	out->dp_rms = sqrt(s->dp_squares.mean);
+	if (out->dp_rms > 0)
+		out->dp_rms_error = 0.5 / out->dp_rms * moment_error(&s->dp_squares, s->n);
 	spread(&out->kl, s->kl, &s->kl_m, s->n);
 	spread(&out->dp, s->dp, &s->dp_m, s->n);
 }

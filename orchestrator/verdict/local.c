@@ -11,7 +11,7 @@ static const struct {
 	double bound;
 } kinds[LOCAL_KINDS] = {
 	[LOCAL_EMBEDDINGS] = {"embeddings", 2}, [LOCAL_NORM] = {"norm", 16},
-	[LOCAL_PRODUCT] = {"product", 256},	[LOCAL_ROPE] = {"rope", 8},
+	[LOCAL_PRODUCT] = {"product", 8},	[LOCAL_ROPE] = {"rope", 8},
 	[LOCAL_SCORES] = {"scores", 256},	[LOCAL_SOFTMAX] = {"softmax", 128},
 	[LOCAL_VALUES] = {"values", 256},	[LOCAL_ACTIVATION] = {"activation", 16},
 	[LOCAL_ADD] = {"add", 1},
@@ -23,23 +23,29 @@ const char *local_kind_name(enum local_kind k)
 	return kinds[k].name;
 }
 
-double local_bound(enum local_kind k, bool quantised, int n_positions)
+double local_bound(enum local_kind k, double terms, int n_positions)
 {
-	if (k == LOCAL_PRODUCT && quantised)
-		return 8192;
+	if (k == LOCAL_PRODUCT)
+		return ceil(kinds[k].bound + 2 * sqrt(terms > 0 ? terms : LOCAL_TERMS_UNKNOWN));
 	if (k == LOCAL_FLASH)
 		return ceil(kinds[k].bound * sqrt((double)n_positions));
 	return kinds[k].bound + (k == LOCAL_ROPE ? 4.0 * n_positions : 0);
 }
 
-bool local_is_tie(int64_t channels, int64_t width)
+double local_terms(const char *type, int64_t n_in)
 {
-	return channels * 16 >= width;
-}
+	static const char *const single[] = {"f32", "f16", "bf16"}, *const exact[] = {"i2_s", "tl1", "tl2"},
+				 *const block[] = {"q4_0", "q5_0", "q8_0"};
 
-bool local_are_ties(int64_t moved, int64_t rows)
-{
-	return moved <= 1 + rows / 8;
+	for (int i = 0; i < 3; i++) {
+		if (strcmp(type, single[i]) == 0)
+			return (double)n_in;
+		if (strcmp(type, exact[i]) == 0)
+			return 1;
+		if (strcmp(type, block[i]) == 0)
+			return (double)n_in / 32;
+	}
+	return *type ? (double)n_in / 16 : 0;
 }
 
 bool local_quantised(const char *weights)
@@ -204,6 +210,10 @@ void local_add(struct local_pass *p, const struct local_row *r)
 		p->n_other++;
 		p->other = r->profile;
 	}
+	if (r->n_ties) {
+		p->n_ties += r->n_ties;
+		p->n_tied++;
+	}
 	k->n++;
 	k->bound = r->bound > k->bound ? r->bound : k->bound;
 	k->worst_ulp = r->diff.max_ulp > k->worst_ulp ? r->diff.max_ulp : k->worst_ulp;
@@ -290,5 +300,11 @@ void local_decide(struct local_result *r)
 			snprintf(r->reason + strlen(r->reason),
 				 sizeof(r->reason) - strlen(r->reason),
 				 " (%d of them with the numerics of %s)", p->n_other, p->other);
+		if (p->n_ties)
+			snprintf(r->reason + strlen(r->reason),
+				 sizeof(r->reason) - strlen(r->reason),
+				 "; in %d of them %d activation%s on a rounding tie %s on the other side",
+				 p->n_tied, p->n_ties, p->n_ties == 1 ? "" : "s",
+				 p->n_ties == 1 ? "is" : "are");
 	}
 }

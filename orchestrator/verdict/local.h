@@ -19,16 +19,13 @@
  *	norm	    16			mean of n squares: float64 sum 1, float32 in 8 lanes √(n/8)·u for
  *					n ≤ 2¹³ (6σ, halved by the root), then root, division, two
  *					products
- *	product	    256; with quantised	n terms in any order: error ≈ √n·u·|x||w|, the row's greatest
- *		    weights 8192	value ≈ 3|x||w|; 256 holds 6σ for n ≤ 2¹⁴. Quantised: one
- *					activation on a rounding tie falls to the other side, which is
- *					1/127 of its block's greatest, ≤ 2⁻¹⁰ of a sum of 256 terms.
- *					(Not less for longer sums: their activations have longer tails.)
- *					A tie moves every channel whose weight there is not 0; what
- *					moves less than 1/16 of them is none, and 256 is its bound.
- *					The inputs have equal bits, so ties are rare (1 activation in
- *					10⁶ between compilers): of an operation's rows over the whole
- *					run one and an eighth of all may move, else 256 again
+ *	product	    8 + 2·√terms	terms added up in float32, in any order: error ≈ √terms·u/15 of the
+ *					row's greatest value, 6σ and two orders 0.6·√terms. A float16 or
+ *					float32 weight is a term each; blocks of 32 and 256 are exact
+ *					integers inside, one term for 32 weights, for 16 where sums with
+ *					minima cancel; I2_S, TL1 and TL2 are exact integers throughout.
+ *					Not known: 2¹⁴ terms. Beyond it only rounding ties of *these*
+ *					inputs are forgiven, one by one (ties.h)
  *	rope	    8 + 4·positions	the angle is good to a few u of itself, so its sine is to
  *					position · u; then a product and an fma
  *	scores	    256			as product (operands rounded to the cache's type are equal)
@@ -69,17 +66,18 @@ enum local_kind {
 	LOCAL_KINDS,
 };
 
-enum { LOCAL_INPUTS_MAX = 3, LOCAL_TEXT_MAX = 512, LOCAL_POSITIONS_MAX = 64 };
+enum {
+	LOCAL_INPUTS_MAX = 3, LOCAL_TEXT_MAX = 512, LOCAL_POSITIONS_MAX = 64,
+	LOCAL_TERMS_UNKNOWN = 1 << 14, LOCAL_TERMS_MAX = 1 << 17,
+};
 
 const char *local_kind_name(enum local_kind k);
 enum local_kind local_kind_of(enum trace_stage s);
 
-/* n_positions: of the whole run; quantised: weights of other types than f32, f16 and bf16. */
-double local_bound(enum local_kind k, bool quantised, int n_positions);
-/* Whether so many of a product's channels, off by 1/16 of the worst or more, can be a tie's doing. */
-bool local_is_tie(int64_t channels, int64_t width);
-/* Whether so many of an operation's rows, in the run so far, can have been moved by ties. */
-bool local_are_ties(int64_t moved, int64_t rows);
+/* n_positions: of the whole run; terms: of a product, 0 = not known. */
+double local_bound(enum local_kind k, double terms, int n_positions);
+/* Float32 terms of a product with n_in weights of a type ("q8_0") per result; 0 = not known. */
+double local_terms(const char *type, int64_t n_in);
 bool local_quantised(const char *weights);	/* from "i2_s:210 f16:1 f32:121" */
 
 /* What an operation reads. LAYER_OUT of layer 0's predecessor is EMBEDDINGS of layer −1. */
@@ -105,6 +103,7 @@ struct local_row {		/* one operation */
 	bool fused;	/* it is LOCAL_FLASH */
 	/* numerics profile that gives the run's bits here where the replayer's own does not; NULL */
 	const char *profile;
+	int n_ties;	/* activations on rounding ties that were turned; diff is what they leave */
 	bool inside;
 };
 
@@ -125,6 +124,7 @@ struct local_pass {
 	int n_positions;
 	int n_other;			/* rows with a profile */
 	const char *other;		/* the last of these profiles; NULL */
+	int n_ties, n_tied;		/* of all rows; rows with any */
 	int n_missing;
 	char missing[LOCAL_TEXT_MAX];	/* names of the first */
 };

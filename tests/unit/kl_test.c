@@ -107,14 +107,15 @@ static void test_statistics(void)
 	static float a[ROWS][VOCAB], b[ROWS][VOCAB];
 	struct kl_sums s = {.n = 0};
 	struct plain p = {.same = 0};
-	long double diff[ROWS], rms = 0, f;
+	long double diff[ROWS], squares[ROWS], rms = 0, cov = 0, f;
 	struct kl_summary k;
 
 	fill(a, b, &s, &p);
 	kl_summarise(&s, &k);
 	for (int i = 0; i < ROWS; i++) {
 		diff[i] = p.ours[i] - p.ref[i];
-		rms += p.dp[i] * p.dp[i] / ROWS;
+		squares[i] = p.dp[i] * p.dp[i];
+		rms += squares[i] / ROWS;
 	}
 	f = (long double)p.same / ROWS;
 	CHECK(k.n == ROWS && k.n_nonfinite == 0, "every row counts");
@@ -126,6 +127,7 @@ static void test_statistics(void)
 	CHECK(near(k.kl.mean, mean(p.kl)) && near(k.kl.mean_error, error(p.kl)), "mean KL %.12g",
 	      k.kl.mean);
 	CHECK(near(k.dp.mean, mean(p.dp)) && near(k.dp_rms, sqrtl(rms)), "mean and RMS of Δp");
+	CHECK(near(k.dp_rms_error, error(squares) / sqrtl(rms) / 2), "error of the RMS");
 	CHECK(near(k.same_top1, f) && p.same > 0 && p.same < ROWS, "same top-1: %d of %d", p.same,
 	      ROWS);
 	CHECK(near(k.same_top1_error, sqrtl(f * (1 - f) / (ROWS - 1))), "its error");
@@ -133,7 +135,21 @@ static void test_statistics(void)
 	sort(p.dp);
 	CHECK(near(k.kl.min, p.kl[0]) && near(k.kl.max, p.kl[ROWS - 1]), "least and greatest KL");
 	CHECK(near(k.kl.median, (p.kl[19] + p.kl[20]) / 2), "median KL");
+	for (int i = 0; i < ROWS; i++)
+		cov += (p.ours[i] - mean(p.ours)) * (p.ref[i] - mean(p.ref)) / (ROWS - 1) / ROWS;
+	CHECK(near(k.correlation, cov / error(p.ours) / error(p.ref)), "correlation");
+	CHECK(near(k.ratio, expl(mean(diff))) &&
+		      near(k.ratio_error, expl(mean(diff)) * error(diff)), "ratio");
+	CHECK(near(k.difference, expl(mean(p.ours)) - expl(mean(p.ref))), "difference");
+	CHECK(near(k.difference_error,
+		   sqrtl(powl(expl(mean(p.ours)) * error(p.ours), 2) +
+			 powl(expl(mean(p.ref)) * error(p.ref), 2) -
+			 2 * expl(mean(p.ours) + mean(p.ref)) * cov)), "its error");
 	CHECK(near(k.kl.p99, p.kl[38] + 0.61L * (p.kl[39] - p.kl[38])), "p99 KL");
+	CHECK(near(k.dp.p25, p.dp[9] + 0.75L * (p.dp[10] - p.dp[9])) &&
+		      near(k.dp.p75, p.dp[29] + 0.25L * (p.dp[30] - p.dp[29])) &&
+		      near(k.dp.p001, p.dp[0] + 0.039L * (p.dp[1] - p.dp[0])),
+	      "quartiles and p0.1 of Δp");
 	CHECK(near(k.dp.p10, p.dp[3] + 0.9L * (p.dp[4] - p.dp[3])), "p10 of Δp");
 	kl_free(&s);
 }

@@ -202,13 +202,16 @@ static void check_refused(struct engine *g, struct engine_replay q, const char *
 	CHECK_STR(e.msg, sentence, "and says so");
 }
 
+static const char *profile;	/* of the engines that are opened; NULL = the model's */
+
 static struct engine *open_fixture(const char *preset, const char *weights, const char *override)
 {
 	char path[] = "/tmp/replay_test.XXXXXX";
 	struct err e = ERR_NONE;
 	struct engine *g = NULL;
 	struct fixture_options f = {.preset = preset, .weights = weights, .seed = 5};
-	struct engine_options o = {.model_path = path, .n_threads = 2, .n_ctx = 64};
+	struct engine_options o = {.model_path = path, .n_threads = 2, .n_ctx = 64,
+				   .profile = profile};
 	if (override)
 		o.overrides[o.n_overrides++] = override;
 	close(mkstemp(path));
@@ -236,7 +239,8 @@ static void check_model(const char *preset, const char *weights)
 	if (!g)
 		return;
 	char name[64];
-	snprintf(name, sizeof(name), "%s %s", preset, weights);
+	snprintf(name, sizeof(name), "%s %s%s%s", preset, weights, profile ? " " : "",
+		 profile ? profile : "");
 	if (record(g, &e) == 0)
 		check_every_operation(g, name);
 	else
@@ -381,6 +385,8 @@ static void check_hypotheses(void)
 	check_refused(g, q, "variant silu changes nothing in q");
 	q.variant = "scale";
 	check_refused(g, q, "variant \"scale\": expected scale=X");
+	q.variant = "tie=1";
+	check_refused(g, q, "no row of q has 1 activations on rounding ties");
 	q.variant = "weights_of=k";
 	check_refused(g, q, "variant weights_of=k: nothing of the shape of q's weights");
 	q.variant = NULL;
@@ -430,6 +436,21 @@ static void check_forms(void)
 		CHECK(y[k] == cut[k], "%.9g is cut to %.9g", (double)halves[k], (double)y[k]);
 }
 
+/* What the local check falls back on where a build for this CPU is judged. */
+static void check_profiles(void)
+{
+	static const char *const names[] = {"ggml-avx512", "ggml-fp16", "ggml-avx2-clang"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		profile = names[i];
+		check_model("tiny-bitnet", "i2_s");
+		check_model("tiny-llama", "f16");
+		check_model("tiny-qwen2", "bf16");
+		check_model("tiny-qwen3", "q4_0");
+	}
+	profile = NULL;
+}
+
 int main(void)
 {
 	check_forms();
@@ -443,6 +464,7 @@ int main(void)
 	check_model("tiny-llama-yarn", "q8_0");
 	check_model("tiny-qwen2", "bf16");
 	check_model("tiny-qwen3", "q4_0");
+	check_profiles();
 	check_hypotheses();
 	check_splice();
 	free(replayed);

@@ -1,5 +1,7 @@
 #include "replay_variant.h"
 
+#include "replay_ties.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,6 +111,9 @@ static void product(struct replay *r, const float *in, const struct linear *lin)
 	if (!act)
 		return;
 	struct act_rows rows = op_quantize(&r->s->ops, format, in, lin->w.n_in, r->n, act);
+	if (r->k.tie && !ties_flip(format, in, lin->w.n_in, r->n, act, r->k.tie))
+		err_set(r->e, EXIT_USAGE, "no row of %s has %lld activations on rounding ties",
+			trace_stage_name(r->q->stage), (long long)r->k.tie);
 	op_linear(&r->s->ops, &(struct op_product){lin, r->out}, 1, rows, r->n);
 	free(act);
 }

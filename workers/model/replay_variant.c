@@ -54,6 +54,8 @@ const struct replay_variant replay_variants[] = {
 	{"weights_of", "STAGE", STAGES_PRODUCTS | STAGES_NORMS | STAGE_BIT(STAGE_LOGITS),
 	 "the weights of another operation of the layer; embeddings for the logits"},
 	{"weights_of_layer", "K", STAGES_PRODUCTS | STAGES_NORMS, "the weights of layer K"},
+	{"tie", "N", STAGES_PRODUCTS | STAGE_BIT(STAGE_LOGITS),
+	 "each row's Nth activation on a rounding tie on the other side"},
 	{"scale", "X", STAGES_ALL, "the result multiplied by X"},
 	{.name = NULL},
 };
@@ -197,6 +199,8 @@ static int apply(struct replay_knobs *k, const struct session *s, const char *na
 		drop_extras(k, name[3] == 'b');
 	else if (strcmp(name, "scale") == 0)
 		k->factor = (float)v;
+	else if (strcmp(name, "tie") == 0 && v >= 1)
+		k->tie = (int64_t)v;
 	else if (strcmp(name, "weights_of_layer") == 0 && v >= 0 && v < n_layer)
 		k->layer = s->m->layers[(int)v];
 	else

@@ -25,6 +25,7 @@ struct replay_knobs {
 	int64_t window;		/* cells that a position sees at most; 0 = all */
 	double softcap;		/* of logits or scores; 0 = none */
 	bool kv_toward_zero;	/* the cache is written by truncation */
+	int64_t tie;		/* of each row the activation on that rounding tie goes over; 0 */
 };
 
 /* Fills the knobs as the model has them, then applies q->variant when there is one. */
