@@ -55,9 +55,9 @@ struct engine_info {
 typedef int engine_trace_fn(void *ctx, const struct trace_record *r, const float *values);
 
 /* logits: [n_vocab], borrowed for the call; with ENGINE_LOGITS_NONE NULL but
- * where an id is chosen. token: id chosen after this position, −1 in prefill positions but the last. n_greedy ids need n_greedy − 1 positions
- * after the prompt: the last id is chosen but not evaluated. LAST and NONE: only positions that
- * choose an id are reported. */
+ * where an id is chosen. token: id chosen after this position, −1 in prefill positions but the
+ * last. n_greedy ids need n_greedy − 1 positions after the prompt: the last id is chosen but not
+ * evaluated. LAST and NONE: only positions that choose an id are reported. */
 typedef int engine_logits_fn(void *ctx, int pos, int step, int32_t token, const float *logits);
 
 enum engine_logits { ENGINE_LOGITS_ALL, ENGINE_LOGITS_LAST, ENGINE_LOGITS_NONE };

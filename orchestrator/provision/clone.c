@@ -184,8 +184,8 @@ static int git_step(const struct run *r, const char *verb, const char *const *ar
 			       "read here). Without --git cli it is only read, and that works",
 			       verb, done.status, r->out->url, (long)st.st_uid, (long)geteuid());
 	if (done.status != 0)
-		return err_set(e, r->out->url[0] == '/' ? EXIT_REFERENCE_BUILD : EXIT_NETWORK, "git %s of %s ended with status %d", verb,
-			       r->q->what, done.status);
+		return err_set(e, r->out->url[0] == '/' ? EXIT_REFERENCE_BUILD : EXIT_NETWORK,
+			       "git %s of %s ended with status %d", verb, r->q->what, done.status);
 	return 0;
 }
 

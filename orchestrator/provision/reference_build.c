@@ -589,7 +589,8 @@ static void say_what_stays(struct job *j, int status)
 {
 	const struct reference *r = &j->out->reference;
 
-	if ((status == -EXIT_NETWORK || status == -EXIT_NO_REFERENCE) && r->state == REFERENCE_READY && !r->pinned && r->commit[0])
+	if ((status == -EXIT_NETWORK || status == -EXIT_NO_REFERENCE) &&
+	    r->state == REFERENCE_READY && !r->pinned && r->commit[0])
 		note(j, "%s of commit %s is installed (not the pinned one) and stays in use", r->name,
 		     r->commit);
 	if (status == -EXIT_NETWORK && !j->o->source.repo)

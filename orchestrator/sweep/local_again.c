@@ -29,7 +29,8 @@ static struct side *native_as(struct local_feed *f, int i)
 }
 
 /* [n] or NULL; caller frees. */
-static float *computed(struct side *native, const struct side_op *op, const char *variant, int64_t n)
+static float *computed(struct side *native, const struct side_op *op, const char *variant,
+		       int64_t n)
 {
 	struct side_op as = *op;
 	struct err ignored = ERR_NONE;

@@ -29,7 +29,8 @@ struct kl_sums {
 };
 
 struct kl_spread {
-	double mean, mean_error, min, p001, p01, p05, p10, p25, median, p75, p90, p95, p99, p999, max;
+	double mean, mean_error, min, p001, p01, p05, p10, p25, median;
+	double p75, p90, p95, p99, p999, max;
 };
 
 struct kl_summary {

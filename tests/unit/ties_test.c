@@ -129,7 +129,8 @@ static void test_compilers(void)
 	static const struct {
 		float most, x;
 		int clang, gcc;
-	} known[] = {{0x1.0c9b2p+0f, 0x1.58bf08p-1f, 82, 81}, {0x1.aeacdp+1f, 0x1.d75e66p+0f, 70, 69}};
+	} known[] = {{0x1.0c9b2p+0f, 0x1.58bf08p-1f, 82, 81},
+		     {0x1.aeacdp+1f, 0x1.d75e66p+0f, 70, 69}};
 	struct kernels gcc = kernels_as("ggml-avx2-gcc"), clang = kernels_as("ggml-avx2-clang");
 
 	for (int i = 0; i < 2; i++) {
@@ -151,7 +152,8 @@ static void test_compilers(void)
 enum { ROWS = 3, WIDTH = 96, STEPS = 3 };
 
 struct product {
-	float plain[ROWS * WIDTH], turned[STEPS][ROWS * WIDTH], got[ROWS * WIDTH], out[ROWS * WIDTH];
+	float plain[ROWS * WIDTH], turned[STEPS][ROWS * WIDTH];
+	float got[ROWS * WIDTH], out[ROWS * WIDTH];
 	float step[STEPS][WIDTH];
 };
 
