@@ -3,6 +3,7 @@
 #include "provision/embed.h"
 #include "provision/paths.h"
 #include "report/canonical.h"
+#include "report/input.h"
 #include "sweep/bench_receipt.h"
 #include "sweep/facts.h"
 #include "term.h"
@@ -79,7 +80,7 @@ int bench_common_run(struct cli *c, struct bench_options *o, struct bench_result
 json_t *bench_load(const char *path, struct err *e)
 {
 	json_error_t why;
-	json_t *o = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
+	json_t *o = input_json(path, &why);
 
 	if (!o)
 		err_set(e, EXIT_RECEIPT_INVALID, "%s:%d: %s", path, why.line, why.text);
