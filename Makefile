@@ -340,6 +340,7 @@ endif
 
 REPORT_OBJS = \
 	orchestrator/report/canonical.o \
+	orchestrator/report/input.o \
 	orchestrator/report/history.o \
 	orchestrator/report/local_json.o \
 	orchestrator/report/matrix.o \
@@ -431,6 +432,7 @@ SHELL_TESTS = \
 	models \
 	neon \
 	nightly \
+	nightly_kill \
 	perf \
 	reference_worker \
 	record \

@@ -29,4 +29,5 @@ night "the second finds no regression" "all parts passed" "the same result lay t
 	echo "ok - the second was held against the first" || { echo "not ok - nothing was compared"; bad=1; }
 "$B/assay" gate "$out/published" >"$out/log" 2>&1 && echo "ok - what is published passes the gates" ||
 	{ echo "not ok - published receipts"; bad=1; tail -n 20 "$out/log" | sed 's/^/# /'; }
+KILL_STEPS='' tests/nightly_kill.sh || bad=1
 exit $bad

@@ -47,6 +47,16 @@ check "with one of three it is wrong" 20 "$B/assay" gate "$t/lone"
 
 # one bad file hides no other
 mkdir "$t/mixed" && cp -r "$t/run"/scenario[12] "$t/mixed" && echo '{"kind": ' >"$t/mixed/scenario1/receipt.json"
+# what lies there instead of a receipt is refused, and reading ends
+mkdir -p "$t/pipes/x" && mkfifo "$t/pipes/x/receipt.json" "$t/pipe"
+check "a pipe among the receipts is not waited for" 20 timeout 60 "$B/assay" gate "$t/pipes"
+check "nor by a report" 20 timeout 60 "$B/assay" report "$t/pipe"
+check "nor as a baseline" 20 timeout 60 "$B/assay" check-perf --baseline "$t/pipe" "$t/pipe"
+check "a pipe that somebody writes to is a receipt" 0 "$B/assay" gate <(cat "$t/run/scenario3/receipt.json")
+truncate -s 8G "$t/huge.json"
+check "8 GiB are no receipt" 20 timeout 60 "$B/assay" gate "$t/huge.json"
+check "nor for a report" 20 timeout 60 "$B/assay" report "$t/huge.json"
+rm "$t/huge.json"
 check "a file that is no JSON fails the gate" 20 "$B/assay" gate "$t/mixed"
 grep -q "1 receipts passed, 1 are invalid" "$t/log" && echo "ok - and the next is still looked at" ||
 	{ echo "not ok - the rest was not looked at"; bad=1; }
@@ -88,6 +98,10 @@ check "an engine behind a shell" 0 "$B/assay" sweep --model "$t/m.gguf" --engine
 check "its memory is the engine's" 0 "$B/assay" gate "$t/shell"
 
 "$B/assay" receipt keygen "$t/key" >/dev/null
+sed 's/"verdict": "[A-Z_]*"/"verdict": "IDENTICAL"/' "$t/run/scenario3/receipt.json" >"$t/lie.json"
+check "a changed receipt is not signed" 20 "$B/assay" receipt sign "$t/lie.json" --key "$t/key"
+check "a folder is no key" 64 "$B/assay" receipt sign "$t/run/scenario3/receipt.json" --key "$t"
+grep -q "not a regular file" "$t/log" && echo "ok - and said so" || { echo "not ok - no word about the folder"; bad=1; }
 check "a receipt is signed" 0 "$B/assay" receipt sign "$t/run/scenario3/receipt.json" --key "$t/key"
 check "and verified" 0 "$B/assay" receipt verify "$t/run/scenario3/receipt.json.dsse.json" --pub "$t/key.pub" --receipt "$t/run/scenario3/receipt.json"
 check "another receipt is not the signed one" 20 "$B/assay" receipt verify "$t/run/scenario3/receipt.json.dsse.json" --pub "$t/key.pub" --receipt "$t/run/scenario1/receipt.json"

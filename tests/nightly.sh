@@ -71,6 +71,22 @@ EOP
 check "slower than its baseline" 17 night --baseline "$t/fast.json" --publish "$t/h2/z" --date 2026-01-03
 says "and names the part" "baselines failed: exit 17"
 [ ! -e "$t/h2/z/m/baseline.json" ] && echo "ok - a slow night makes no baseline" || no "a slow night made a baseline"
+python3 - "$t/h/2026-01-02-a/m/baseline.json" "$t/quiet.json" <<'EOP'
+import json, sys
+b = json.load(open(sys.argv[1]))
+for c in b["cases"]:
+    for s in c["series"]:
+        s["samples"] = [x * 3 for x in s["samples"]]
+        s["pace_ns"] = [x / 4 for x in s["pace_ns"]]
+json.dump(b, open(sys.argv[2], "w"))
+EOP
+"$B/tests/seal" "$t/quiet.json" || no "sealing"
+check "slower, and so is the machine: undecided" 7 night --baseline "$t/quiet.json" --publish "$t/h2/u" --date 2026-01-04 \
+	--max-slowdown 10
+says "it says so" "undecided"
+says "it is no pass" "baselines failed: exit 7"
+[ "$(grep -c 'undecided; measured on' "$t/out")" -eq 4 ] && echo "ok - and was measured on before" || no "how often it was measured on"
+[ ! -e "$t/h2/u/m/baseline.json" ] && echo "ok - an undecided night makes no baseline" || no "an undecided night made a baseline"
 check "two nights at once are refused" 64 flock "$t/work/.lock" "$A" nightly --model "$t/m.gguf" --reference oracle --out "$t/work" --publish "$t/h2/q"
 
 # the trend page

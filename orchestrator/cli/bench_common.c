@@ -3,6 +3,7 @@
 #include "provision/embed.h"
 #include "provision/paths.h"
 #include "report/canonical.h"
+#include "report/input.h"
 #include "sweep/bench_receipt.h"
 #include "sweep/facts.h"
 #include "term.h"
@@ -79,7 +80,7 @@ int bench_common_run(struct cli *c, struct bench_options *o, struct bench_result
 json_t *bench_load(const char *path, struct err *e)
 {
 	json_error_t why;
-	json_t *o = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
+	json_t *o = input_json(path, &why);
 
 	if (!o)
 		err_set(e, EXIT_RECEIPT_INVALID, "%s:%d: %s", path, why.line, why.text);
@@ -133,9 +134,10 @@ static void print_json(const struct perf_report *p, double limit)
 						"low", k->paced.low, "mid", k->paced.mid, "high",
 						k->paced.high));
 	}
-	o = json_pack("{s:s, s:b, s:s, s:f, s:i, s:i, s:o}", "kind", "performance", "comparable",
+	o = json_pack("{s:s, s:b, s:s, s:f, s:i, s:i, s:i, s:o}", "kind", "performance", "comparable",
 		      p->comparable, "why", p->why, "limit_percent", limit, "n_regressed",
-		      p->n_regressed, "n_improved", p->n_improved, "cases", cases);
+		      p->n_regressed, "n_improved", p->n_improved, "n_undecided", p->n_undecided,
+		      "cases", cases);
 	json_dumpf(o, stdout, JSON_INDENT(1) | JSON_SORT_KEYS | JSON_REAL_PRECISION(9));
 	putchar('\n');
 	json_decref(o);
@@ -144,14 +146,18 @@ static void print_json(const struct perf_report *p, double limit)
 static void print_junit(const struct perf_report *p)
 {
 	printf("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"performance\" tests=\"%d\" "
-	       "failures=\"%d\">\n",
-	       p->n, p->n_regressed);
+	       "failures=\"%d\" errors=\"%d\">\n",
+	       p->n, p->n_regressed, p->n_undecided);
 	for (int i = 0; i < p->n; i++) {
 		const struct perf_case *k = &p->cases[i];
 
 		printf("<testcase classname=\"performance\" name=\"%s\">", k->name);
 		if (k->state == PERF_REGRESSED)
 			printf("<failure message=\"%.1f %% [%.1f, %.1f]\"/>",
+			       100 * (decided(k)->mid - 1), 100 * (decided(k)->low - 1),
+			       100 * (decided(k)->high - 1));
+		else if (k->state == PERF_UNDECIDED)
+			printf("<error message=\"undecided: %.1f %% [%.1f, %.1f]\"/>",
 			       100 * (decided(k)->mid - 1), 100 * (decided(k)->low - 1),
 			       100 * (decided(k)->high - 1));
 		else if (k->state == PERF_ABSENT)
@@ -212,8 +218,12 @@ int bench_print_perf(struct cli *c, const struct perf_report *p, double limit)
 		printf("not comparable: %s\n", p->why);
 	else
 		print_rows(p, strcmp(format, "markdown") == 0);
+	if (p->n_undecided)
+		term_note("undecided: the machine had neighbours that explain a part of the change, nobody "
+			  "knows which; measure more sessions and give all receipts");
 	if (!p->comparable)
 		return EXIT_NOTHING_RAN;
 	/* cases that the baseline does not have are held against nothing */
-	return p->n_regressed ? EXIT_REGRESSION : n_compared ? 0 : EXIT_NOTHING_RAN;
+	return p->n_regressed ? EXIT_REGRESSION :
+	       n_compared && !p->n_undecided ? 0 : EXIT_NOTHING_RAN;
 }

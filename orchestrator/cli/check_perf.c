@@ -159,7 +159,9 @@ const struct command cmd_check_perf = {
 		"than the limit, in time and in units of a fixed piece of work that is timed beside it.\n"
 		"Several receipts are several sessions: they tell what differs from one process to the\n"
 		"next. Another host class, model, engine or number of threads is \"not comparable\"\n"
-		"(exit 7), never a pass.\n",
+		"(exit 7), never a pass; \"undecided\" (exit 7 too) is a case whose machine was so much\n"
+		"slower, or faster, that it may explain a change beyond the limit: measure more sessions\n"
+		"and give all receipts.\n",
 };
 
 /* ---- gen-baselines ------------------------------------------------------------------------ */

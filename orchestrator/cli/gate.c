@@ -7,6 +7,7 @@
 #include "provision/embed.h"
 #include "provision/models_lock.h"
 #include "report/canonical.h"
+#include "report/input.h"
 #include "sweep/facts.h"
 #include "verdict/gate.h"
 #include "verdict/gate_bench.h"
@@ -213,7 +214,7 @@ static int check_file(struct gate_job *j, const char *path, struct err *e)
 				   .thresholds = j->thresholds};
 	struct gate_report *report = calloc(1, sizeof(*report));
 	json_error_t why;
-	json_t *receipt = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
+	json_t *receipt = input_json(path, &why);
 	int r = 0;
 
 	assert(report);

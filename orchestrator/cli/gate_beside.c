@@ -2,6 +2,7 @@
 
 #include "digest.h"
 #include "gguf.h"
+#include "report/input.h"
 #include "report/summary.h"
 #include "weight_type.h"
 
@@ -83,7 +84,7 @@ int gate_model_read(const char *path, struct gate_model_facts *out, struct err *
 
 static char *read_all(const char *path, size_t *bytes)
 {
-	FILE *f = fopen(path, "rb");
+	FILE *f = input_open(path);
 	char *text = NULL;
 	long n;
 
@@ -131,7 +132,7 @@ int gate_ids_read(const char *receipt_path, struct gate_ids out[2], json_t **hol
 	int n = 0;
 
 	snprintf(path, sizeof(path), "%.*stokens.json", folder_of(receipt_path), receipt_path);
-	*holder = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+	*holder = input_json(path, NULL);
 	for (int i = 0; i < 2; i++) {
 		const json_t *side = json_object_get(*holder, sides[i]);
 		const json_t *ids = json_object_get(side, "prompt");

@@ -1,6 +1,7 @@
 #include "gate_rerun.h"
 
 #include "digest.h"
+#include "report/input.h"
 #include "sweep/client.h"
 
 #include <assert.h>
@@ -22,7 +23,7 @@ static int read_ids(const char *receipt_path, const char *side, int32_t **ids, i
 
 	snprintf(path, sizeof(path), "%.*stokens.json", slash ? (int)(slash - receipt_path) + 1 : 0,
 		 receipt_path);
-	o = json_load_file(path, 0, &why);
+	o = input_json(path, &why);
 	list = json_object_get(json_object_get(o, side), "prompt");
 	if (!json_is_array(list) || json_array_size(list) == 0) {
 		json_decref(o);

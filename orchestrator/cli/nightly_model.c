@@ -8,7 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BASELINES_TRIED = 20, EXPLAINED_MAX = 8 };
+/* MORE_MAX: how often a night measures on while its speed is undecided. */
+enum { BASELINES_TRIED = 20, EXPLAINED_MAX = 8, MORE_MAX = 4 };
 
 /* ---- accuracy ----------------------------------------------------------------------------- */
 
@@ -125,8 +126,17 @@ static void put_int(struct night_args *a, const char *k, struct cli *c, const ch
 	night_put2(a, k, text);
 }
 
-static int run_bench(struct night *g, const struct night_model *m, const char *dir, bool *measured,
-		     struct err *e)
+/* The receipts of a night: bench, and what was measured after it; more: 0 … MORE_MAX. */
+static void bench_dir(char out[NIGHTLY_PATH_MAX], const char *dir, int more)
+{
+	if (more)
+		snprintf(out, NIGHTLY_PATH_MAX, "%.1900s/bench/more%d", dir, more);
+	else
+		snprintf(out, NIGHTLY_PATH_MAX, "%.1900s/bench", dir);
+}
+
+static int run_bench(struct night *g, const struct night_model *m, const char *dir, int more,
+		     bool *measured, struct err *e)
 {
 	const char *cpp[NIGHT_BACKENDS_MAX];
 	int n = night_backends_for(g, m, cpp), r;
@@ -135,7 +145,7 @@ static int run_bench(struct night *g, const struct night_model *m, const char *d
 	struct night_args a = {.n = 0};
 	struct nightly_step *t;
 
-	snprintf(out, sizeof(out), "%.1900s/bench", dir);
+	bench_dir(out, dir, more);
 	night_put(&a, "bench");
 	night_put2(&a, "--model", m->path);
 	night_put2(&a, "--engine", cli_str(g->c, "engine"));
@@ -158,25 +168,45 @@ int night_newest_first(const struct dirent **a, const struct dirent **b)
 	return -strverscmp((*a)->d_name, (*b)->d_name);
 }
 
-static int check_one(struct night *g, const struct night_model *m, const char *dir,
+static int check_one(struct night *g, const struct night_model *m, const char *dir, int more,
 		     const char *baseline, struct nightly_step **t, struct err *e)
 {
-	char bench[NIGHTLY_PATH_MAX + 64], perf[NIGHTLY_PATH_MAX + 64], limit[32];
+	char bench[MORE_MAX + 1][NIGHTLY_PATH_MAX], perf[NIGHTLY_PATH_MAX + 64], limit[32];
 	struct night_args a = {.n = 0};
 
-	snprintf(bench, sizeof(bench), "%s/bench/bench.json", dir);
 	snprintf(perf, sizeof(perf), "%s/perf.json", dir);
 	snprintf(limit, sizeof(limit), "%g", cli_real(g->c, "max-slowdown"));
 	night_put(&a, "check-perf");
 	night_put2(&a, "--baseline", baseline);
 	night_put2(&a, "--max-slowdown", limit);
 	night_put2(&a, "--format", "json");
-	night_put(&a, bench);
+	for (int i = 0; i <= more; i++) {
+		bench_dir(bench[i], dir, i);
+		strncat(bench[i], "/bench.json", sizeof(bench[i]) - strlen(bench[i]) - 1);
+		night_put(&a, bench[i]);
+	}
 	return nightly_step_run(&g->steps, NIGHTLY_BASELINES, m->label, a.v, perf, t, e);
 }
 
+/* Whether the last check compared and could not tell. */
+static bool is_undecided(const struct nightly_step *t, const char *dir)
+{
+	char path[NIGHTLY_PATH_MAX + 64];
+	json_t *perf;
+	bool yes;
+
+	if (!t || t->exit != EXIT_NOTHING_RAN)
+		return false;
+	snprintf(path, sizeof(path), "%s/perf.json", dir);
+	perf = json_load_file(path, 0, NULL);
+	yes = json_is_true(json_object_get(perf, "comparable")) &&
+	      json_integer_value(json_object_get(perf, "n_undecided")) > 0;
+	json_decref(perf);
+	return yes;
+}
+
 /* Tries published baselines of this model, newest first, until one is of this kind of host. */
-static int check_published(struct night *g, const struct night_model *m, const char *dir,
+static int check_published(struct night *g, const struct night_model *m, const char *dir, int more,
 			   struct nightly_step **t, struct err *e)
 {
 	struct dirent **names;
@@ -190,10 +220,11 @@ static int check_published(struct night *g, const struct night_model *m, const c
 			 m->label);
 		if (r == 0 && tried < BASELINES_TRIED && names[i]->d_name[0] != '.' &&
 		    !strstr(names[i]->d_name, ".partial") &&
-		    (!*t || (*t)->exit == EXIT_NOTHING_RAN) && access(path, R_OK) == 0) {
+		    (!*t || ((*t)->exit == EXIT_NOTHING_RAN && !is_undecided(*t, dir))) &&
+		    access(path, R_OK) == 0) {
 			if (*t)
 				g->steps.n--; /* of another kind of host: the older one's answer counts */
-			r = check_one(g, m, dir, path, t, e);
+			r = check_one(g, m, dir, more, path, t, e);
 			tried++;
 		}
 		free(names[i]);
@@ -203,13 +234,14 @@ static int check_published(struct night *g, const struct night_model *m, const c
 	return r;
 }
 
-static int check_baseline(struct night *g, const struct night_model *m, const char *dir,
+static int check_baseline(struct night *g, const struct night_model *m, const char *dir, int more,
 			  struct nightly_step **t, struct err *e)
 {
 	const char *given = cli_str(g->c, "baseline");
 
 	*t = NULL;
-	return given ? check_one(g, m, dir, given, t, e) : check_published(g, m, dir, t, e);
+	return given ? check_one(g, m, dir, more, given, t, e)
+		     : check_published(g, m, dir, more, t, e);
 }
 
 static int run_gate(struct night *g, const struct night_model *m, const char *dir, bool *passed,
@@ -223,6 +255,20 @@ static int run_gate(struct night *g, const struct night_model *m, const char *di
 	return r;
 }
 
+/* New processes: more 0 in place of what was measured, else beside it. */
+static int measure_again(struct night *g, const struct night_model *m, const char *dir, int more,
+			 struct nightly_step **t, const char *why, bool *measured, struct err *e)
+{
+	int r;
+
+	(*t)->state = NIGHTLY_NOTED;
+	snprintf((*t)->note, sizeof((*t)->note), "%s", why);
+	r = run_bench(g, m, dir, more, measured, e);
+	if (r == 0 && *measured)
+		r = run_gate(g, m, dir, measured, e);
+	return r == 0 && *measured ? check_baseline(g, m, dir, more, t, e) : r;
+}
+
 static int run_baselines(struct night *g, const struct night_model *m, const char *dir,
 			 struct err *e)
 {
@@ -230,23 +276,22 @@ static int run_baselines(struct night *g, const struct night_model *m, const cha
 	char from[NIGHTLY_PATH_MAX + 64], to[NIGHTLY_PATH_MAX + 64];
 	struct nightly_step *t = NULL;
 	struct night_args a = {.n = 0};
-	int r = check_baseline(g, m, dir, &t, e);
+	bool measured = true;
+	int r = check_baseline(g, m, dir, 0, &t, e);
 
 	/* a process can have a bad place in memory, or a bad neighbour: what is slow is slow again */
-	if (r == 0 && t && t->exit == EXIT_REGRESSION) {
-		bool measured;
-
-		t->state = NIGHTLY_NOTED;
-		snprintf(t->note, sizeof(t->note), "slower; measured again in new processes");
-		r = run_bench(g, m, dir, &measured, e);
-		if (r == 0 && measured)
-			r = run_gate(g, m, dir, &measured, e);
-		if (r < 0 || !measured)
-			return r;
-		r = check_baseline(g, m, dir, &t, e);
-	}
-	if (r < 0)
+	if (r == 0 && t && t->exit == EXIT_REGRESSION)
+		r = measure_again(g, m, dir, 0, &t, "slower; measured again in new processes",
+				  &measured, e);
+	for (int i = 1; r == 0 && measured && i <= MORE_MAX && is_undecided(t, dir); i++)
+		r = measure_again(g, m, dir, i, &t, "undecided; measured on", &measured, e);
+	if (r < 0 || !measured)
 		return r;
+	if (is_undecided(t, dir)) {
+		snprintf(t->note, sizeof(t->note),
+			 "undecided: slower at times of a slower machine; no baseline is made");
+		return 0;
+	}
 	if (!t) {
 		t = nightly_step_note(&g->steps, NIGHTLY_BASELINES, m->label, NIGHTLY_NOTED,
 				      "no baseline yet: this night's becomes the first");
@@ -279,7 +324,7 @@ int night_run_model(struct night *g, const struct night_model *m, struct err *e)
 	if (r == 0 && diverged)
 		r = run_explain(g, m, dir, e);
 	if (r == 0)
-		r = run_bench(g, m, dir, &measured, e);
+		r = run_bench(g, m, dir, 0, &measured, e);
 	if (r == 0 && (compared || measured)) {
 		bool passed = false;
 

@@ -2,6 +2,7 @@
 
 #include "provision/paths.h"
 #include "report/canonical.h"
+#include "report/input.h"
 #include "verdict/baseline.h"
 #include "sweep/facts.h"
 
@@ -26,7 +27,7 @@ static json_t *load(const char *run, const char *label, const char *name)
 	char path[NIGHTLY_PATH_MAX + 256];
 
 	snprintf(path, sizeof(path), "%s/%s/%s", run, label, name);
-	return json_load_file(path, 0, NULL);
+	return input_json(path, NULL);
 }
 
 /* ---- the record --------------------------------------------------------------------------- */
@@ -261,7 +262,7 @@ static bool same_result(const char *dir, const json_t *record)
 	bool same;
 
 	snprintf(path, sizeof(path), "%s/nightly.json", dir);
-	there = json_load_file(path, 0, NULL);
+	there = input_json(path, NULL);
 	same = there && canonical_sealed(there) &&
 	       json_equal(json_object_get(there, "result_sha256"),
 			  json_object_get(record, "result_sha256"));

@@ -1,5 +1,7 @@
 #include "cli.h"
 
+#include "report/canonical.h"
+#include "report/input.h"
 #include "report/sign.h"
 
 #include <errno.h>
@@ -22,14 +24,17 @@ static const struct opt opts[] = {
 static int model_sha256(const char *path, char out[65], struct err *e)
 {
 	json_error_t je;
-	json_t *r = json_load_file(path, JSON_REJECT_DUPLICATES, &je);
+	json_t *r = input_json(path, &je);
 	const char *s = NULL;
 
 	if (!r)
 		return err_set(e, EXIT_RECEIPT_INVALID, "%s:%d: %s", path, je.line, je.text);
 	s = json_string_value(json_object_get(json_object_get(r, "model"), "sha256"));
-	if (s && strlen(s) == 64)
+	if (s && strlen(s) == 64 && canonical_sealed(r))
 		memcpy(out, s, 65);
+	else if (s && strlen(s) == 64)
+		err_set(e, EXIT_RECEIPT_INVALID, "%s: content_sha256 does not fit the content: the "
+			"receipt was changed and is not signed", path);
 	else
 		err_set(e, EXIT_RECEIPT_INVALID, "%s: has no model.sha256 of 64 hex digits; only a "
 			"receipt of assay can be signed", path);

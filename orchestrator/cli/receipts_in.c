@@ -1,5 +1,6 @@
 #include "receipts_in.h"
 
+#include "report/input.h"
 #include "sweep/facts.h"
 
 #include <assert.h>
@@ -13,23 +14,26 @@
 
 static int add_file(struct summary *s, const char *path, struct err *e)
 {
-	FILE *f = fopen(path, "rbe");
+	FILE *f = input_open(path);
 	struct stat st;
-	char *text;
-	size_t n;
-	int r;
+	char *text = NULL;
+	size_t n = 0;
+	int r = 0;
 
-	if (!f || fstat(fileno(f), &st) < 0) {
+	if (!f || fstat(fileno(f), &st) < 0)
 		r = err_set(e, EXIT_RECEIPT_INVALID, "%s: %s", path, strerror(errno));
-		if (f)
-			fclose(f);
-		return r;
+	else if (!S_ISREG(st.st_mode) || st.st_size > INPUT_JSON_MAX)
+		r = err_set(e, EXIT_RECEIPT_INVALID, "%s: not a regular file of at most %d MiB",
+			    path, INPUT_JSON_MAX >> 20);
+	if (r == 0) {
+		text = malloc((size_t)st.st_size + 1);
+		assert(text);
+		n = fread(text, 1, (size_t)st.st_size, f);
 	}
-	text = malloc((size_t)st.st_size + 1);
-	assert(text);
-	n = fread(text, 1, (size_t)st.st_size, f);
-	fclose(f);
-	r = summary_add(s, text, n, path, e);
+	if (f)
+		fclose(f);
+	if (r == 0)
+		r = summary_add(s, text, n, path, e);
 	free(text);
 	return r;
 }

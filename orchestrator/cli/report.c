@@ -3,6 +3,7 @@
 #include "receipts_in.h"
 #include "report/canonical.h"
 #include "report/history.h"
+#include "report/input.h"
 #include "report/summary_forms.h"
 #include "sweep/facts.h"
 #include "term.h"
@@ -92,7 +93,7 @@ static void take_night(json_t *nights, const char *dir, const char *folder)
 	bool sealed;
 
 	snprintf(path, sizeof(path), "%.3000s/%s/nightly.json", dir, folder);
-	o = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+	o = input_json(path, NULL);
 	if (!o)
 		return;
 	sealed = canonical_sealed(o);

@@ -1,5 +1,7 @@
 #include "sign.h"
 
+#include "input.h"
+
 #include "output.h"
 
 #include <assert.h>
@@ -29,7 +31,7 @@ struct bytes {
 static int read_file(const char *path, struct bytes *out, struct err *e)
 {
 	struct stat st;
-	FILE *f = fopen(path, "re");
+	FILE *f = input_open(path);
 
 	if (!f)
 		return err_set(e, EXIT_RECEIPT_INVALID, "%s: %s", path, strerror(errno));
@@ -80,11 +82,15 @@ static int key_id(EVP_PKEY *key, const char *path, char out[SIGN_KEYID_HEX], str
 static int load_private(const char *path, EVP_PKEY **out, struct err *e)
 {
 	struct stat st;
-	FILE *f = fopen(path, "re");
+	FILE *f = input_open(path);
 
 	if (!f)
 		return err_set(e, EXIT_USAGE, "key file %s: %s", path, strerror(errno));
-	if (fstat(fileno(f), &st) != 0 || (st.st_mode & 077)) {
+	if (fstat(fileno(f), &st) != 0 || !S_ISREG(st.st_mode)) {
+		fclose(f);
+		return err_set(e, EXIT_USAGE, "key file %s: not a regular file", path);
+	}
+	if (st.st_mode & 077) {
 		fclose(f);
 		return err_set(e, EXIT_USAGE, "key file %s has mode %03o: others can read it; "
 			       "run `chmod 600 %s`", path, (unsigned)(st.st_mode & 0777), path);
@@ -99,7 +105,7 @@ static int load_private(const char *path, EVP_PKEY **out, struct err *e)
 
 static int load_public(const char *path, EVP_PKEY **out, struct err *e)
 {
-	FILE *f = fopen(path, "re");
+	FILE *f = input_open(path);
 
 	if (!f)
 		return err_set(e, EXIT_USAGE, "public key %s: %s", path, strerror(errno));

@@ -4,15 +4,20 @@
 
 #include <assert.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { SAMPLES_MAX = 100000 };
+/* Of what the fixed work lost, a program loses at least so much (found: 0.75); below that it is the same machine. */
+static const double excused_least = 0.6, pace_differs = 0.95,
+		    pace_hides = 1.3;
 
 const char *perf_state_name(enum perf_state s)
 {
-	static const char *const names[] = {"same", "improved", "regressed", "absent"};
+	static const char *const names[] = {"same", "improved", "regressed", "undecided",
+					   "absent"};
 
 	return names[s];
 }
@@ -318,7 +323,7 @@ static struct interval change_of(const struct series *before, const struct serie
 
 /* now against before as speed, at equal pace. */
 static bool match(const struct series *before, const struct series *now, bool side_by_side,
-		  struct interval *out)
+		  struct matched *out)
 {
 	struct matched_side a = {before->samples, before->pace, before->sizes, before->n,
 				 before->n_sessions},
@@ -328,12 +333,32 @@ static bool match(const struct series *before, const struct series *now, bool si
 			       : matched_ratio(&b, &a, side_by_side, out);
 }
 
+/*
+ * Not matched: the pace explains at least a part of a change and at most all of it. What even all of it
+ * does not excuse is a regression; what a part of it would not is undecided.
+ */
+static enum perf_state state_as_timed(const struct perf_case *p, double slow, double fast)
+{
+	double pace = p->change.mid / p->paced.mid; /* < 1: the machine is slower */
+	double in_part = p->change.low * pow(pace, -excused_least);
+
+	if (p->change.high < slow && p->paced.high < slow)
+		return PERF_REGRESSED;
+	if (p->change.low > fast && p->paced.low > fast)
+		return PERF_IMPROVED;
+	if (pace < pace_differs)
+		return p->change.mid < slow && in_part < slow ? PERF_UNDECIDED : PERF_SAME;
+	/* the baseline is of a machine so much slower that it hides what is lost since */
+	return pace > pace_hides && p->paced.low < slow ? PERF_UNDECIDED : PERF_SAME;
+}
+
 static void judge_series(const struct series *a, const struct series *b, double limit,
 			 bool side_by_side, struct perf_case *p)
 {
 	const double part = undisturbed(a, b), q = a->seconds ? part : 1 - part;
 	const double slow = 1 / (1 + limit / 100), fast = 1 + limit / 100;
 	double scale_a[STATS_SESSIONS_MAX], scale_b[STATS_SESSIONS_MAX];
+	struct matched m = {.disturbed = false};
 
 	p->n_before = a->n_sessions;
 	p->n_now = b->n_sessions;
@@ -345,13 +370,15 @@ static void judge_series(const struct series *a, const struct series *b, double 
 		pace_scales(b, part, scale_b);
 		p->paced = change_of(a, b, scale_a, scale_b, q);
 	}
-	p->matched = a->pace && b->pace && match(a, b, side_by_side, &p->paced);
-	if (p->matched)
-		p->state = p->paced.high < slow ? PERF_REGRESSED :
-			   p->paced.low > fast ? PERF_IMPROVED : PERF_SAME;
-	else
-		p->state = p->change.high < slow && p->paced.high < slow ? PERF_REGRESSED :
-			   p->change.low > fast && p->paced.low > fast ? PERF_IMPROVED : PERF_SAME;
+	p->matched = a->pace && b->pace && match(a, b, side_by_side, &m);
+	if (!p->matched) {
+		p->state = state_as_timed(p, slow, fast);
+		return;
+	}
+	p->paced = m.ratio;
+	p->state = p->paced.high < slow ? PERF_REGRESSED :
+		   p->paced.low > fast ? PERF_IMPROVED :
+		   m.disturbed && p->paced.low < slow ? PERF_UNDECIDED : PERF_SAME;
 }
 
 /* now against before, both as samples of one unit. */
@@ -378,6 +405,7 @@ static void count(struct perf_report *out, const struct perf_case *p)
 {
 	out->n_regressed += p->state == PERF_REGRESSED;
 	out->n_improved += p->state == PERF_IMPROVED;
+	out->n_undecided += p->state == PERF_UNDECIDED;
 }
 
 int baseline_check(const json_t *baseline, const json_t *now, double limit_percent,

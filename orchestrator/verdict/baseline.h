@@ -15,6 +15,9 @@
  * (stats_sessions_ratio). A second interval compares speeds in units of pace_ns; not all is bound by the
  * clock, so it excuses, it never accuses: a case regressed when in *both* intervals even the better end takes
  * longer by more than the limit: speed below 1 / (1 + limit). Improved likewise.
+ *
+ * Undecided is a case that may have regressed and may be no slower than its machine: more sessions, or a
+ * machine with fewer neighbours, decide it. It is no pass.
  */
 #ifndef ASSAY_BASELINE_H
 #define ASSAY_BASELINE_H
@@ -27,7 +30,7 @@
 
 enum { BASELINE_CASES_MAX = 64, BASELINE_NAME_MAX = 64, BASELINE_LIMIT_PERCENT = 10 };
 
-enum perf_state { PERF_SAME, PERF_IMPROVED, PERF_REGRESSED, PERF_ABSENT };
+enum perf_state { PERF_SAME, PERF_IMPROVED, PERF_REGRESSED, PERF_UNDECIDED, PERF_ABSENT };
 
 struct perf_case {
 	char name[BASELINE_NAME_MAX];
@@ -43,7 +46,7 @@ struct perf_case {
 struct perf_report {
 	struct perf_case cases[BASELINE_CASES_MAX];
 	int n;
-	int n_regressed, n_improved;
+	int n_regressed, n_improved, n_undecided;
 	bool comparable;
 	char why[256];			/* where not comparable */
 };

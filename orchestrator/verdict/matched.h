@@ -19,15 +19,27 @@ struct matched_side {
 	int n, n_sessions;
 };
 
+struct matched {
+	struct interval ratio;
+	bool disturbed;		/* the interval is wider by what neighbours leave unknown */
+};
+
 /*
- * a over b: samples are put into bins of equal pace (5 % wide); in each bin that both have, the ratio of
- * the medians; of these the mean, weighted by how many samples stand behind each. The 95 % interval is
- * from what differs between the sessions of a side (MAD of both, Student's t); where a side has less than
- * eight, the samples' own noise is added by bootstrap. False where a side has too few samples, only one
- * session each, or too few have a counterpart: nothing is said then. side_by_side: session i of both ran
- * interleaved, what they had in common does not widen the interval.
+ * a over b. Where both sides have enough samples of the core to itself (within 12 % of the quickest pace that
+ * either had), only these count; else all do. Samples are put into bins of equal pace (5 % wide); in each bin
+ * that both have, the ratio of the medians; of these the mean, weighted by how many samples stand behind each.
+ * The 95 % interval is from what differs between the sessions of a side (MAD of both, Student's t); where a
+ * side has less than eight, the samples' own noise is added by bootstrap.
+ *
+ * With a neighbour equal pace is not equal: which part of the core the neighbour takes is not in it, and a
+ * sample of a quiet side at that pace is one whose neighbour came or went meanwhile. Where such samples
+ * count, the interval is wider by 15 % of the logarithm of the pace over the core's own, and disturbed is set.
+ *
+ * False where a side has too few samples, only one session each, or too few have a counterpart: nothing is
+ * said then. side_by_side: session i of both ran interleaved, what they had in common does not widen the
+ * interval, and neighbours are in both.
  */
 bool matched_ratio(const struct matched_side *a, const struct matched_side *b, bool side_by_side,
-		   struct interval *out);
+		   struct matched *out);
 
 #endif

@@ -104,6 +104,11 @@ static void test_pace(void)
 	CHECK(state(b, 1000, 13000 / 1.2) == PERF_SAME, "a faster clock alone accuses nobody");
 	CHECK(state(b, 1200, 13000 / 1.2) == PERF_SAME, "nor is it an improvement");
 	CHECK(state(b, 1000 / 1.15, 0) == PERF_REGRESSED, "without a pace, time alone counts");
+	p = check(b, 1000 / 1.8, 13000 * 1.7);
+	CHECK(p.cases[0].state == PERF_UNDECIDED && p.n_undecided == 1 && p.n_regressed == 0,
+	      "slower, and so may be the machine: %s", perf_state_name(p.cases[0].state));
+	CHECK(state(b, 1400, 13000 / 1.8) == PERF_UNDECIDED,
+	      "a machine so much faster hides a regression");
 	json_decref(b);
 }
 
@@ -117,8 +122,8 @@ static double draw(uint64_t *x)
 	return (double)((z ^ (z >> 31)) >> 11) / 9007199254740992.;
 }
 
-/* A core with a neighbour in `busy` percent of the samples: the pace takes 1.7 times, the program 1.6. */
-static json_t *shared_core(double slower, int busy, int seed)
+/* A core with a neighbour in `busy` percent of the samples: the pace takes 1.7 times, the program `cost`. */
+static json_t *shared_core(double slower, int busy, double cost, int seed)
 {
 	enum { SESSIONS = 16, EACH = 60 };
 	json_t *samples = json_array(), *paces = json_array(), *sizes = json_array();
@@ -132,7 +137,7 @@ static json_t *shared_core(double slower, int busy, int seed)
 		shared = draw(&x) * 100 < busy;
 		pace = (shared ? 20400 : 12000) * (1 + draw(&x) * 0.04);
 		json_array_append_new(samples,
-				      json_real((shared ? 10000 : 16000) * noise / slower));
+				      json_real((shared ? 16000 / cost : 16000) * noise / slower));
 		json_array_append_new(paces, json_real(pace));
 	}
 	for (int i = 0; i < SESSIONS; i++)
@@ -146,26 +151,32 @@ static json_t *shared_core(double slower, int busy, int seed)
 
 static void test_shared_core(void)
 {
-	json_t *one = shared_core(1, 40, 1), *b = NULL;
+	json_t *one = shared_core(1, 40, 1.6, 1), *b = NULL;
 	const json_t *all[] = {one};
 	const char *names[] = {"one"};
 	static const struct {
 		double slower;
 		int busy;
+		double cost;
 		enum perf_state state;
-	} rows[] = {{1.15, 98, PERF_REGRESSED}, {1.15, 2, PERF_REGRESSED}, {1.03, 98, PERF_SAME},
-		    {1.03, 2, PERF_SAME}, {1, 98, PERF_SAME}, {1 / 1.15, 98, PERF_IMPROVED}};
+	} rows[] = {{1.15, 80, 1.6, PERF_REGRESSED}, {1.15, 2, 1.6, PERF_REGRESSED},
+		    {1.03, 80, 1.6, PERF_SAME}, {1.03, 2, 1.6, PERF_SAME}, {1, 98, 1.6, PERF_SAME},
+		    {1 / 1.15, 80, 1.6, PERF_IMPROVED},
+		    /* another neighbour, the same pace: the core to itself tells, without it nobody does */
+		    {1.03, 80, 1.78, PERF_SAME}, {1.15, 80, 1.4, PERF_REGRESSED},
+		    {1.03, 98, 1.78, PERF_UNDECIDED}, {1.15, 98, 1.6, PERF_UNDECIDED},
+		    {1.15, 98, 1.45, PERF_UNDECIDED}, {1.35, 98, 1.6, PERF_REGRESSED}};
 
 	baseline_make(all, names, 1, &b, NULL);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		json_t *now = shared_core(rows[i].slower, rows[i].busy, 7 + (int)i);
+		json_t *now = shared_core(rows[i].slower, rows[i].busy, rows[i].cost, 7 + (int)i);
 		struct perf_report p;
 		struct err e = ERR_NONE;
 		int r = baseline_check(b, now, 10, &p, &e);
 
 		CHECK(r == 0 && p.cases[0].matched && p.cases[0].state == rows[i].state,
-		      "%.2f times as long, the core shared for %d %%: %s, %.3f [%.3f, %.3f], as timed %.3f %s",
-		      rows[i].slower, rows[i].busy, perf_state_name(p.cases[0].state),
+		      "%.2f times as long, the core shared for %d %% (%g): %s, %.3f [%.3f, %.3f], as timed %.3f %s",
+		      rows[i].slower, rows[i].busy, rows[i].cost, perf_state_name(p.cases[0].state),
 		      p.cases[0].paced.mid, p.cases[0].paced.low, p.cases[0].paced.high,
 		      p.cases[0].change.mid, e.msg);
 		json_decref(now);
