@@ -8,13 +8,15 @@ trap 'rm -rf "$root"' EXIT
 make -s install DESTDIR="$root" PREFIX=/usr >/dev/null
 gzip -9n "$root"/usr/share/man/man1/*.1
 doc=$root/usr/share/doc/assay
+seconds=$(git log -1 --format=%ct 2>/dev/null || date +%s)
+date=$(date -R -u -d "@$seconds")
 {
 	echo "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/"
-	printf 'Upstream-Name: assay\n\nFiles: *\nCopyright: the authors of assay\nLicense: Apache-2.0\n'
+	printf 'Upstream-Name: assay\n\nFiles: *\nCopyright: %s the authors of assay\nLicense: Apache-2.0\n' \
+		"$(date -u -d "@$seconds" +%Y)"
 	echo " On Debian systems the text of the licence is in /usr/share/common-licenses/Apache-2.0."
 } >"$doc/copyright"
 rm -f "$doc/LICENSE"
-date=$(date -R -u -d "@$(git log -1 --format=%ct 2>/dev/null || date +%s)")
 printf 'assay (%s) unstable; urgency=low\n\n  * Built from the tree of this version.\n\n -- %s  %s\n' "$version" \
 	"assay maintainers <maintainers@assay.invalid>" "$date" | gzip -9n >"$doc/changelog.gz"
 strip "$root/usr/bin/assay" "$root/usr/libexec/assay/assay-worker"

@@ -77,6 +77,19 @@ static void options_of(const struct lock_entry *x, const struct toolchain *t, bo
 		out[(*n)++] = speed ? x->speed[i] : x->parity[i];
 }
 
+void build_options(const struct lock_entry *x, const struct toolchain *t, bool speed, char *out,
+		   size_t size)
+{
+	const char *options[2 * LOCK_OPTIONS_MAX + 2];
+	size_t used = 0;
+	int n;
+
+	out[0] = '\0';
+	options_of(x, t, speed, options, &n);
+	for (int i = 0; i < n && used < size; i++)
+		used += (size_t)snprintf(out + used, size - used, "%s\n", options[i]);
+}
+
 void build_key(const struct lock_entry *x, const struct toolchain *t, const char *source_key,
 	       bool speed, char hex[65])
 {
@@ -191,11 +204,9 @@ static int configure(struct job *j)
 		add(j, "-DCMAKE_CXX_COMPILER_LAUNCHER=%s", t->ccache);
 	}
 	options_of(j->plan->entry, t, j->plan->speed, options, &n);
-	for (int i = 0; i < n; i++) {
+	for (int i = 0; i < n; i++)
 		add(j, "%s", options[i]);
-		snprintf(j->out->options + strlen(j->out->options),
-			 sizeof(j->out->options) - strlen(j->out->options), "%s\n", options[i]);
-	}
+	build_options(j->plan->entry, t, j->plan->speed, j->out->options, sizeof(j->out->options));
 	return run_step(j, "configure", &j->out->configure_ms);
 }
 

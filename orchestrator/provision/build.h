@@ -46,6 +46,10 @@ struct build_result {
 void build_key(const struct lock_entry *x, const struct toolchain *t, const char *source_key,
 	       bool speed, char hex[65]);
 
+/* The CMake options of a build of x with these tools, one per line, as build_result has them. */
+void build_options(const struct lock_entry *x, const struct toolchain *t, bool speed, char *out,
+		   size_t size);
+
 /*
  * EXIT_REFERENCE_BUILD with the first errors of the log and the cure where it is known;
  * EXIT_NO_SPACE; EXIT_INTERRUPTED (nothing is left behind).

@@ -482,20 +482,6 @@ static int explain_change(struct job *j, json_t *m, const char *field, const cha
 	return 1;
 }
 
-/* The options as the manifest has them, one per line. */
-static void options_now(const struct job *j, char *out, size_t size)
-{
-	const struct lock_entry *x = j->entry;
-	size_t n = 0;
-
-	out[0] = '\0';
-	for (int i = 0; i < x->n_options && n < size; i++)
-		n += (size_t)snprintf(out + n, size - n, "%s\n", x->options[i]);
-	for (int i = 0; i < (j->o->speed ? x->n_speed : x->n_parity) && n < size; i++)
-		n += (size_t)snprintf(out + n, size - n, "%s\n",
-				      j->o->speed ? x->speed[i] : x->parity[i]);
-}
-
 static int explain_all(struct job *j)
 {
 	char path[PATH_MAX], version[65], options[4096], features[512], parts[256];
@@ -510,7 +496,7 @@ static int explain_all(struct job *j)
 		return r;
 	explain(j, "compilers tried:\n%s\n", j->tools.tried);
 	build_worker_version(version);
-	options_now(j, options, sizeof(options));
+	build_options(j->entry, &j->tools, j->o->speed, options, sizeof(options));
 	m = json_load_file(path, 0, NULL);
 	if (!m) {
 		explain(j, "everything would be made: nothing of that name is installed\n");
