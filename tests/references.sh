@@ -110,6 +110,8 @@ check "allowed explicitly: exit 0" exits 0 "$A" fetch-cpp tiny --allow-bad-refer
 check "nothing had to be done again" has "$T/out" "nothing to do"
 check "--explain: nothing would be made anew" exits 0 "$A" doctor --explain tiny
 check "it says so" has "$T/out" "nothing changed: nothing would be made anew"
+check "with the engine's own flags: exit 0" exits 0 "$A" fetch-cpp tiny --for speed --allow-bad-reference
+check "--explain of that build: nothing would be made anew either" sh -c "'$A' doctor --explain tiny.speed | grep -q 'nothing changed'"
 check "a run that needs it: exit 5" exits 5 "$A" logits --engine tiny --model x.gguf --prompt x
 check "doctor --backend: exit 3" exits 3 "$A" doctor --backend tiny
 check "no .git, no objects in the source tree" test -z "$(find "$T/cache/references/sources" \

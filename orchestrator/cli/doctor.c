@@ -83,14 +83,16 @@ static bool may_repair(const struct cli *c)
 	return strcmp(when, "always") == 0;
 }
 
-static int build(const char *name, bool explain, struct err *e)
+static int build(const char *engine, bool explain, struct err *e)
 {
+	char name[REFERENCE_NAME_MAX];
 	struct reference_build_options o = {.name = name, .explain = explain};
 	struct reference_build_result *out = calloc(1, sizeof(*out));
 	int r;
 
 	if (!out)
 		abort();
+	o.speed = reference_is_speed(engine, name);
 	reference_show_setup(&o);
 	r = reference_build(&o, out, e);
 	term_clear();

@@ -57,6 +57,7 @@ static void read_manifest(struct reference *r, json_t *m)
 static void judge(struct reference *r, json_t *m, const struct lock_entry *x)
 {
 	char worker[65], used[65], locked[65], lacks[64], why[900], parts[256];
+	const char *speed = r->speed ? " --for speed" : "";
 
 	build_worker_version(worker);
 	take(used, sizeof(used), m, "worker_version");
@@ -69,37 +70,47 @@ static void judge(struct reference *r, json_t *m, const struct lock_entry *x)
 			r->why, sizeof(r->why),
 			"reference %s was built for a CPU with %s, which this one lacks: it would end "
 			"with SIGILL; build it here: assay fetch-cpp %s%s",
-			r->name, lacks, r->name, r->speed ? " --for speed" : "");
+			r->name, lacks, r->name, speed);
 	} else if (access(r->worker, X_OK) != 0) {
 		r->state = REFERENCE_ABSENT;
 		snprintf(r->why, sizeof(r->why),
 			 "reference %s: its worker is gone from %.500s; run: assay "
-			 "fetch-cpp %s",
-			 r->name, r->dir, r->name);
+			 "fetch-cpp %s%s",
+			 r->name, r->dir, r->name, speed);
 	} else if (x && strcmp(locked, x->commit) != 0) {
 		r->state = REFERENCE_STALE;
 		snprintf(
 			r->why, sizeof(r->why),
-			"reference %s is from commit %s, the lock pins %s; run: assay fetch-cpp %s",
-			r->name, locked, x->commit, r->name);
+			"reference %s is from commit %s, the lock pins %s; run: assay fetch-cpp %s%s",
+			r->name, locked, x->commit, r->name, speed);
 	} else if (x && reference_locked_changed(m, x, r->speed, parts, sizeof(parts))) {
 		r->state = REFERENCE_STALE;
 		snprintf(r->why, sizeof(r->why),
 			 "reference %s was built when the lock said otherwise (%s); run: assay "
 			 "fetch-cpp %s%s",
-			 r->name, parts, r->name, r->speed ? " --for speed" : "");
+			 r->name, parts, r->name, speed);
 	} else if (strcmp(used, worker) != 0) {
 		r->state = REFERENCE_STALE;
 		snprintf(
 			r->why, sizeof(r->why),
 			"reference %s has a worker of another assay version (%.12s, this one is %.12s); "
-			"run: assay fetch-cpp %s",
-			r->name, used, worker, r->name);
+			"run: assay fetch-cpp %s%s",
+			r->name, used, worker, r->name, speed);
 	} else if (strcmp(r->self_check, "passed") != 0) {
 		r->state = REFERENCE_FAILED;
 		snprintf(r->why, sizeof(r->why), "reference %s: self-check %s: %.800s", r->name,
 			 *r->self_check ? r->self_check : "not run", why);
 	}
+}
+
+bool reference_is_speed(const char *engine, char name[REFERENCE_NAME_MAX])
+{
+	static const char suffix[] = ".speed";
+	size_t n = strlen(engine), k = sizeof(suffix) - 1;
+	bool speed = n > k && strcmp(engine + n - k, suffix) == 0;
+
+	snprintf(name, REFERENCE_NAME_MAX, "%.*s", (int)(speed ? n - k : n), engine);
+	return speed;
 }
 
 int reference_look(struct reference *r, const char *name, bool speed, struct err *e)

@@ -55,6 +55,9 @@ struct reference {
 	char libraries[2 * PATH_MAX]; /* folders, colon-separated, of the engine's own libraries */
 };
 
+/* "NAME.speed" is the build with the engine's own flags: true, and name is NAME; else a copy. */
+bool reference_is_speed(const char *engine, char name[REFERENCE_NAME_MAX]);
+
 /*
  * Fills *r for a name of the references lockfile. 0 also when it is not usable: r->state says
  * so. Negative: unreadable cache (EXIT_INTERNAL), broken lockfile (EXIT_USAGE), unknown name

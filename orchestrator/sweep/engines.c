@@ -63,15 +63,11 @@ static int own_worker(char out[PATH_MAX], struct err *e)
 	    "assay-worker was not found beside this program; set ASSAY_WORKER to its path");
 }
 
-/* "NAME.speed" is the build with the engine's own flags. */
 static int find_reference(struct reference *r, const char *engine, struct err *e)
 {
-	static const char suffix[] = ".speed";
 	char name[REFERENCE_NAME_MAX];
-	size_t n = strlen(engine), k = sizeof(suffix) - 1;
-	bool speed = n > k && strcmp(engine + n - k, suffix) == 0;
+	bool speed = reference_is_speed(engine, name);
 
-	snprintf(name, sizeof(name), "%.*s", (int)(speed ? n - k : n), engine);
 	return reference_find(r, name, speed, false, e);
 }
 
