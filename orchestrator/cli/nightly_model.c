@@ -205,6 +205,29 @@ static bool is_undecided(const struct nightly_step *t, const char *dir)
 	return yes;
 }
 
+/*
+ * Whether a folder of the history was published after this night began (its folder's name): by itself,
+ * before it was killed. A night that goes on is held against what it was held against.
+ */
+static bool is_later(const struct night *g, const char *name)
+{
+	const char *began = strrchr(g->steps.run, '/');
+	char path[NIGHTLY_PATH_MAX + 512], when[32];
+	json_t *record;
+	const char *p;
+	size_t n = 0;
+
+	snprintf(path, sizeof(path), "%s/%s/nightly.json", g->history, name);
+	record = json_load_file(path, 0, NULL);
+	p = json_string_value(json_object_get(record, "generated"));
+	for (; p && *p && n < sizeof(when) - 1; p++)
+		if (*p != ':')
+			when[n++] = *p;
+	when[n] = '\0';
+	json_decref(record);
+	return n && began && strncmp(when, began + 1, n) > 0;
+}
+
 /* Tries published baselines of this model, newest first, until one is of this kind of host. */
 static int check_published(struct night *g, const struct night_model *m, const char *dir, int more,
 			   struct nightly_step **t, struct err *e)
@@ -221,7 +244,7 @@ static int check_published(struct night *g, const struct night_model *m, const c
 		if (r == 0 && tried < BASELINES_TRIED && names[i]->d_name[0] != '.' &&
 		    !strstr(names[i]->d_name, ".partial") &&
 		    (!*t || ((*t)->exit == EXIT_NOTHING_RAN && !is_undecided(*t, dir))) &&
-		    access(path, R_OK) == 0) {
+		    access(path, R_OK) == 0 && !is_later(g, names[i]->d_name)) {
 			if (*t)
 				g->steps.n--; /* of another kind of host: the older one's answer counts */
 			r = check_one(g, m, dir, more, path, t, e);
