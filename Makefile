@@ -3,6 +3,7 @@
 # Lists end in an empty line, every name in a backslash, so that two additions merge.
 #
 # SAN=address,undefined or SAN=thread builds into a folder of its own.
+# WERROR=1 makes a warning an error, as CI and make lint do: a compiler of tomorrow warns of more.
 # CC=clang works as well. Object lists are explicit: a file that is not named here is not built.
 
 .DEFAULT_GOAL := all
@@ -18,7 +19,8 @@ comma   := ,
 B       := build/$(notdir $(CC))$(if $(SAN),-$(subst $(comma),-,$(SAN)))
 
 PKGS     = libuv libcurl libarchive libgit2 jansson libcrypto libssl
-WARN     = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Werror
+WARN     = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla \
+	   $(if $(WERROR),-Werror)
 CFLAGS  ?= -O2 -g
 BASE     = -std=c11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -ffp-contract=off -fno-math-errno \
 	   -Iinclude -Iworkers -Iworkers/common -Iworkers/kernels -Iworkers/model -Iorchestrator $(WARN)
@@ -489,7 +491,7 @@ $(B)/%_avx512amx.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnn
 $(B)/workers/kernels/%.o: OPT = -O3 -fno-trapping-math
 $(B)/orchestrator/verdict/metrics_%.o: OPT = -O3 -Wno-psabi
 
-$(B)/%.o: %.c | $(B)/gen/build_id.h
+$(B)/%.o: %.c $(B)/gen/flags | $(B)/gen/build_id.h
 	@mkdir -p $(dir $@)
 	$(CC) $(ALL) $(PKG_CFLAGS) $(OPT) $(ISA) -MMD -MP -c -o $@ $<
 
@@ -501,6 +503,13 @@ $(B)/gen/embedded.c: $(B)/embed $(EMBED) Makefile
 	$(B)/embed $@ $(EMBED)
 $(B)/gen/embedded.o: $(B)/gen/embedded.c
 	$(CC) $(ALL) -MMD -MP -c -o $@ $<
+
+# what is compiled with other flags is compiled again
+FLAGS := $(CC) $(ALL) $(PKG_CFLAGS)
+$(B)/gen/flags: FORCE
+	@mkdir -p $(dir $@)
+	@printf '%s\n' '$(FLAGS)' > $@.tmp; \
+	cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
 
 # the build id: a digest over all sources
 $(B)/gen/build_id.h: FORCE
@@ -534,8 +543,8 @@ bench:
 
 # both compilers, the arrows, the format of what changed
 lint:
-	@$(MAKE) --no-print-directory -s CC=gcc all
-	@$(MAKE) --no-print-directory -s CC=clang all
+	@$(MAKE) --no-print-directory -s CC=gcc WERROR=1 all
+	@$(MAKE) --no-print-directory -s CC=clang WERROR=1 all
 	@ci/layers.sh $(B)
 	@clang-format --version >/dev/null && ci/format.sh
 

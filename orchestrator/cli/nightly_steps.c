@@ -204,12 +204,13 @@ static void step_key(const struct nightly_steps *s, const char *const *args, cha
 static int open_log(struct nightly_steps *s, struct nightly_step *t, const char *const *args,
 		    int *fd, struct err *e)
 {
-	char *p;
+	char path[NIGHTLY_PATH_MAX], *p;
 
-	snprintf(t->log, sizeof(t->log), "%.1900s/logs/%02d-%s.log", s->run, s->n, t->name);
-	for (p = strrchr(t->log, '/'); *++p;)
+	snprintf(path, sizeof(path), "%.1900s/logs/%02d-%s.log", s->run, s->n, t->name);
+	for (p = strrchr(path, '/'); *++p;)
 		if (*p == ' ')
 			*p = '-';
+	memcpy(t->log, path, sizeof(path));
 	*fd = open(t->log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (*fd < 0)
 		return err_set(e, EXIT_NO_SPACE, "%s: %s", t->log, strerror(errno));

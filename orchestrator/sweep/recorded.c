@@ -576,7 +576,7 @@ static int serve_evaluate(struct server *s, const struct wire_frame *f, struct e
 	struct playing p = {.s = s, .rows = {.compact = s->compact, .n_vocab = s->n_vocab}};
 	int n = (int)wire_get_int(f, "tokens", (int64_t)f->body_bytes / 4);
 	int greedy = (int)wire_get_int(f, "greedy", 0), rc = check_request(s, f, n, e);
-	char logits[16] = "all", stages[1024] = "none", what[96];
+	char logits[16] = "all", stages[1024] = "none", what[128];
 
 	if (rc < 0)
 		return rc;

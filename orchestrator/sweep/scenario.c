@@ -169,7 +169,7 @@ static int take_tokens(struct reader *r, struct scenario *s, json_t *v)
 	s->tokens = calloc(json_array_size(v), sizeof(*s->tokens));
 	assert(s->tokens);
 	json_array_foreach(v, i, id) {
-		json_int_t value;
+		json_int_t value = 0;
 		int rc = take_int(r, "tokens", id, 0, INT32_MAX, &value);
 
 		if (rc < 0)

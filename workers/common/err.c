@@ -56,16 +56,15 @@ int err_set(struct err *e, enum exit_code code, const char *fmt, ...)
 
 int err_prefix(struct err *e, const char *fmt, ...)
 {
-	char old[ERR_MSG_MAX];
+	char prefix[ERR_MSG_MAX], all[2 * ERR_MSG_MAX + 2];
 	va_list ap;
-	int n;
 
-	memcpy(old, e->msg, sizeof(old));
 	va_start(ap, fmt);
-	n = vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+	vsnprintf(prefix, sizeof(prefix), fmt, ap);
 	va_end(ap);
-	if (n >= 0 && (size_t)n < sizeof(e->msg))
-		snprintf(e->msg + n, sizeof(e->msg) - (size_t)n, ": %s", old);
+	snprintf(all, sizeof(all), "%s: %s", prefix, e->msg);
+	memcpy(e->msg, all, sizeof(e->msg) - 1);
+	e->msg[sizeof(e->msg) - 1] = 0;
 	err_plain(e->msg);
 	return -e->code;
 }

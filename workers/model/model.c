@@ -114,7 +114,7 @@ static void weight(struct loader *l, const char *name, int64_t n_in, int64_t n_o
 static void linear(struct loader *l, const char *base, int64_t n_in, int64_t n_out, bool required,
 		   struct linear *out)
 {
-	char name[NAME_MAX_BYTES];
+	char name[NAME_MAX_BYTES + 8];
 	snprintf(name, sizeof(name), "%s.weight", base);
 	weight(l, name, n_in, n_out, required, &out->w);
 	snprintf(name, sizeof(name), "%s.scale", base);
