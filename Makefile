@@ -41,6 +41,7 @@ COMMON_OBJS = \
 	workers/common/output.o \
 	workers/common/threads.o \
 	workers/common/trace.o \
+	workers/common/utf8.o \
 	workers/common/wire.o
 # ---- the worker program -------------------------------------------------------------------
 KERNEL_OBJS = \
@@ -164,7 +165,6 @@ CLI_OBJS = \
 	orchestrator/cli/engine_check_trace.o \
 	orchestrator/cli/env.o \
 	orchestrator/cli/explain.o \
-	orchestrator/cli/explain_command.o \
 	orchestrator/cli/fetch_cpp.o \
 	orchestrator/cli/fetch_models.o \
 	orchestrator/cli/gen_fixtures.o \
@@ -260,6 +260,8 @@ EMBED = \
 	workers/common/blake3.h \
 	workers/common/err.c \
 	workers/common/trace.c \
+	workers/common/utf8.c \
+	workers/common/utf8.h \
 	workers/common/wire.c \
 	workers/engines/llama.c \
 	workers/engines/llama_api.h \
@@ -289,6 +291,7 @@ SWEEP_OBJS = \
 	orchestrator/sweep/exchange.o \
 	orchestrator/sweep/exchange_logits.o \
 	orchestrator/sweep/explain.o \
+	orchestrator/sweep/explain_command.o \
 	orchestrator/sweep/guess.o \
 	orchestrator/sweep/facts.o \
 	orchestrator/sweep/hasher.o \
@@ -404,6 +407,7 @@ UNIT_TESTS = \
 	trace \
 	trace_diff \
 	unicode \
+	utf8 \
 	vocab_only \
 	wire \
 	worker
@@ -435,6 +439,7 @@ SHELL_TESTS = \
 	neon \
 	nightly \
 	nightly_kill \
+	numbers \
 	perf \
 	reference_worker \
 	record \

@@ -38,7 +38,8 @@ enum { ERR_MSG_MAX = 2048 };
 
 struct err {
 	int code;		/* enum exit_code; 0 while nothing failed */
-	char msg[ERR_MSG_MAX];	/* one sentence, UTF-8, no trailing newline; cut, never overrun */
+	char msg[ERR_MSG_MAX];	/* one sentence, no trailing newline; cut, never overrun; as
+				 * utf8_plain leaves it */
 };
 
 #define ERR_NONE ((struct err){0})
@@ -49,10 +50,6 @@ int err_set(struct err *e, enum exit_code code, const char *fmt, ...)
 
 /* Puts "prefix: " in front of the sentence; the code stays. Returns -e->code. */
 int err_prefix(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-/* Control characters but newline and tab become "?": what is in a file or said by another program
- * must not steer a terminal. err_set and err_prefix do it. */
-void err_plain(char *text);
 
 /* "DIVERGED", "USAGE", … for JSON output; "UNKNOWN" for a code outside the table. */
 const char *err_code_name(int code);

@@ -75,6 +75,7 @@ struct receipt {
 	const struct comparison *comparison;
 	const struct local_result *local;	/* NULL: not tried */
 	const char *verdict, *explanation;
+	const char *explain;		/* command that tells where and whose; NULL: none to tell */
 	int exit_code;
 };
 

@@ -35,6 +35,8 @@ check "in the same words" has "$T/out" "ffn_act of layer 0"
 # ---- one layer, splice bisection -------------------------------------------------------------
 check "a fault in layer 1" exits 1 env ASSAY_FAULT=ffn_act:1:variant/silu "$A" explain --model "$M" --reference faulty
 check "splice names the layer" has "$T/out" "reference's output of layer 1 put into our run restores parity"
+check "the first layer" exits 1 env ASSAY_FAULT=ffn_act:0:variant/silu "$A" explain --model "$M" --reference faulty
+check "splice names it too" has "$T/out" "reference's output of layer 0 put into our run restores parity"
 check "a wrong last id is a token matter: exit 2" exits 2 env ASSAY_FAULT=tokenize:-1:last "$A" explain --model "$M" \
 	--reference faulty
 check "nothing is wrong: exit 0" exits 0 "$A" explain --model "$M" --reference faulty

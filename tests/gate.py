@@ -17,7 +17,7 @@ import sys
 import tempfile
 
 FREE = {  # for people; nothing is claimed by them
-    "explanation", "host.cpu", "template.why", "model.path",
+    "explanation", "explain", "host.cpu", "template.why", "model.path",
     # how it was run, which no result tells
     "scenario.seed", "scenario.timeout_s", "host.threads", "host.n_cpus",
     # measured once, nothing else in the receipt knows them to the last digit
@@ -280,7 +280,7 @@ def swapped_parts(r, other):
     """Every top part of another valid receipt of that kind, one after the other."""
     for key in r:
         if key in other and other[key] != r[key] and key not in ("content_sha256", "started", "finished", "wall_us",
-                                                                 "compare_us", "explanation", "generated"):
+                                                                 "compare_us", "explanation", "explain", "generated"):
             yield forge(r, "%s of another receipt" % key, put((key,), copy.deepcopy(other[key])))
     for side in ("ours", "reference"):
         for key in r.get("engines", {}).get(side, {}):

@@ -1,5 +1,4 @@
 #include "compare_opts.h"
-#include "explain_command.h"
 #include "term.h"
 
 #include <stdio.h>
@@ -40,7 +39,8 @@ static void on_receipt(void *ctx, const struct exchange *x, const struct receipt
 	fputs(text, stdout);
 	fflush(stdout);
 	free(text);
-	explain_hint(x);
+	if (r->explain)
+		term_note("to see where and whose fault: %s", r->explain);
 	/* when both are late ours is one of them */
 	if (failed && x->failed_side >= 0 &&
 	    strcmp(x->sides[x->failed_side].engine, p->engine) != 0) {

@@ -170,11 +170,12 @@ static void print_text(const struct diagnosis *d, const struct seen *s)
 		finding_text(d, &d->findings[i], text, sizeof(text));
 		printf("%s%s\n", i ? "             " : "wrong        ", text);
 	}
+	snprintf(text, sizeof(text), d->splice_layer < 0 ? "the embeddings" : "layer %d",
+		 d->splice_layer);
 	if (d->spliced && d->splice_restores)
-		printf("splice       the reference's output of %s%.0d put into our run restores parity (NMSE %.2g, "
-		       "was %.2g), no earlier one does; %d runs for %d layers\n",
-		       d->splice_layer < 0 ? "the embeddings" : "layer ", d->splice_layer,
-		       d->splice_after, d->splice_before, d->splice_runs, d->n_layer);
+		printf("splice       the reference's output of %s put into our run restores parity "
+		       "(NMSE %.2g, was %.2g), no earlier one does; %d runs for %d layers\n",
+		       text, d->splice_after, d->splice_before, d->splice_runs, d->n_layer);
 	else if (d->spliced)
 		printf("splice       not even the last layer's output restores parity: the head differs too "
 		       "(NMSE %.2g, was %.2g)\n",

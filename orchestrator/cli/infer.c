@@ -1,6 +1,7 @@
 #include "engine_call.h"
 
 #include "term.h"
+#include "utf8.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -200,18 +201,6 @@ static void print_speed(const struct run *r)
 	term_note("%d prompt tokens in %.2f s (%.1f/s), %d new in %.2f s (%.1f/s); ended by %s",
 		  r->g->n_ids, prefill, prefill > 0 ? r->g->n_ids / prefill : 0, r->n_ids, decode,
 		  decode > 0 ? (r->n_ids - 1) / decode : 0, r->ended_by);
-}
-
-/* Length of the UTF-8 sequence at p, 0 when it is not one. */
-static size_t utf8_length(const char *p, size_t left)
-{
-	unsigned char c = (unsigned char)*p;
-	size_t n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3
-				: c >= 0xf0 && c < 0xf5 ? 4 : 0;
-	for (size_t i = 1; i < n; i++)
-		if (i >= left || ((unsigned char)p[i] & 0xc0) != 0x80)
-			return 0;
-	return n;
 }
 
 /* Bytes that are no UTF-8 (a token may be half a character) become U+FFFD. */

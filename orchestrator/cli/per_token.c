@@ -1,5 +1,4 @@
 #include "compare_opts.h"
-#include "explain_command.h"
 #include "one_scenario.h"
 #include "sweep/facts.h"
 #include "sweep/masks.h"
@@ -123,6 +122,7 @@ static void on_receipt(void *ctx, const struct exchange *x, const struct receipt
 	const char *path = cli_str(p->c, "receipt");
 	char *json = receipt_json(r);
 
+	(void)x;
 	term_clear();
 	if (path)
 		facts_write(path, json, &p->failed);
@@ -135,7 +135,8 @@ static void on_receipt(void *ctx, const struct exchange *x, const struct receipt
 	else
 		err_set(&p->why, (enum exit_code)r->exit_code, "%s", r->explanation);
 	fflush(stdout);
-	explain_hint(x);
+	if (r->explain)
+		term_note("to see where and whose fault: %s", r->explain);
 	free(json);
 }
 

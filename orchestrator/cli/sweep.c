@@ -1,5 +1,4 @@
 #include "compare_opts.h"
-#include "explain_command.h"
 #include "term.h"
 
 #include <stdio.h>
@@ -21,9 +20,11 @@ static void on_receipt(void *ctx, const struct exchange *x, const struct receipt
 	char event[1024];
 
 	(void)ctx;
+	(void)x;
 	term_note("%s %s: %s: %s", r->exit_code == EXIT_AGREE ? "✓" : "✗", r->id, r->verdict,
 		  r->explanation);
-	explain_hint(x);
+	if (r->explain)
+		term_note("to see where and whose fault: %s", r->explain);
 	snprintf(event, sizeof(event),
 		 "{\"event\":\"comparison\",\"id\":\"%s\",\"verdict\":\"%s\",\"exit_code\":%d}",
 		 r->id, r->verdict, r->exit_code);

@@ -1,6 +1,7 @@
 #include "term.h"
 
 #include "err.h"
+#include "utf8.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -70,7 +71,7 @@ void term_progress(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
-	err_plain(line);
+	utf8_plain(line);
 	if (term.tty) {
 		fprintf(stderr, "\r\033[K%s", line);
 		fflush(stderr);
@@ -85,7 +86,7 @@ static void vline(const char *prefix, const char *fmt, va_list ap)
 	char line[4 * LINE_MAX_BYTES];
 
 	vsnprintf(line, sizeof(line), fmt, ap);
-	err_plain(line);
+	utf8_plain(line);
 	term_clear();
 	fprintf(stderr, "%s%s\n", prefix, line);
 }

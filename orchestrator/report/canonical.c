@@ -1,6 +1,7 @@
 #include "canonical.h"
 
 #include "digest.h"
+#include "utf8.h"
 
 #include <assert.h>
 #include <math.h>
@@ -28,23 +29,6 @@ json_t *canonical_real(double x)
 	return json_real(x);
 }
 
-/* Bytes of the well-formed character at s (RFC 3629), 0 when there is none. */
-static int utf8_length(const char *text)
-{
-	const unsigned char *s = (const unsigned char *)text;
-	int n = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : 4;
-
-	if ((s[0] >= 0x80 && s[0] < 0xc2) || s[0] > 0xf4)
-		return 0;
-	for (int i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-		return 0;
-	return n;
-}
-
 json_t *canonical_text(const char *s)
 {
 	json_t *v = s ? json_string(s) : json_null();
@@ -54,12 +38,13 @@ json_t *canonical_text(const char *s)
 		return v;
 	copy = strdup(s);
 	assert(copy);
-	for (char *p = copy; *p;) {
-		int n = utf8_length(p);
+	for (size_t i = 0, left = strlen(copy); left;) {
+		size_t n = utf8_length(copy + i, left);
 
 		if (n == 0)
-			*p = '?';
-		p += n ? n : 1;
+			copy[i] = '?', n = 1;
+		i += n;
+		left -= n;
 	}
 	v = json_string(copy);
 	free(copy);

@@ -249,6 +249,8 @@ static void put_comparison(json_t *o, const struct receipt *r)
 	canonical_set(o, "verdict", canonical_text(r->verdict));
 	canonical_set(o, "exit_code", json_integer(r->exit_code));
 	canonical_set(o, "explanation", canonical_text(r->explanation));
+	if (r->explain)
+		canonical_set(o, "explain", canonical_text(r->explain));
 	canonical_set(o, "first_divergence_token", first < 0 ? json_null() : json_integer(first));
 	canonical_set(o, "max_absolute_diff", c->n ? canonical_real(c->max_abs) : json_null());
 	real_series(o, "per_token_cosine_sim", c, offsetof(struct compare_row, cosine));

@@ -1,6 +1,7 @@
 #include "receipt.h"
 
 #include "local_json.h"
+#include "utf8.h"
 
 #include "verdict/compare.h"
 
@@ -116,7 +117,10 @@ char *receipt_text(const struct receipt *r)
 	FILE *f = open_memstream(&text, &n);
 
 	assert(f);
-	fprintf(f, "%s: %s\n%s\n\n", r->id, r->verdict, r->explanation);
+	fprintf(f, "%s: %s\n%s\n", r->id, r->verdict, r->explanation);
+	if (r->explain)
+		fprintf(f, "to see where and whose fault: %s\n", r->explain);
+	putc('\n', f);
 	fprintf(f, "model %s\n    SHA-256 %s\n", r->run->model_path, r->run->model_sha256);
 	fprintf(f, "template %s (%s), add_bos %d, parse_special %d\n", r->template_name,
 		r->template_why, r->add_bos, r->parse_special);
@@ -135,5 +139,6 @@ char *receipt_text(const struct receipt *r)
 		local_text(f, r->local);
 	}
 	fclose(f);
+	utf8_plain(text);	/* a reply may hold anything */
 	return text;
 }

@@ -34,6 +34,14 @@ static void text_of(char *out, size_t size, const json_t *o, const char *key)
 	snprintf(out, size, "%s", s ? s : "");
 }
 
+static char *copy_of(const json_t *text)
+{
+	char *copy = json_is_string(text) ? strdup(json_string_value(text)) : NULL;
+
+	assert(copy || !json_is_string(text));
+	return copy;
+}
+
 static void read_tokens(struct summary_row *w, const json_t *tokens)
 {
 	int at = int_of(tokens, "first_difference", -1);
@@ -81,6 +89,7 @@ static void read_row(struct summary_row *w, const json_t *o)
 		"engine");
 	text_of(w->verdict, sizeof(w->verdict), o, "verdict");
 	text_of(w->explanation, sizeof(w->explanation), o, "explanation");
+	w->explain = copy_of(json_object_get(o, "explain"));
 	text_of(w->sha256, sizeof(w->sha256), o, "content_sha256");
 	w->exit_code = int_of(o, "exit_code", EXIT_RECEIPT_INVALID);
 	w->wall_us = json_integer_value(json_object_get(o, "wall_us"));
@@ -180,6 +189,8 @@ static json_t *row_object(const struct summary_row *w)
 	canonical_set(o, "top1_agreement", canonical_real(w->top1));
 	canonical_set(o, "wall_us", json_integer(w->wall_us));
 	canonical_set(o, "explanation", canonical_text(w->explanation));
+	if (w->explain)
+		canonical_set(o, "explain", canonical_text(w->explain));
 	canonical_set(o, "receipt_sha256", canonical_text(w->sha256));
 	return o;
 }
@@ -237,6 +248,8 @@ static void print_next(FILE *f, const struct summary *s)
 		if (w->exit_code == EXIT_AGREE && strcmp(w->verdict, "DRIFT") != 0)
 			continue;
 		fprintf(f, "- **%s**: %s. See `%s/report.txt`.\n", w->id, w->explanation, w->id);
+		if (w->explain)
+			fprintf(f, "  To see where and whose fault:\n\n      %s\n", w->explain);
 		said = true;
 	}
 	if (s->n == 0)
@@ -350,8 +363,10 @@ char *summary_table(const struct summary *s)
 
 void summary_free(struct summary *s)
 {
-	for (int i = 0; i < s->n; i++)
+	for (int i = 0; i < s->n; i++) {
 		free(s->rows[i].nmse);
+		free(s->rows[i].explain);
+	}
 	free(s->rows);
 	*s = (struct summary){0};
 }

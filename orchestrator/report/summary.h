@@ -20,6 +20,7 @@ struct summary_row {
 	char tokens[32];			/* "match", "differ at N", "–" */
 	char greedy[48];			/* "4/4", "tie at 3", "flip at 2", "–" */
 	char explanation[SUMMARY_TEXT_MAX];
+	char *explain;				/* a command, or NULL; freed by summary_free */
 	char sha256[65];			/* content_sha256 of the receipt */
 	char scenario[SUMMARY_ID_MAX];
 	/* of ours and the reference: numerics profile, digest of all logits, DONE came */

@@ -54,7 +54,9 @@ char *summary_junit(const struct summary *s)
 		if (w->exit_code) {
 			fprintf(f, "<%s type=\"%s\" message=\"", kind, w->verdict);
 			xml_text(f, w->explanation);
-			fprintf(f, "\"/>");
+			fprintf(f, "\">");
+			xml_text(f, w->explain ? w->explain : "");
+			fprintf(f, "</%s>", kind);
 		}
 		fprintf(f, "</testcase>\n");
 	}
@@ -114,6 +116,11 @@ static void row_html(FILE *f, const struct summary_row *w)
 	if (has_why(w)) {
 		fprintf(f, "<tr class=\"why\"><td></td><td colspan=\"9\">");
 		page_text(f, w->explanation);
+		if (w->explain) {
+			fprintf(f, "<br>to see where and whose fault: <code>");
+			page_text(f, w->explain);
+			fprintf(f, "</code>");
+		}
 		fprintf(f, "</td></tr>\n");
 	}
 }

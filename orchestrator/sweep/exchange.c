@@ -3,6 +3,7 @@
 #include "engines.h"
 #include "exchange_internal.h"
 #include "token_gate.h"
+#include "utf8.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -75,7 +76,7 @@ void exchange_end(struct exchange *x, struct lane *l, enum verdict v, int exit_c
 	va_start(ap, fmt);
 	vsnprintf(x->explanation, sizeof(x->explanation), fmt, ap);
 	va_end(ap);
-	err_plain(x->explanation);
+	utf8_plain(x->explanation);
 	for (int i = 0; i < x->n_sides; i++) {
 		struct exchange_side *s = &x->sides[i];
 

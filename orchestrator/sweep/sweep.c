@@ -1,6 +1,7 @@
 #include "sweep.h"
 
 #include "engines.h"
+#include "explain_command.h"
 #include "facts.h"
 #include "journal.h"
 #include "local.h"
@@ -354,7 +355,7 @@ static void finish(struct sweep *w, struct planned *p, struct exchange *x)
 	struct err e = ERR_NONE;
 	struct local_result local = {.tried = false};
 	struct receipt r;
-	char *json;
+	char *json, *explain;
 	int rc = 0;
 
 	if (wants_local(x))
@@ -365,6 +366,7 @@ static void finish(struct sweep *w, struct planned *p, struct exchange *x)
 	fill_receipt(&r, w, p, x);
 	if (local.tried)
 		r.local = &local;
+	r.explain = explain = explain_command(x);
 	json = receipt_json(&r);
 	if (w->o->out)
 		rc = write_results(w, &r, json, &e);
@@ -377,6 +379,7 @@ static void finish(struct sweep *w, struct planned *p, struct exchange *x)
 	w->n_done++;
 	if (w->o->on_receipt)
 		w->o->on_receipt(w->o->ctx, x, &r);
+	free(explain);
 	local_free(&local);
 }
 

@@ -1,5 +1,7 @@
 #include "err.h"
 
+#include "utf8.h"
+
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -32,13 +34,6 @@ static const struct {
 	{EXIT_INTERRUPTED, "INTERRUPTED"},
 };
 
-void err_plain(char *text)
-{
-	for (unsigned char *p = (unsigned char *)text; *p; p++)
-		if ((*p < 32 && *p != '\n' && *p != '\t') || *p == 127)
-			*p = '?';
-}
-
 int err_set(struct err *e, enum exit_code code, const char *fmt, ...)
 {
 	assert(code != EXIT_AGREE);
@@ -49,7 +44,7 @@ int err_set(struct err *e, enum exit_code code, const char *fmt, ...)
 		va_start(ap, fmt);
 		vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
 		va_end(ap);
-		err_plain(e->msg);
+		utf8_plain(e->msg);
 	}
 	return -(int)code;
 }
@@ -65,7 +60,7 @@ int err_prefix(struct err *e, const char *fmt, ...)
 	snprintf(all, sizeof(all), "%s: %s", prefix, e->msg);
 	memcpy(e->msg, all, sizeof(e->msg) - 1);
 	e->msg[sizeof(e->msg) - 1] = 0;
-	err_plain(e->msg);
+	utf8_plain(e->msg);
 	return -e->code;
 }
 

@@ -1,5 +1,7 @@
 #include "wire.h"
 
+#include "utf8.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -119,32 +121,6 @@ static bool key_byte(uint8_t c)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
 	       c == '_' || c == '.' || c == '-';
-}
-
-/* Bytes of the UTF-8 character at s (n bytes left), 0 when it is none. */
-static size_t utf8_length(const uint8_t *s, size_t n)
-{
-	size_t want;
-	uint32_t c, least;
-
-	if (s[0] < 0x80)
-		return 1;
-	if (s[0] >= 0xc2 && s[0] < 0xe0)
-		want = 2, c = s[0] & 0x1f, least = 0x80;
-	else if (s[0] >= 0xe0 && s[0] < 0xf0)
-		want = 3, c = s[0] & 0x0f, least = 0x800;
-	else if (s[0] >= 0xf0 && s[0] < 0xf5)
-		want = 4, c = s[0] & 0x07, least = 0x10000;
-	else
-		return 0;
-	if (want > n)
-		return 0;
-	for (size_t i = 1; i < want; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (s[i] & 0x3f);
-	}
-	return c >= least && c <= 0x10ffff && (c < 0xd800 || c > 0xdfff) ? want : 0;
 }
 
 /* NULL when the header has the form of wire.h, else what is wrong with it. */

@@ -1,5 +1,6 @@
 #include "gguf_internal.h"
 
+#include "utf8.h"
 #include "weight_type.h"
 
 #include <inttypes.h>
@@ -72,28 +73,10 @@ static int truncated(const struct reader *r, struct err *e)
 
 /* ---- names -------------------------------------------------------------------------------- */
 
-/* The length of the UTF-8 sequence at s, 0 when it is none (overlong, surrogate, too large). */
-static size_t utf8_sequence(const uint8_t *s, size_t n)
-{
-	if (s[0] < 0x80)
-		return 1;
-	size_t len = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-
-	if (s[0] < 0xc2 || s[0] > 0xf4 || len > n)
-		return 0;
-	for (size_t i = 1; i < len; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-		return 0;
-	return len;
-}
-
 static bool name_is_text(struct gguf_str name)
 {
 	for (size_t i = 0; i < name.n;) {
-		size_t len = utf8_sequence((const uint8_t *)name.s + i, name.n - i);
+		size_t len = utf8_length(name.s + i, name.n - i);
 
 		if (len == 0 || name.s[i] == '\0')
 			return false;
@@ -108,7 +91,7 @@ struct gguf_shown gguf_show(struct gguf_str name)
 	size_t n = 0;
 
 	for (size_t i = 0; i < name.n;) {
-		size_t len = utf8_sequence((const uint8_t *)name.s + i, name.n - i);
+		size_t len = utf8_length(name.s + i, name.n - i);
 
 		if (n + 4 > GGUF_NAME_MAX) {
 			memcpy(shown.s + n, "…", 3);

@@ -2,15 +2,12 @@
 #ifndef ASSAY_EXPLAIN_COMMAND_H
 #define ASSAY_EXPLAIN_COMMAND_H
 
-#include "sweep/exchange.h"
+#include "exchange.h"
 
 /*
  * "assay explain …" with the same engines, model, options and ids, quoted for a shell; NULL where
  * nothing diverged. Caller frees.
  */
 char *explain_command(const struct exchange *x);
-
-/* The same as a line on standard error, where there is one. */
-void explain_hint(const struct exchange *x);
 
 #endif

@@ -1,7 +1,5 @@
 #include "explain_command.h"
 
-#include "term.h"
-
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,13 +87,4 @@ char *explain_command(const struct exchange *x)
 	put_prompt(f, x);
 	fclose(f);
 	return text;
-}
-
-void explain_hint(const struct exchange *x)
-{
-	char *text = explain_command(x);
-
-	if (text)
-		term_note("to see where and whose fault: %s", text);
-	free(text);
 }
