@@ -307,6 +307,8 @@ SWEEP_OBJS = \
 	orchestrator/sweep/scenario_line.o \
 	orchestrator/sweep/side.o \
 	orchestrator/sweep/sweep.o \
+	orchestrator/sweep/sweep_plan.o \
+	orchestrator/sweep/sweep_results.o \
 	orchestrator/sweep/text_chunks.o \
 	orchestrator/sweep/token_gate.o \
 	orchestrator/sweep/trace_dir.o \

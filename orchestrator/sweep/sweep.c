@@ -1,15 +1,11 @@
-#include "sweep.h"
+#include "sweep_internal.h"
 
-#include "engines.h"
 #include "explain_command.h"
 #include "facts.h"
-#include "journal.h"
 #include "local.h"
 #include "output.h"
-#include "report/picture.h"
 
 #include <assert.h>
-#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -18,253 +14,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-struct planned {
-	char id[SUMMARY_ID_MAX];
-	const struct scenario *scenario;
-	const char *engine[POOL_SIDES];
-	int seat[POOL_SIDES];		/* of its engines among the scenario's, [1] −1: none */
-	bool references;		/* two of them with each other */
-	int group;			/* comparisons of one scenario are evaluated together */
-	struct exchange *running;	/* NULL before and after */
-	int64_t start_us, over_us;
-	char started[32];
-	bool over, done;
-};
-
-struct sweep {
-	const struct sweep_options *o;
-	struct summary *summary;
-	struct receipt_run run;
-	char *asked;
-	struct planned *plan;		/* [n] */
-	int n, next, n_done, n_groups;
-	struct journal journal;
-	struct exchange **retired;	/* [n_retired] over, but perhaps still on the stack */
-	int n_retired;
-	struct err failed;		/* first failure of writing */
-};
-
-/* ---- plan --------------------------------------------------------------------------------- */
-
-/* Of a long name the end: there commands and paths differ. */
-static void slug(char *out, size_t size, const char *engine)
-{
-	size_t n = 0, bytes = strlen(engine);
-
-	for (const char *p = bytes > 40 ? engine + bytes - 40 : engine; *p && n + 1 < size; p++)
-		out[n++] = isalnum((unsigned char)*p) || strchr("._-", *p) ? *p : '_';
-	out[n] = '\0';
-}
-
-static void plan_one(struct sweep *w, const struct scenario *s, const char *ours, const char *ref,
-		     bool several)
-{
-	struct planned *p = &w->plan[w->n++];
-	char name[64];
-
-	p->scenario = s;
-	p->group = w->n_groups;
-	p->engine[0] = ours;
-	p->engine[1] = ref;
-	p->seat[1] = ref ? 1 : -1;
-	slug(name, sizeof(name), ref ? ref : "");
-	snprintf(p->id, sizeof(p->id), several ? "%s.%s" : "%s", s->id, name);
-}
-
-/* The engine under test against each reference, then the references among themselves. */
-static void plan_scenario(struct sweep *w, const struct scenario *s, const char *ours,
-			  const char *const *refs, int n)
-{
-	char a[48], b[48];
-
-	for (int k = 0; k < n; k++) {
-		plan_one(w, s, ours, refs[k], n > 1);
-		w->plan[w->n - 1].seat[1] = k + 1;
-	}
-	for (int i = 0; i < n; i++)
-		for (int k = i + 1; k < n; k++) {
-			plan_one(w, s, refs[i], refs[k], true);
-			slug(a, sizeof(a), refs[i]);
-			slug(b, sizeof(b), refs[k]);
-			snprintf(w->plan[w->n - 1].id, SUMMARY_ID_MAX, "%s.%.40s-%.40s", s->id, a,
-				 b);
-			w->plan[w->n - 1].seat[0] = i + 1;
-			w->plan[w->n - 1].seat[1] = k + 1;
-			w->plan[w->n - 1].references = true;
-		}
-}
-
-static int check_ids(const struct sweep *w, struct err *e)
-{
-	static const char *const ours[] = {"journal.jsonl", "model.stamp", "summary.json",
-					   "summary.md"};
-
-	for (int i = 0; i < w->n; i++)
-		for (int k = 0; k < 4; k++)
-			if (strcmp(w->plan[i].id, ours[k]) == 0)
-				return err_set(e, EXIT_USAGE,
-					       "a comparison would be called \"%s\", as a file of "
-					       "the run is; rename the scenario",
-					       ours[k]);
-	for (int i = 0; i < w->n; i++)
-		for (int k = 0; k < i; k++)
-			if (strcmp(w->plan[i].id, w->plan[k].id) == 0)
-				return err_set(
-				    e, EXIT_USAGE,
-				    "two comparisons would both be called \"%s\"; rename one "
-				    "scenario or name each reference once",
-				    w->plan[i].id);
-	return 0;
-}
-
-static int make_plan(struct sweep *w, struct err *e)
-{
-	const struct sweep_options *o = w->o;
-
-	w->plan = calloc((size_t)o->scenarios->n * SWEEP_COMPARISONS_MAX + 1, sizeof(*w->plan));
-	assert(w->plan);
-	for (int i = 0; i < o->scenarios->n; i++) {
-		const struct scenario *s = &o->scenarios->items[i];
-
-		if (s->n_engines)
-			plan_scenario(w, s, s->engines[0], (const char *const *)s->engines + 1,
-				      s->n_engines - 1);
-		else if (o->n_references)
-			plan_scenario(w, s, o->engine, o->references, o->n_references);
-		else
-			plan_one(w, s, o->engine, NULL, false);
-		w->n_groups++;
-	}
-	return check_ids(w, e);
-}
-
-/* What cannot be started fails the run before anything is opened. */
-static int check_engines(const struct sweep *w, struct err *e)
-{
-	struct engine_command command;
-
-	for (int i = 0; i < w->n; i++)
-		for (int k = 0; k < POOL_SIDES; k++)
-			if (w->plan[i].engine[k]) {
-				int r = engine_command(&command, w->plan[i].engine[k], e);
-
-				if (r < 0)
-					return r;
-			}
-	return 0;
-}
-
-/* ---- results ------------------------------------------------------------------------------ */
-
-/* Takes text. Only receipt and journal must outlive a power cut: the rest can be made again. */
-static int write_file(const struct sweep *w, const char *id, const char *name, char *text,
-		      struct err *e)
-{
-	char path[PATH_MAX];
-	int r;
-
-	snprintf(path, sizeof(path), "%.3000s/%s/%s", w->o->out, id, name);
-	r = facts_write_soon(path, text, e);
-	free(text);
-	return r;
-}
-
-static char *tokens_json(const struct receipt *r)
-{
-	char *text = NULL;
-	size_t n = 0;
-	FILE *f = open_memstream(&text, &n);
-
-	assert(f);
-	fprintf(f, "{");
-	for (int i = 0; i < r->n_sides; i++) {
-		const struct receipt_side *s = &r->sides[i];
-
-		fprintf(f, "%s\n \"%s\": {\"prompt\": [", i ? "," : "", i ? "reference" : "ours");
-		for (int k = 0; k < s->n_ids; k++)
-			fprintf(f, "%s%d", k ? "," : "", s->ids[k]);
-		fprintf(f, "], \"greedy\": [");
-		for (int k = 0; k < s->n_greedy; k++)
-			fprintf(f, "%s%d", k ? "," : "", s->greedy[k]);
-		fprintf(f, "]}");
-	}
-	fprintf(f, "\n}\n");
-	fclose(f);
-	return text;
-}
-
-/* What each side decoded after the prompt. */
-static char *output_text(const struct receipt *r)
-{
-	char *text = NULL;
-	size_t n = 0;
-	FILE *f = open_memstream(&text, &n);
-
-	assert(f);
-	for (int i = 0; i < r->n_sides; i++)
-		fprintf(f, "[%s]\n%s\n", r->sides[i].engine,
-			r->sides[i].text ? r->sides[i].text : "");
-	fclose(f);
-	return text;
-}
-
-/* The receipt last: where it is, the rest is. */
-static int write_results(struct sweep *w, const struct receipt *r, const char *json, struct err *e)
-{
-	char path[PATH_MAX], *picture;
-	int rc;
-
-	snprintf(path, sizeof(path), "%.3000s/%s", w->o->out, r->id);
-	if (mkdir(path, 0777) < 0 && errno != EEXIST)
-		return output_failed(e, "making the folder", path);
-	rc = write_file(w, r->id, "tokens.json", tokens_json(r), e);
-	if (rc == 0 && r->prompt)
-		rc = write_file(w, r->id, "prompt.txt", strdup(r->prompt), e);
-	if (rc == 0)
-		rc = write_file(w, r->id, "logits-comparison.json", receipt_comparison_json(r), e);
-	if (rc == 0)
-		rc = write_file(w, r->id, "output.txt", output_text(r), e);
-	if (rc == 0)
-		rc = write_file(w, r->id, "report.txt", receipt_text(r), e);
-	picture = rc == 0 ? picture_of_receipt(r) : NULL;
-	if (picture)
-		rc = write_file(w, r->id, "operations.html", picture, e);
-	snprintf(path, sizeof(path), "%.3000s/%s/receipt.json", w->o->out, r->id);
-	if (rc == 0)
-		rc = facts_write(path, json, e);
-	if (rc == 0)
-		rc = journal_add(&w->journal, r->id, r->verdict, r->exit_code, e);
-	return rc;
-}
-
-static void fill_side(struct receipt_side *out, const struct exchange *x, int side)
-{
-	const struct exchange_side *s = &x->sides[side];
-	uint8_t sha[DIGEST_BYTES];
-
-	*out = (struct receipt_side){
-		.engine = s->engine,
-		.hello = s->hello,
-		.identity = s->identity,
-		.opened = s->opened,
-		.done = s->done,
-		.ids = s->ids,
-		.n_ids = s->n_ids,
-		.tokenized = s->tokenized,
-		.pieces = s->pieces,
-		.text = s->text,
-		.greedy = s->greedy,
-		.n_greedy = s->n_greedy,
-		.n_positions = s->n_positions,
-		.eval_us = s->eval_us,
-		.peak_rss = s->peak_rss,
-	};
-	facts_hex(s->ids ? (const void *)s->ids : "", (size_t)s->n_ids * sizeof(*s->ids),
-		  out->tokens_sha256);
-	hasher_final(x->hasher, side, sha);
-	digest_hex(sha, out->logits_sha256);
-}
 
 /* ---- the local check ---------------------------------------------------------------------- */
 
@@ -318,37 +67,6 @@ static void check_local(struct local_result *out, const struct planned *p, struc
 		 end_to_end);
 }
 
-static void fill_receipt(struct receipt *r, const struct sweep *w, const struct planned *p,
-			 const struct exchange *x)
-{
-	*r = (struct receipt){
-		.run = &w->run,
-		.scenario = p->scenario,
-		.id = p->id,
-		.wall_us = p->over_us - p->start_us,
-		.compare_us = x->compare_us,
-		.template_name = x->template_name,
-		.template_why = x->template_why,
-		.prompt_bytes = x->prompt_bytes,
-		.add_bos = x->add_bos,
-		.parse_special = x->parse_special,
-		.n_sides = x->n_sides,
-		.first_difference = x->first_difference,
-		.cause = x->cause,
-		.comparison = &x->comparison,
-		.verdict = verdict_name(x->verdict),
-		.explanation = x->explanation,
-		.exit_code = x->exit_code,
-	};
-	memcpy(r->started, p->started, sizeof(r->started));
-	facts_time(r->finished);
-	r->prompt = x->prompt;
-	if (x->prompt)
-		facts_hex(x->prompt, x->prompt_bytes, r->prompt_sha256);
-	for (int i = 0; i < x->n_sides; i++)
-		fill_side(&r->sides[i], x, i);
-}
-
 static void finish(struct sweep *w, struct planned *p, struct exchange *x)
 {
 	int64_t start_us = facts_now_us();
@@ -363,13 +81,13 @@ static void finish(struct sweep *w, struct planned *p, struct exchange *x)
 	p->over_us += facts_now_us() - start_us;
 	if (w->o->strict && x->verdict == VERDICT_DRIFT)
 		x->exit_code = EXIT_DIVERGED;
-	fill_receipt(&r, w, p, x);
+	sweep_fill_receipt(&r, w, p, x);
 	if (local.tried)
 		r.local = &local;
 	r.explain = explain = explain_command(x);
 	json = receipt_json(&r);
 	if (w->o->out)
-		rc = write_results(w, &r, json, &e);
+		rc = sweep_write_results(w, &r, json, &e);
 	else
 		rc = summary_add(w->summary, json, strlen(json), "receipt", &e);
 	free(json);
@@ -666,10 +384,10 @@ static int prepare(struct sweep *w, struct err *e)
 {
 	const struct sweep_options *o = w->o;
 	char stamp[PATH_MAX];
-	int r = make_plan(w, e);
+	int r = sweep_plan(w, e);
 
 	if (r == 0)
-		r = check_engines(w, e);
+		r = sweep_check_engines(w, e);
 	if (r == 0 && o->out)
 		r = make_folder(o->out, e);
 	if (r < 0)
