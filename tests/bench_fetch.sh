@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # fetch-models beside curl and aria2c, from a loopback nginx: seconds, medians of ROUNDS (5), interleaved.
 #   1. no limit: downloaded and verified, against curl's and aria2c's unverified write
+#      what the disk takes for it: dd of as many zeros past the page cache
 #   2. 20 MB/s per connection, 8 connections
 # Needs nginx, curl and aria2c; 3 GiB in TMPDIR. Not part of the tests: a busy machine measures itself.
 set -eu
@@ -51,9 +52,10 @@ for _ in $(seq "$rounds"); do
 	run curl_verified sh -c "curl -s -o '$dir/out' '$url' && openssl dgst -sha256 '$dir/out'"
 	run aria2 aria2c -q -x8 -s8 -d "$dir" -o out "$url"
 	run assay_20 "$B/assay" fetch-models --lock "$dir/$((port + 1)).json" --id f
+	run dd_direct dd if=/dev/zero of="$dir/out" bs=4M count=$((bytes >> 22)) oflag=direct
 	run aria2_20 aria2c -q -x8 -s8 -d "$dir" -o out "$slow"
 done
 echo "load $(cut -d' ' -f1-3 /proc/loadavg), $(nproc) processors, $rounds rounds; ms: median (least … most)"
-for name in assay curl curl_verified aria2 assay_20 aria2_20; do
+for name in assay curl curl_verified aria2 dd_direct assay_20 aria2_20; do
 	sort -n "$dir/$name" | awk -v n=$name '{v[NR] = $1} END {printf "%-14s %6d (%d … %d)\n", n, v[int((NR + 1) / 2)], v[1], v[NR]}'
 done

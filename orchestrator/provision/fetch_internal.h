@@ -141,7 +141,7 @@ struct job {
 	int opened;          /* connections that are of use */
 	uint64_t opened_ms;
 	int64_t opened_bytes; /* transferred then */
-	bool enough;          /* since then the disk or the hash was waited for */
+	uint64_t in_step_ms;  /* when disk and hash last kept up with what arrives */
 	uint64_t began_ms;
 	double rate;
 	int64_t rate_bytes;

@@ -12,6 +12,7 @@ enum {
 	STEAL_AFTER_MS = 1000,
 	STEAL_REST_MS = 2000,
 	OPEN_EVERY_MS = 20,
+	BEHIND_MS = 150,
 	FAST_BYTES_PER_MS = 400000,
 	PAST_CACHE_BYTES_PER_MS = 200000,
 	WRITES_BUSY = 4,
@@ -162,23 +163,23 @@ static bool assign(struct job *j, struct conn *c)
 	return true;
 }
 
-/* Every moment one connection more; one less when what arrived had to wait for the disk or the hash,
- * or came as fast as these take it: others bring nothing then, and break the file's order. */
+/* Every moment one connection more; one less when what arrived has waited for the disk or the hash all
+ * the time, or came as fast as these take it: others bring nothing then, and break the file's order.
+ * Ranges of equal connections end together, which is no sign of either. */
 static int connections_of_use(struct job *j)
 {
 	int64_t from = (int64_t)j->digest.bytes, came = j->result->transferred - j->opened_bytes;
 	uint64_t now = fetch_now(j->fetch), ms = now - j->opened_ms;
 	int share = fetch_share(j->fetch);
 
-	j->enough |= j->writes >= WRITES_BUSY ||
-		     ranges_end_of(&j->written, from) - from > HASH_BUSY_BYTES;
+	if (j->writes < WRITES_BUSY && ranges_end_of(&j->written, from) - from <= HASH_BUSY_BYTES)
+		j->in_step_ms = now;
 	if (ms >= OPEN_EVERY_MS) {
 		j->past_cache |= came > (int64_t)ms * PAST_CACHE_BYTES_PER_MS;
-		if (j->enough || came > (int64_t)ms * FAST_BYTES_PER_MS)
+		if (now - j->in_step_ms > BEHIND_MS || came > (int64_t)ms * FAST_BYTES_PER_MS)
 			j->opened -= j->opened > 1;
 		else
 			j->opened += j->opened < share;
-		j->enough = false;
 		j->opened_ms = now;
 		j->opened_bytes = j->result->transferred;
 	}
@@ -391,7 +392,7 @@ static void open_job(struct job *j)
 		j->phase = JOB_RUNNING;
 		j->rate_ms = 0;
 		j->opened = 1;
-		j->opened_ms = fetch_now(j->fetch);
+		j->opened_ms = j->in_step_ms = fetch_now(j->fetch);
 		j->synced_ms = fetch_now(j->fetch);
 		fetch_say(j, FETCH_STARTED, "%s", "");
 	}
