@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -54,6 +55,25 @@ static time_t now_s(void)
 	return t.tv_sec;
 }
 
+/* A line that wraps could not be written over: what the terminal has no room for ends in "…". */
+static void cut_to_width(char *line)
+{
+	struct winsize w;
+	size_t n = strlen(line), last = 0;
+	int columns = 0;
+
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &w) < 0 || w.ws_col < 2)
+		return;
+	for (size_t i = 0; i < n; i += utf8_length(line + i, n - i)) {
+		if (++columns < w.ws_col) {
+			last = i;
+		} else {
+			snprintf(line + last, LINE_MAX_BYTES - last, "…");
+			return;
+		}
+	}
+}
+
 void term_progress(const char *fmt, ...)
 {
 	char line[LINE_MAX_BYTES];
@@ -73,6 +93,7 @@ void term_progress(const char *fmt, ...)
 	va_end(ap);
 	utf8_plain(line);
 	if (term.tty) {
+		cut_to_width(line);
 		fprintf(stderr, "\r\033[K%s", line);
 		fflush(stderr);
 		term.live = true;
