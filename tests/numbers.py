@@ -4,10 +4,13 @@ comparison that diverges are read, and each printed number must be its JSON valu
 
 usage: numbers.py ASSAY FOLDER
 """
+import array
 import html
 import json
+import math
 import os
 import re
+import struct
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -92,6 +95,73 @@ def per_token():
     check("largest KL", repr(s["max_kl"]), max(r["positions"]["kl"]))
     check("largest difference", repr(r["max_absolute_diff"]), max(r["positions"]["max_abs_diff"]))
     ok("per-token: text, JSON and receipt", before)
+
+
+# ---- every metric, computed here from the logits that both engines write ---------------------------------
+def logits(engine, ids, extra=()):
+    run("logits", "--model", MODEL, "--engine", engine, "--tokens", ",".join(map(str, ids)), "--out", TMP + "/l.f32",
+        "-q", *extra)
+    flat = array.array("f")
+    with open(TMP + "/l.f32", "rb") as f:
+        flat.frombytes(f.read())
+    n = len(flat) // len(ids)
+    return [flat[i * n:(i + 1) * n] for i in range(len(ids))]
+
+
+def order(x):
+    """Its place among all float32 values."""
+    bits = struct.unpack("<i", struct.pack("<f", x))[0]
+    return bits if bits >= 0 else -(bits & 0x7fffffff)
+
+
+def log_softmax(x):
+    top = max(x)
+    total = top + math.log(math.fsum(math.exp(v - top) for v in x))
+    return [v - total for v in x]
+
+
+def tau_b(a, b):
+    concordant = ties_a = ties_b = pairs = 0
+    for i in range(len(a)):
+        for k in range(i):
+            s, t = (a[i] > a[k]) - (a[i] < a[k]), (b[i] > b[k]) - (b[i] < b[k])
+            concordant += s * t
+            ties_a += s == 0
+            ties_b += t == 0
+            pairs += 1
+    return concordant / math.sqrt((pairs - ties_a) * (pairs - ties_b))
+
+
+def top(x, n):
+    return sorted(range(len(x)), key=lambda i: (-x[i], i))[:n]
+
+
+def metrics():
+    before = failed
+    ids = [475, 17, 10, 17, 28, 381, 25, 220, 16, 11, 42, 300]
+    run("per-token", "--model", MODEL, "--tokens", ",".join(map(str, ids)), "--max-tokens", "0", "-q",
+        "--reference-override", *SHARES, "--receipt", TMP + "/m.json")
+    r = json.load(open(TMP + "/m.json"))
+    ours, ref = logits("native", ids, ("--profile", r["engines"]["ours"]["opened"]["profile"])), logits(
+        "oracle", ids, ("--override-kv", *SHARES))
+    assert len(ours) == len(ref) == r["summary"]["n_positions"] == len(ids)
+    s = r["positions"]
+    for t, (a, b) in enumerate(zip(ours, ref)):
+        d = [x - y for x, y in zip(a, b)]
+        aa, bb, ab, dd = (math.fsum(x * y for x, y in zip(*v)) for v in ((a, a), (b, b), (a, b), (d, d)))
+        p, q = log_softmax(a), log_softmax(b)
+        best, ten = top(b, 2), top(b, 10)
+        want = {"per_token_cosine_sim": ab / math.sqrt(aa * bb), "per_token_l2_dist": math.sqrt(dd), "nmse": dd / bb,
+                "kl": math.fsum(math.exp(y) * (y - x) for x, y in zip(p, q)), "max_abs_diff": max(map(abs, d)),
+                "max_ulp": max(abs(order(x) - order(y)) for x, y in zip(a, b)), "bits_equal": a == b,
+                "margin_ref": b[best[0]] - b[best[1]], "top1_agree": top(a, 1) == best[:1],
+                "top5_agree": len(set(top(a, 5)) & set(top(b, 5))) / 5,
+                "kendall_tau_b": tau_b([a[i] for i in ten], [b[i] for i in ten])}
+        for key, value in want.items():
+            got = (r[key] if key in r else s[key])[t]
+            near = got == value or isinstance(value, float) and abs(got - value) <= 1e-11 * max(1e-3, abs(value))
+            check("%s of position %d: %r, here %r" % (key, t, got, value), str(near), "True")
+    ok("every metric of every position is Python's, from the logits", before)
 
 
 # ---- sweep: receipts, report.txt, summary.{json,md}, terminal, JUnit, HTML -----------------------------
@@ -215,6 +285,7 @@ def kl():
 
 run("gen-fixtures", "--preset", "tiny-bitnet", "--seed", "11", "--out", MODEL, "-q")
 per_token()
+metrics()
 sweep()
 trace_diff()
 kl()
