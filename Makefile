@@ -310,6 +310,7 @@ SWEEP_OBJS = \
 	orchestrator/sweep/text_chunks.o \
 	orchestrator/sweep/token_gate.o \
 	orchestrator/sweep/trace_dir.o \
+	orchestrator/sweep/trace_frame.o \
 
 
 VERDICT_OBJS = \
