@@ -202,6 +202,7 @@ PROVISION_OBJS = \
 	gen/embedded.o \
 	orchestrator/provision/adopt.o \
 	orchestrator/provision/build.o \
+	orchestrator/provision/build_files.o \
 	orchestrator/provision/build_log.o \
 	orchestrator/provision/build_signatures.o \
 	orchestrator/provision/build_worker.o \
