@@ -202,6 +202,7 @@ PROVISION_OBJS = \
 	gen/embedded.o \
 	orchestrator/provision/adopt.o \
 	orchestrator/provision/build.o \
+	orchestrator/provision/build_files.o \
 	orchestrator/provision/build_log.o \
 	orchestrator/provision/build_signatures.o \
 	orchestrator/provision/build_worker.o \
@@ -312,6 +313,7 @@ SWEEP_OBJS = \
 	orchestrator/sweep/text_chunks.o \
 	orchestrator/sweep/token_gate.o \
 	orchestrator/sweep/trace_dir.o \
+	orchestrator/sweep/trace_frame.o \
 
 
 VERDICT_OBJS = \

@@ -42,6 +42,13 @@ check "a wrong last id is a token matter: exit 2" exits 2 env ASSAY_FAULT=tokeni
 check "nothing is wrong: exit 0" exits 0 "$A" explain --model "$M" --reference faulty
 check "and says so" has "$T/out" "Nothing is wrong"
 
+check "two faults: exit 1" exits 1 env "ASSAY_FAULT=ffn_act:0:variant/silu;attn_softmax:2:variant/attn_scale=1" "$A" explain \
+	--model "$M" --reference faulty
+check "the first is explained" has "$T/out" "goes wrong by itself is ffn_act of layer 0"
+check "the other one is told" has "$T/out" "Wrong by themselves, too, not by what they inherit: attn_softmax of layer 2."
+check "a softmax that overflows: exit 1" exits 1 env ASSAY_FAULT=attn_softmax:1:no_max=100 "$A" explain --model "$M" --reference faulty
+check "nothing restores what is no number" has "$T/out" "splice       not tried: the reference's logits are not finite"
+
 # ---- EQUIVALENT, and the gate on it ----------------------------------------------------------
 check "another order of summation is EQUIVALENT" exits 0 "$A" sweep --model "$M" --profile ggml-avx512 --reference faulty \
 	--out "$T/eq"
@@ -183,6 +190,53 @@ if command -v python3 >/dev/null; then
 	check "side" has "$T/out" "our exec engine is at fault"
 	check "and a forgotten residual" exits 1 "$A" explain $py --engine "$E residual"
 	check "in its layer" has "$T/out" "goes wrong by itself is attn_residual of layer 1"
+
+	# ---- adapters that go wrong: never a pass, never longer than their time, a sentence that helps -----
+	O="exec:exec python3 $PWD/tests/odd_engine.py"
+	ids="--model $P --kv f32 --tokens 1,5,7,9 --max-tokens 3"
+	odd() { # mode, exit code, sentence: crossval with the local check asked for
+		check "$1: exit $2" exits "$2" timeout 60 "$A" crossval $ids --reference native --timeout 20 --local --engine "$O $1"
+		check "$1: says why" grep -qF -- "$3" "$T/out" "$T/err"
+	}
+	odd plain 0 "EQUIVALENT"
+	odd nan 1 "NaN or Inf in the logits (ours 1 in all"
+	odd scaled 1 "are not those that it traces"
+	odd other-choice 6 "but the first maximum of its logits is id"
+	odd no-choice 6 "LOGITS of position 3 name no token="
+	odd no-pos 6 "LOGITS without pos= where position 0 was expected"
+	odd miscounts 6 "DONE says n_pos=99 after 6 positions"
+	odd two-ends 6 "said DONE though nothing was asked"
+	odd hangs-up 6 "closed the wire (ASSAY_WIRE_FD) in the middle of its work"
+	odd type-200 6 "a frame of type 200 (unknown) came where LOGITS or DONE was expected"
+	odd says-diverged 16 "I give up"
+	traced() { # mode, exit code, sentence
+		check "explain, $1: exit $2" exits "$2" timeout 60 "$A" explain $ids --reference native --timeout 4 --engine "$O $1"
+		check "explain, $1: says why" has "$T/err" "$3"
+		check "explain, $1 as the reference: exit $2" exits "$2" timeout 60 "$A" explain $ids --reference "$O $1" --timeout 4
+		check "record, $1: exit $2" exits "$2" timeout 60 "$A" record --model "$P" --tokens 1,5 --timeout 4 --trace all \
+			--engine "$O $1" --out "$T/odd.tar.zst"
+	}
+	traced trace-huge 6 "its shape= has a dimension below 1 or more values than fit"
+	traced trace-negative 6 "its shape= has a dimension below 1"
+	traced trace-no-layer 6 "its layer= does not fit its stage"
+	traced trace-stage 6 'is of stage "query", which does not exist'
+	traced trace-short 6 "of its 256 values; parts follow each other"
+	traced trace-gap 6 "parts follow each other"
+	traced trace-hang 6 "passed its deadline of 4 s"
+	check "a layer that the model has not: exit 6" exits 6 "$A" explain $ids --reference "$O trace-far-layer"
+	check "says how many it has" has "$T/err" "the model has 2 layers"
+	check "rows that no call has: exit 6" exits 6 "$A" explain $ids --reference native --engine "$O trace-rows"
+	check "says so" has "$T/err" "shape= is positions first"
+	check "a replay that is none: exit 64" exits 64 "$A" explain $ids --reference native --engine "$O claims-replay"
+	check "says whose word that is" has "$T/err" "odd_engine.py claims-replay: I cannot do that after all"
+	check "trace refuses the same record: exit 6" exits 6 "$A" trace --model "$P" --engine "$O trace-huge" --tokens 1,5
+	check "engine-check too: exit 1" exits 1 "$A" engine-check --model "$P" "exec python3 $PWD/tests/odd_engine.py trace-no-layer"
+	check "and says so" has "$T/out" "its layer= does not fit its stage"
+	printf '[{"id": "a", "tokens": [1, 5, 7]}, {"id": "b", "tokens": [1, 5, 7]}]' >"$T/two.json"
+	check "an engine that keeps something between requests: exit 1" exits 1 "$A" sweep --model "$P" --kv f32 \
+		--reference native --local --scenarios "$T/two.json" -j 1 --engine "$O keeps-state" --out "$T/keeps"
+	check "its first scenario is right" has "$T/keeps/a/receipt.json" '"verdict": "EQUIVALENT"'
+	check "no proof of another run helps the second" has "$T/keeps/b/report.txt" "gave other logits in this run than in the one"
 else
 	echo "skip - a Python model # no python3 here"
 fi

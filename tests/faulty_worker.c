@@ -2,7 +2,8 @@
  * An engine with one planted fault. It is native, run operation by operation: every stage is a
  * replay on the stages before it, which gives native's own bits, until ASSAY_FAULT changes one:
  *
- *	ASSAY_FAULT=STAGE:LAYER:KIND[=VALUE][:decode|:prefill|:step=N]	LAYER * = all layers
+ *	ASSAY_FAULT=STAGE:LAYER:KIND[=VALUE][:decode|:prefill|:step=N][;…]	LAYER * = all layers;
+ *					several faults at once with ;
  *
  * KIND	variant/NAME[=V]	the operation as a hypothesis has it (workers/model/replay.h)
  *	skip			its first input is its output
@@ -13,7 +14,16 @@
  *	head_scale		head 0 times VALUE
  *	softcap			VALUE · tanh(x / VALUE)
  *	window			each position sees its last VALUE cells (softmax)
- *	no_max			softmax without the row's maximum subtracted
+ *	no_max			softmax without the row's maximum subtracted, all scores VALUE greater
+ *	twice			its second input once more on top (residuals)
+ *	bias			VALUE times a constant of each channel on top
+ *	bf16			rounded to bfloat16
+ *	rope_v			what is read of the V cache is rotated as keys are
+ *	transpose_v		head 0 of the V cache is read transposed
+ *	next_kv_head		query head 0 reads the next KV head's keys (K_ROPE) or values (V)
+ *	lost_cell		the cache's last cell is not there yet: it holds zeros (K_ROPE, V)
+ *	round_up		activations (products) quantised upward in blocks of VALUE (0: the row)
+ *	one_scale		activations quantised by the greatest of all rows
  *	exchange/STAGE		the weights of STAGE, whose input is as wide
  *	trunc			activations (products) quantised toward zero in blocks of VALUE; keys
  *				and values (K_ROPE, V) written to the cache toward zero
@@ -24,7 +34,7 @@
  *	swap_heads, flip_head	heads 0 and 1 change places; head 0 backwards
  *	kv_slot			reads a key (K_ROPE) or value (V) cache whose row VALUE was never written
  *	pos			positions counted from VALUE (RoPE)
- *	token			the last id of the call plus VALUE (embeddings)
+ *	token, tokens		the last id of the call, all ids plus VALUE (embeddings)
  *	row			the rows move down by one (embeddings)
  *	tokenize:-1:bos|prefix|last|bos_twice|eos	tokens without BOS, behind a template's words,
  *				with a wrong last id, with a second BOS, with EOS for the third
@@ -46,13 +56,18 @@ static struct engine_ops faulty;
 const struct engine_ops *const engine_table[] = {&faulty, NULL};
 const struct worker_traits worker_traits = {.stack_bytes = 0};
 
+enum { FAULTS_MAX = 4 };
+
 static struct fault {
 	char kind[64];
 	int stage, layer;	/* stage −1: none, −2: tokens, −3: weights; layer −2: all */
 	double value;
 	bool prefill, decode;
 	int step;		/* this one only; −1 = all of them */
-} fault = {.stage = -1, .step = -1};
+} faults[FAULTS_MAX];		/* [n_faults] */
+static int n_faults;
+static const struct fault no_fault = {.stage = -1, .step = -1};
+static const struct fault *fault = &no_fault;	/* the one that was found planted last */
 
 static bool is_flash;	/* ASSAY_FLASH */
 
@@ -99,10 +114,26 @@ static void append(struct tensor *to, const struct tensor *t)
 
 static bool planted(const struct run *r, int stage, int layer, const char *kind)
 {
-	return fault.stage == stage && (fault.layer == layer || fault.layer == -2) &&
-	       (r->seq ? fault.decode : fault.prefill) &&
-	       (fault.step < 0 || r->seq == fault.step) &&
-	       strncmp(fault.kind, kind, strlen(kind)) == 0;
+	for (int i = 0; i < n_faults; i++) {
+		const struct fault *f = &faults[i];
+		size_t n = strlen(kind);
+
+		if (f->stage != stage || (f->layer != layer && f->layer != -2) ||
+		    !(r->seq ? f->decode : f->prefill) || (f->step >= 0 && r->seq != f->step) ||
+		    strncmp(f->kind, kind, n) != 0 || (f->kind[n] && kind[n - 1] != '/'))
+			continue;
+		fault = f;
+		return true;
+	}
+	return false;
+}
+
+static const struct fault *fault_of(int stage)
+{
+	for (int i = 0; i < n_faults; i++)
+		if (faults[i].stage == stage)
+			return &faults[i];
+	return &no_fault;
 }
 
 static float to_half(float x)
@@ -111,6 +142,16 @@ static float to_half(float x)
 	float m = frexpf(x, &e);
 
 	return fabsf(x) > 65504 ? copysignf(INFINITY, x) : ldexpf(rintf(m * 2048) / 2048, e);
+}
+
+static float to_bf16(float x)
+{
+	uint32_t bits;
+
+	memcpy(&bits, &x, sizeof(bits));
+	bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+	memcpy(&x, &bits, sizeof(x));
+	return x;
 }
 
 /* One head's sum over the cells, each step rounded to half precision. */
@@ -146,26 +187,30 @@ static void spoil(struct run *r, struct tensor *t, int stage, int layer)
 	float *last = t->x + (r->n - 1) * width;
 
 	if (planted(r, stage, layer, "scale"))
-		last[17] *= (float)fault.value;
+		last[17] *= (float)fault->value;
 	if (planted(r, stage, layer, "add"))
-		last[17] += (float)fault.value;
+		last[17] += (float)fault->value;
 	if (planted(r, stage, layer, "set"))
-		last[17] = (float)fault.value;
+		last[17] = (float)fault->value;
 	for (int64_t i = 0; i < t->n; i++) {
 		if (planted(r, stage, layer, "channel") && i % width == 17)
-			t->x[i] *= (float)fault.value;
+			t->x[i] *= (float)fault->value;
 		if (planted(r, stage, layer, "zero"))
 			t->x[i] = 0;
 		if (planted(r, stage, layer, "negate"))
 			t->x[i] = -t->x[i];
 		if (planted(r, stage, layer, "half"))
 			t->x[i] = to_half(t->x[i]);
+		if (planted(r, stage, layer, "bf16"))
+			t->x[i] = to_bf16(t->x[i]);
+		if (planted(r, stage, layer, "bias"))
+			t->x[i] += (float)(fault->value * sin((double)(i % width) * 78.233));
 		if (planted(r, stage, layer, "noise"))
-			t->x[i] *= 1 + (float)(fault.value * sin((double)i * 12.9898));
+			t->x[i] *= 1 + (float)(fault->value * sin((double)i * 12.9898));
 		if (planted(r, stage, layer, "head_scale") && i % width < d)
-			t->x[i] *= (float)fault.value;
+			t->x[i] *= (float)fault->value;
 		if (planted(r, stage, layer, "softcap"))
-			t->x[i] = (float)(fault.value * tanh((double)t->x[i] / fault.value));
+			t->x[i] = (float)(fault->value * tanh((double)t->x[i] / fault->value));
 	}
 	bool heads =
 		planted(r, stage, layer, "swap_heads") || planted(r, stage, layer, "flip_head");
@@ -222,7 +267,7 @@ static void change_code(float *row, int64_t n)
 static void never_written(struct run *r, float *x, int64_t n)
 {
 	int64_t width = (int64_t)r->info->n_kv_head * r->info->head_dim;
-	int64_t row = (int64_t)fault.value;
+	int64_t row = (int64_t)fault->value;
 
 	for (int64_t k = 0; k < width && (row + 1) * width <= n; k++)
 		x[row * width + k] = k % 3 ? -3.5f : 2.25f;
@@ -232,7 +277,7 @@ static void go_stale(struct run *r, float *x, int64_t n)
 {
 	int64_t width = (int64_t)r->info->n_kv_head * r->info->head_dim, row = n / width - 2;
 
-	if (r->seq >= (int)fault.value && row > 0)
+	if (r->seq >= (int)fault->value && row > 0)
 		memcpy(x + row * width, x + (row - 1) * width, (size_t)width * sizeof(float));
 }
 
@@ -244,8 +289,59 @@ static void close_window(struct run *r, float *x, int64_t n)
 	for (int64_t i = 0; i < n; i++) {
 		int64_t pos = r->pos0 + i / (heads * cells);
 
-		if (i % cells <= pos - (int64_t)fault.value)
+		if (i % cells <= pos - (int64_t)fault->value)
 			x[i] = -1e30f;
+	}
+}
+
+/* Head 0 of [cells, heads, d] as if it lay there with the cells innermost. */
+static void transpose_head(const struct run *r, float *x, int64_t n)
+{
+	int64_t d = r->info->head_dim, width = r->info->n_kv_head * d, cells = n / width;
+	float *was = malloc((size_t)n * sizeof(float));
+
+	memcpy(was, x, (size_t)n * sizeof(float));
+	for (int64_t k = 0; k < cells * d; k++)
+		x[k / d * width + k % d] = was[k % cells * width + k / cells];
+	free(was);
+}
+
+static void take_next_head(const struct run *r, float *x, int64_t n)
+{
+	int64_t d = r->info->head_dim, width = r->info->n_kv_head * d;
+
+	for (int64_t at = 0; at + 2 * d <= n && width >= 2 * d; at += width)
+		memcpy(x + at, x + at + d, (size_t)d * sizeof(float));
+}
+
+/* RoPE of the whole cache from position 0 on. */
+static void rotate(struct run *r, float *x, int64_t n, int layer)
+{
+	int64_t width = (int64_t)r->info->n_kv_head * r->info->head_dim;
+	struct tensor t = {NULL};
+	struct engine_replay q = {.stage = STAGE_K_ROPE, .layer = layer,
+				  .n_tokens = (int)(n / width), .n_inputs = 1,
+				  .input_stage = {STAGE_K}, .input = {x}, .input_elements = {n},
+				  .on_trace = keep, .ctx = &t};
+
+	if (engine_native.replay(r->g, &q, r->e) == 0)
+		memcpy(x, t.x, (size_t)n * sizeof(float));
+	free(t.x);
+}
+
+/* To 8 bits by one scale for n values, upward or to nearest. */
+static void quantise(float *x, int64_t count, int64_t n, bool up)
+{
+	for (int64_t b = 0; b < count; b += n) {
+		float most = 0;
+
+		for (int64_t i = b; i < b + n; i++)
+			most = fmaxf(most, fabsf(x[i]));
+		for (int64_t i = b; i < b + n && most > 0; i++) {
+			float v = x[i] * (127 / most);
+
+			x[i] = (up ? ceilf(v) : rintf(v)) * (most / 127);
+		}
 	}
 }
 
@@ -261,12 +357,25 @@ static void spoil_input(struct run *r, float *x, int64_t n, int stage, int from,
 	if (cache && planted(r, from, layer, "trunc"))
 		for (int64_t i = 0; i < n; i++)
 			x[i] = half_toward_zero(x[i]);
+	if (from == STAGE_V && planted(r, from, layer, "rope_v"))
+		rotate(r, x, n, layer);
+	if (from == STAGE_V && planted(r, from, layer, "transpose_v"))
+		transpose_head(r, x, n);
+	if (cache && planted(r, from, layer, "next_kv_head"))
+		take_next_head(r, x, n);
+	if (cache && planted(r, from, layer, "lost_cell"))
+		memset(x + n - (int64_t)r->info->n_kv_head * r->info->head_dim, 0,
+		       (size_t)r->info->n_kv_head * (size_t)r->info->head_dim * sizeof(float));
+	if (planted(r, stage, layer, "round_up"))
+		quantise(x, n, fault->value > 0 ? (int64_t)fault->value : n / r->n, true);
+	if (planted(r, stage, layer, "one_scale"))
+		quantise(x, n, n, false);
 	if (stage == STAGE_ATTN_SOFTMAX && planted(r, stage, layer, "window"))
 		close_window(r, x, n);
 	if (stage != STAGE_K_ROPE && stage != STAGE_V && planted(r, stage, layer, "trunc"))
-		truncate_activations(x, n, fault.value > 0 ? (int64_t)fault.value : n / r->n);
+		truncate_activations(x, n, fault->value > 0 ? (int64_t)fault->value : n / r->n);
 	if (planted(r, stage, layer, "code"))
-		change_code(x + n - n / r->n, fault.value > 0 ? (int64_t)fault.value : n / r->n);
+		change_code(x + n - n / r->n, fault->value > 0 ? (int64_t)fault->value : n / r->n);
 }
 
 /* exp in float32 as it stands, of scores [n, n_head, cells]. */
@@ -280,7 +389,7 @@ static void softmax_without_max(struct run *r, float *out, const float *scores, 
 		float sum = 0, *y = out + row * cells;
 
 		for (int64_t c = 0; c < seen; c++)
-			sum += y[c] = expf(scores[row * cells + c] * scale);
+			sum += y[c] = expf(scores[row * cells + c] * scale + (float)fault->value);
 		for (int64_t c = 0; c < seen; c++)
 			y[c] /= sum;
 	}
@@ -326,20 +435,25 @@ static int op(struct run *r, int stage, int layer, int n, const enum trace_stage
 		spoil_input(r, spoiled[i], in[i]->n, stage, (int)from[i], layer);
 	}
 	if (planted(r, stage, layer, "exchange/"))
-		q.stage = (enum trace_stage)trace_stage_by_name(fault.kind + 9);
+		q.stage = (enum trace_stage)trace_stage_by_name(fault->kind + 9);
 	if (planted(r, stage, layer, "variant/"))
-		q.variant = fault.kind + 8;
+		q.variant = fault->kind + 8;
 	if (planted(r, stage, layer, "pos"))
-		q.pos0 += (int)fault.value;
-	if (planted(r, stage, layer, "token")) {
+		q.pos0 += (int)fault->value;
+	if (planted(r, stage, layer, "token") || planted(r, stage, layer, "tokens")) {
+		int first = strcmp(fault->kind, "token") == 0 ? r->n - 1 : 0;
+
 		ids = malloc((size_t)r->n * sizeof(*ids));
 		memcpy(ids, r->ids, (size_t)r->n * sizeof(*ids));
-		ids[r->n - 1] += (int32_t)fault.value;
+		for (int i = first; i < r->n; i++)
+			ids[i] += (int32_t)fault->value;
 		q.tokens = ids;
 	}
 	rc = engine_native.replay(r->g, &q, r->e);
 	if (rc == 0 && planted(r, stage, layer, "skip"))
 		memcpy(t->x, in[0]->x, (size_t)t->n * sizeof(float));
+	for (int64_t i = 0; rc == 0 && n > 1 && planted(r, stage, layer, "twice") && i < t->n; i++)
+		t->x[i] += in[1]->x[i];
 	if (rc == 0 && is_flash && stage == STAGE_ATTN_OUT_HEADS)
 		flash(r, t, in[0], in[1]);
 	if (rc == 0 && planted(r, stage, layer, "no_max"))
@@ -515,19 +629,20 @@ static int tokenize(struct engine *g, const char *text, size_t bytes, bool add_b
 	char longer[1024];
 	int rc;
 
-	if (fault.stage != -2)
+	fault = fault_of(-2);
+	if (fault->stage != -2)
 		return engine_native.tokenize(g, text, bytes, add_bos, parse_special, ids, n_ids,
 					      e);
 	snprintf(longer, sizeof(longer), "%s%.*s",
-		 strcmp(fault.kind, "prefix") == 0 ? "User: " : "", (int)bytes, text);
+		 strcmp(fault->kind, "prefix") == 0 ? "User: " : "", (int)bytes, text);
 	rc = engine_native.tokenize(g, longer, strlen(longer),
-				    add_bos && strcmp(fault.kind, "bos") != 0, parse_special, ids,
+				    add_bos && strcmp(fault->kind, "bos") != 0, parse_special, ids,
 				    n_ids, e);
-	if (rc == 0 && strcmp(fault.kind, "last") == 0)
+	if (rc == 0 && strcmp(fault->kind, "last") == 0)
 		(*ids)[*n_ids - 1] ^= 1;
-	if (rc == 0 && strcmp(fault.kind, "eos") == 0 && *n_ids > 2)
+	if (rc == 0 && strcmp(fault->kind, "eos") == 0 && *n_ids > 2)
 		(*ids)[2] = engine_native.info(g)->eos;
-	if (rc == 0 && strcmp(fault.kind, "bos_twice") == 0) {
+	if (rc == 0 && strcmp(fault->kind, "bos_twice") == 0) {
 		*ids = realloc(*ids, (size_t)(*n_ids + 1) * sizeof(**ids));
 		memmove(*ids + 1, *ids, (size_t)(*n_ids)++ * sizeof(**ids));
 	}
@@ -547,7 +662,8 @@ static int misread(void *ctx, const char *name, const char *type, int n_dims, co
 	char hash[65];
 
 	snprintf(hash, sizeof(hash), "%s", sha256);
-	if (fault.stage == -3 && r->at++ == (int)fault.value)
+	fault = fault_of(-3);
+	if (fault->stage == -3 && r->at++ == (int)fault->value)
 		hash[0] = hash[0] == '0' ? '1' : '0';
 	return r->fn(r->ctx, name, type, n_dims, shape, hash, values);
 }
@@ -560,11 +676,38 @@ static int weights(struct engine *g, const char *name, bool values, engine_weigh
 	return engine_native.weights(g, name, values, misread, &r, e);
 }
 
+static void plant(struct fault *f, const char *text)
+{
+	char one[200], stage[64] = "", layer[16] = "", kind[64] = "", when[16] = "";
+	char *equals;
+
+	*f = no_fault;
+	snprintf(one, sizeof(one), "%.*s", (int)strcspn(text, ";"), text);
+	if (sscanf(one, "%63[^:]:%15[^:]:%63[^:]:%15s", stage, layer, kind, when) < 3) {
+		fprintf(stderr, "ASSAY_FAULT=%s is not understood\n", one);
+		exit(EXIT_USAGE);
+	}
+	f->stage = strcmp(stage, "tokenize") == 0 ? -2 :
+		   strcmp(stage, "read") == 0	  ? -3 : trace_stage_by_name(stage);
+	if (f->stage == -1) {
+		fprintf(stderr, "ASSAY_FAULT: there is no stage %s\n", stage);
+		exit(EXIT_USAGE);
+	}
+	f->layer = *layer == '*' ? -2 : atoi(layer);
+	equals = strchr(kind, '=');
+	f->value = equals ? strtod(equals + 1, NULL) : 0;
+	if (equals && strncmp(kind, "variant/", 8) != 0)
+		*equals = '\0';
+	snprintf(f->kind, sizeof(f->kind), "%s", kind);
+	f->prefill = strcmp(when, "decode") != 0;
+	f->decode = strcmp(when, "prefill") != 0;
+	if (strncmp(when, "step=", 5) == 0)
+		f->step = atoi(when + 5);
+}
+
 __attribute__((constructor)) static void fill_in(void)
 {
 	const char *text = getenv("ASSAY_FAULT");
-	char stage[64] = "", layer[16] = "", kind[64] = "", when[16] = "";
-	char *equals;
 
 	is_flash = getenv("ASSAY_FLASH") != NULL;
 	faulty = engine_native;
@@ -572,26 +715,6 @@ __attribute__((constructor)) static void fill_in(void)
 	faulty.evaluate = evaluate;
 	faulty.tokenize = tokenize;
 	faulty.weights = weights;
-	if (!text || !*text)
-		return;
-	if (sscanf(text, "%63[^:]:%15[^:]:%63[^:]:%15s", stage, layer, kind, when) < 3) {
-		fprintf(stderr, "ASSAY_FAULT=%s is not understood\n", text);
-		exit(EXIT_USAGE);
-	}
-	fault.stage = strcmp(stage, "tokenize") == 0 ? -2 :
-		      strcmp(stage, "read") == 0     ? -3 : trace_stage_by_name(stage);
-	if (fault.stage == -1) {
-		fprintf(stderr, "ASSAY_FAULT: there is no stage %s\n", stage);
-		exit(EXIT_USAGE);
-	}
-	fault.layer = *layer == '*' ? -2 : atoi(layer);
-	equals = strchr(kind, '=');
-	fault.value = equals ? strtod(equals + 1, NULL) : 0;
-	if (equals && strncmp(kind, "variant/", 8) != 0)
-		*equals = '\0';
-	snprintf(fault.kind, sizeof(fault.kind), "%s", kind);
-	fault.prefill = strcmp(when, "decode") != 0;
-	fault.decode = strcmp(when, "prefill") != 0;
-	if (strncmp(when, "step=", 5) == 0)
-		fault.step = atoi(when + 5);
+	for (; text && *text && n_faults < FAULTS_MAX; text += strcspn(text, ";"), text += *text == ';')
+		plant(&faults[n_faults++], text);
 }

@@ -15,6 +15,11 @@ check() { # name, expected status, command…
 		echo "not ok - $name (exit $got, expected $want)"; tail -n 30 "$t/log" | sed 's/^/# /'; bad=1
 	fi
 }
+says() { # text that the last command must have said
+	if grep -qF -- "$1" "$t/log"; then echo "ok - says \"$1\""; else
+		echo "not ok - does not say \"$1\""; tail -n 20 "$t/log" | sed 's/^/# /'; bad=1
+	fi
+}
 check "a model" 0 "$B/assay" gen-fixtures --preset tiny-bitnet --out "$t/m.gguf"
 check "a run with receipts" 0 "$B/assay" sweep --model "$t/m.gguf" --engine native --reference oracle --out "$t/run" --threads 2
 check "all receipts pass" 0 "$B/assay" gate "$t/run"
@@ -44,6 +49,63 @@ check "a summary without its receipts" 0 "$B/assay" gate "$t/lone"
 check "is not checked by them" 20 "$B/assay" gate "$t/lone" --require
 cp -r "$t/run/scenario1" "$t/lone"
 check "with one of three it is wrong" 20 "$B/assay" gate "$t/lone"
+
+# a scenario that the summary leaves out, everything else made to fit
+cp -r "$t/run" "$t/less"
+python3 - "$t/less/summary.json" <<'EOP'
+import json, sys
+r = json.load(open(sys.argv[1]))
+r["scenarios"] = [s for s in r["scenarios"] if s["id"] != "scenario2"]
+r["n_done"] -= 1
+r["n_planned"] -= 1
+del r["content_sha256"]
+json.dump(r, open(sys.argv[1], "w"))
+EOP
+"$B/tests/seal" "$t/less/summary.json"
+check "a summary that leaves a scenario out" 20 "$B/assay" gate "$t/less/summary.json"
+says "scenario scenario2 was done in this run (journal.jsonl), the summary leaves it out"
+rm -r "$t/less/scenario2"
+check "its receipt removed, too" 20 "$B/assay" gate "$t/less/summary.json"
+cp -r "$t/run/scenario2" "$t/less" && rm "$t/less/journal.jsonl"
+check "the journal removed instead: unchecked" 20 "$B/assay" gate "$t/less/summary.json" --require
+says "scenario2/receipt.json is here, the summary does not tell it"
+
+# every count, counter, series and time doubled: all fits but the prompt
+cp -r "$t/run/scenario3" "$t/double" && rm "$t/double/tokens.json"
+python3 - "$t/double/receipt.json" <<'EOP'
+import json, sys
+r = json.load(open(sys.argv[1]))
+for s in r["engines"].values():
+    s["counters"] = {k: 2 * v for k, v in s["counters"].items()}
+    s["n_positions"] = s["done"]["n_pos"] = 2 * s["n_positions"]
+    s["n_tokens"] = s["n_positions"] - len(s["greedy"]) + 1
+    s["eval_us"] = s["done"]["eval_us"] = 2 * s["eval_us"]
+r["tokens"]["n_ours"] = r["tokens"]["n_reference"] = r["engines"]["ours"]["n_tokens"]
+for k in ("per_token_cosine_sim", "per_token_l2_dist"):
+    r[k] *= 2
+for k in r["positions"]:
+    r["positions"][k] *= 2
+s = r["summary"]
+s["n_positions"] *= 2
+s["n_bits_equal"] *= 2
+s["n_decode"] = len(r["engines"]["ours"]["greedy"]) - 1
+s["n_prefill"] = s["n_positions"] - s["n_decode"]
+r["wall_us"] *= 2
+del r["content_sha256"]
+json.dump(r, open(sys.argv[1], "w"))
+EOP
+"$B/tests/seal" "$t/double/receipt.json"
+check "a run of twice the length" 20 "$B/assay" gate "$t/double"
+says "ids of a prompt of 13 bytes"
+
+# a command that a receipt names is not run because somebody checks the receipt
+cp -r "$t/run/scenario3" "$t/command"
+sed -i "s|\"engine\": \"native\"|\"engine\": \"exec:touch $t/ran\"|" "$t/command/receipt.json"
+"$B/assay" gate "$t/command" --model "$t/m.gguf" --rerun 1 >"$t/log" 2>&1
+[ ! -e "$t/ran" ] && echo "ok - a command in a receipt is not run" || { echo "not ok - a command in a receipt was run"; bad=1; }
+says "not run unasked: --run-commands"
+"$B/assay" gate "$t/command" --model "$t/m.gguf" --rerun 1 --run-commands >"$t/log" 2>&1
+[ -e "$t/ran" ] && echo "ok - unless that is asked for" || { echo "not ok - --run-commands runs nothing"; bad=1; }
 
 # one bad file hides no other
 mkdir "$t/mixed" && cp -r "$t/run"/scenario[12] "$t/mixed" && echo '{"kind": ' >"$t/mixed/scenario1/receipt.json"

@@ -7,7 +7,7 @@ set -u
 . tests/expect.sh
 SRC=$PWD/tests/reference
 export HOME=$T/home ASSAY_CACHE=$T/cache ASSAY_REFERENCES_LOCK=$T/lock.json ASSAY_CCACHE=0
-unset BITNET_CPP_DIR CC CXX XDG_CACHE_HOME
+unset BITNET_CPP_DIR LLAMA_CPP_DIR CC CXX XDG_CACHE_HOME
 PATH=$(tr : '\n' <<<"$PATH" | grep -v ccache | paste -sd:)	# compilers themselves, not their wrappers
 export -n BITNET_CPP_REPO BITNET_CPP_REV
 mkdir -p "$HOME"
@@ -121,6 +121,27 @@ check "the manifest has commit, tree, compiler" has "$T/cache/references/by-name
 check "what is written is the commit's tree" has "$T/cache/references/by-name/tiny/manifest.json" \
 	"\"tree\": \"$TREE\""
 check "nothing is left in work" test -z "$(find "$T/cache/references/work" -mindepth 1 -not -name '*.lock')"
+
+# parts of it went: never a pass, never a crash of the worker, and fetch-cpp makes anew what is missing
+gone() { # what, sentence, command that breaks it, what fetch-cpp says
+	eval "$3"
+	check "$1: a run that needs it ends with 3" exits 3 "$A" logits --engine tiny --model x.gguf --prompt x
+	check "$1: says what and the cure" grep -qE "$2.*assay fetch-cpp tiny" "$T/err"
+	check "$1: doctor calls it damaged" sh -c "'$A' doctor --fast | grep -q 'damaged: reference tiny'"
+	check "$1: fetch-cpp repairs it" exits 0 "$A" fetch-cpp tiny --allow-bad-reference
+	check "$1: says how" says "$4"
+	check "$1: it is as before" exits 5 "$A" logits --engine tiny --model x.gguf --prompt x
+}
+now=$T/cache/references/by-name/tiny
+libs=$(python3 -c "import json; print(json.load(open('$now/manifest.json'))['lib_dir'])")
+source=$(dirname "$(ls -d "$T"/cache/references/sources/*/tree)")
+gone "the worker" "its worker is gone" "rm \$now/bin/assay-worker-tiny" "is already here"
+gone "a library" "libllama.so is gone" "rm \$libs/libllama.so" "the libraries here are damaged"
+gone "a library's end" "libllama.so is not what it was" "truncate -s 1000 \$libs/libllama.so" "made anew"
+gone "the libraries' record" "build.json is gone" "rm \$libs/../build.json" "build.json is gone"
+gone "the manifest's end" "manifest.json cannot be read" "truncate -s 100 \$now/manifest.json" "is already here"
+gone "a source file and the libraries" "build.json is gone" "rm -rf \${libs%/*} \$source/tree/src/llama.c" \
+	"the sources here are damaged"
 
 # what the lock says now decides, not only the commit
 for part in '"options":["-DTINY=1"]@the CMake options' '"capabilities":["llama:f16"]@what it is said to compute' \
@@ -367,6 +388,21 @@ check "which it does not" says "self-check failed"
 check "it is for this CPU and no lesser one" grep -q '"cpu_features": "[a-z0-9_]' \
 	"$T/cache/references/by-name/bitnet-own/manifest.json"
 check "the worker is linked with it" sh -c "ldd '$T/cache/references/by-name/bitnet-own/bin/assay-worker-bitnet-own' | grep -qF '$T/own/build/bin/libllama.so'"
+check "built anew since its self-check: exit 3" sh -c "touch '$T/own/build/bin/libllama.so'; '$A' logits --engine bitnet-own \
+	--model x.gguf --prompt x 2>'$T/err'; test \$? -eq 3"
+check "it is stale, and how to go on is said" says "libllama.so is not what it was when its self-check passed; run: assay fetch-cpp \
+bitnet-own (with BITNET_CPP_DIR, to use that build)"
+check "the library is gone: exit 3" sh -c "mv '$T/own/build/bin/libllama.so' '$T/own/so'; '$A' logits --engine bitnet-own \
+	--model x.gguf --prompt x 2>'$T/err'; test \$? -eq 3"
+check "says which" says "libllama.so is gone"
+mv "$T/own/so" "$T/own/build/bin/libllama.so"
+entry llama-own "$GOOD"
+write_lock
+check "LLAMA_CPP_DIR is for llama: exit 5" exits 5 env LLAMA_CPP_DIR="$T/own" "$A" fetch-cpp llama-own
+check "that build is linked" sh -c "ldd '$T/cache/references/by-name/llama-own/bin/assay-worker-llama-own' | grep -qF '$T/own/build/bin/libllama.so'"
+check "doctor shows it" sh -c "LLAMA_CPP_DIR='$T/own' '$A' doctor --fast | grep -q 'LLAMA_CPP_DIR.*used for llama'"
+check "LLAMA_CPP_DIR without a library: exit 3" exits 3 env LLAMA_CPP_DIR="$T/sub" "$A" fetch-cpp llama-own
+check "names the variable" says "LLAMA_CPP_DIR=$T/sub has no shared library of the engine"
 check "BITNET_CPP_DIR without a library: exit 3" exits 3 env BITNET_CPP_DIR="$T/sub" "$A" fetch-cpp bitnet-own
 check "what is missing is said" says "has no shared library of the engine"
 check "BITNET_CPP_REPO and BITNET_CPP_REV are for bitnet" exits 5 env BITNET_CPP_REPO="$T/root" \
@@ -515,6 +551,29 @@ if [ "$(id -u)" -eq 0 ] && mkdir "$T/small" && mount -t tmpfs -o size=24m none "
 else
 	echo "skip - a full tmpfs # mounting is not allowed here"
 fi
+
+# ---- a cache folder that cannot be written, one of an odd name, narrow rights ------------------
+if [ "$(id -u)" -eq 0 ] && command -v runuser >/dev/null && chmod 755 "$T" &&
+	runuser -u nobody -- test -x "$A" -a -r "$T/lock.json"; then
+	mkdir -p "$T/ro" "$T/theirs" && chmod 555 "$T/ro" && chown nobody "$T/theirs"
+	as_nobody() { runuser -u nobody -- env -u ASSAY_CACHE HOME="$T/ro" "$@"; }
+	check "a HOME that cannot be written: exit 64" exits 64 as_nobody "$A" fetch-cpp tiny
+	check "the cure is said" says "set ASSAY_CACHE to a folder of your own"
+	check "doctor knows before" sh -c "runuser -u nobody -- env -u ASSAY_CACHE HOME='$T/ro' '$A' doctor --fast |
+		grep -q 'cannot be made: set ASSAY_CACHE'"
+	check "another cache folder helps; nothing else in HOME is needed" exits 5 as_nobody env -u ASSAY_CCACHE \
+		ASSAY_CACHE="$T/theirs/c" "$A" fetch-cpp tiny --repo "$T/root"
+	check "and it comes to the self-check" says "self-check failed"
+else
+	echo "skip - a user without a HOME # needs root and runuser, and a tree that others may read"
+fi
+odd="$T/a cache, façade: 100% \$HOME 'q'"
+check "a cache folder with spaces, commas, quotes and more: builds" exits 5 env ASSAY_CACHE="$odd" "$A" fetch-cpp tiny
+check "and comes to the self-check" says "this tiny reference loads no model"
+for mask in 077 000; do
+	check "umask $mask: builds" exits 5 sh -c "umask $mask; exec env ASSAY_CACHE='$T/mask$mask' '$A' fetch-cpp tiny"
+	check "umask $mask: comes to the self-check" says "this tiny reference loads no model"
+done
 
 # ---- git http-backend behind a web server ---------------------------------------------------
 . tests/git_http.sh

@@ -122,7 +122,7 @@ static bool any_ready(const struct doctor *d)
 {
 	for (int i = 0; i < d->n; i++)
 		if (strcmp(d->rows[i].section, "references") == 0 && d->rows[i].mark == DOCTOR_OK &&
-		    strcmp(d->rows[i].item, "BITNET_CPP_DIR") != 0)
+		    !strstr(d->rows[i].item, "_CPP_DIR"))
 			return true;
 	return false;
 }

@@ -1,5 +1,6 @@
 #include "engine_check.h"
 
+#include "sweep/trace_frame.h"
 #include "verdict/metrics.h"
 
 #include <limits.h>
@@ -14,8 +15,8 @@ static const double rounding = 1e-9;
 static bool record_fault(const struct engine_check *k, const struct probe_trace *t, char *out,
 			 size_t size)
 {
-	int64_t n = 1;
-	struct trace_record want;
+	struct trace_record want, got = t->r;
+	const char *fault;
 
 	if (t->stage < 0)
 		return snprintf(out, size, "record \"%s\" has a stage that is not canonical",
@@ -23,13 +24,17 @@ static bool record_fault(const struct engine_check *k, const struct probe_trace 
 	if (t->r.layer < -1 || t->r.layer >= k->n_layer)
 		return snprintf(out, size, "record \"%s\" is of layer %d, the model has %d",
 				t->r.name, t->r.layer, k->n_layer) > 0;
-	for (int i = 0; i < t->r.n_dims; i++)
-		n *= t->r.shape[i] > 0 ? t->r.shape[i] : 0;
-	if (t->r.n_dims < 1 || n != t->r.num_elements || n != t->n_got || !t->in_order)
-		return snprintf(out, size,
-				"record \"%s\": its shape has %lld values, n=%lld, %lld arrived%s",
-				t->r.name, (long long)n, (long long)t->r.num_elements,
-				(long long)t->n_got, t->in_order ? "" : " out of order") > 0;
+	got.stage = (enum trace_stage)t->stage;
+	fault = trace_record_fault(&got);
+	if (fault)
+		return snprintf(out, size, "record \"%s\": %s", t->r.name, fault) > 0;
+	if (t->r.shape[0] > k->n_ids)
+		return snprintf(out, size, "record \"%s\" has %lld rows for %d positions: shape= is "
+				"positions first", t->r.name, (long long)t->r.shape[0], k->n_ids) > 0;
+	if (t->r.num_elements != t->n_got || !t->in_order)
+		return snprintf(out, size, "record \"%s\": n=%lld, %lld values arrived%s", t->r.name,
+				(long long)t->r.num_elements, (long long)t->n_got,
+				t->in_order ? "" : " out of order") > 0;
 	trace_describe(&want, (enum trace_stage)t->stage, t->r.layer, t->r.seq, t->r.dtype,
 		       t->r.n_dims, t->r.shape, t->values);
 	if (strcmp(want.name, t->r.name) != 0)

@@ -35,7 +35,8 @@ struct seen {
 	int exit_code, n_ids, first_difference;
 	int32_t *ids, *greedy[2];
 	int n_greedy[2];
-	bool replays[2], evaluated;
+	char logits_sha256[2][RECEIPT_HASH_HEX];
+	bool replays[2], evaluated, nonfinite;
 	char model_sha256[2][RECEIPT_HASH_HEX];	/* ours, the reference's; "" = the same file */
 	char known[2][80];			/* what the lockfile calls them, or "" */
 	char *report;		/* of differing tokens */
@@ -66,11 +67,14 @@ static void on_receipt(void *ctx, const struct exchange *x, const struct receipt
 	snprintf(s->model_sha256[0], sizeof(s->model_sha256[0]), "%s", r->run->model_sha256);
 	snprintf(s->model_sha256[1], sizeof(s->model_sha256[1]), "%s", r->run->model_ref_sha256);
 	s->evaluated = x->n_sides == 2 && x->sides[0].finished && x->sides[1].finished;
+	s->nonfinite = x->comparison.n_nonfinite_ours + x->comparison.n_nonfinite_ref > 0;
 	s->n_ids = x->sides[0].n_ids;
 	s->ids = copy_ids(x->sides[0].ids, s->n_ids);
 	for (int i = 0; i < 2; i++) {
 		s->greedy[i] = copy_ids(x->sides[i].greedy, x->sides[i].n_greedy);
 		s->n_greedy[i] = x->sides[i].n_greedy;
+		snprintf(s->logits_sha256[i], sizeof(s->logits_sha256[i]), "%s",
+			 r->sides[i].logits_sha256);
 		s->replays[i] = exchange_says(x->sides[i].hello, "replay");
 	}
 }
@@ -180,6 +184,8 @@ static void print_text(const struct diagnosis *d, const struct seen *s)
 		printf("splice       not even the last layer's output restores parity: the head differs too "
 		       "(NMSE %.2g, was %.2g)\n",
 		       d->splice_after, d->splice_before);
+	else if (*d->splice_failed)
+		printf("splice       not tried: %s\n", d->splice_failed);
 	printf("\n%s\n", d->paragraph);
 }
 
@@ -260,6 +266,7 @@ static int explain(struct compare_run *r, struct cli *c, struct seen *s, struct 
 			  .reference = swapped ? r->o.engine : r->o.references[0], .ids = s->ids,
 			  .n_ids = s->n_ids, .greedy = {s->greedy[swapped], s->greedy[!swapped]},
 			  .n_greedy = {s->n_greedy[swapped], s->n_greedy[!swapped]},
+			  .logits_sha256 = {s->logits_sha256[swapped], s->logits_sha256[!swapped]},
 			  .reference_trace = cli_str(c, "trace")},
 		.file_known = {s->known[0], s->known[1]},
 		.no_splice = cli_flag(c, "no-splice"),
@@ -268,6 +275,7 @@ static int explain(struct compare_run *r, struct cli *c, struct seen *s, struct 
 	char label[2][64];
 	int rc;
 
+	r->o.setup.silence_s = r->scenarios.items[0].timeout_s;
 	for (int i = 0; i < 2; i++)
 		j.local.label[i] = label_of(i ? j.local.reference : j.local.ours, i == swapped,
 					    strcmp(j.local.ours, j.local.reference) == 0, label[i],
@@ -275,6 +283,8 @@ static int explain(struct compare_run *r, struct cli *c, struct seen *s, struct 
 	rc = look_up(s, c, e);
 	if (rc == 0)
 		rc = explain_run(&d, &j, e);
+	if (s->nonfinite)	/* whatever the operations are */
+		d.local.equivalent = false;
 	if (rc == 0) {
 		snprintf(d.verdict, sizeof(d.verdict), "%s",
 			 d.local.equivalent && strcmp(s->verdict, "IDENTICAL") != 0 ? "EQUIVALENT"

@@ -84,6 +84,7 @@ const struct command cmd_fetch_cpp = {
 		"NAME is an entry of the references lockfile (default: bitnet). The pinned commit is\n"
 		"cloned in a sandboxed child, built in a folder of its own, checked against the\n"
 		"oracle, and installed under a key of everything that went into it. A second run\n"
-		"finds it there. With BITNET_CPP_DIR set, that build is used for bitnet instead,\n"
-		"when it passes the self-check. docs/references.md has the whole story.",
+		"finds it there. With BITNET_CPP_DIR (for bitnet) or LLAMA_CPP_DIR (for llama) set, that\n"
+		"build is used instead, when it passes the self-check. docs/references.md has the whole\n"
+		"story.",
 };

@@ -8,6 +8,7 @@
 #include "provision/models_lock.h"
 #include "report/canonical.h"
 #include "report/input.h"
+#include "report/summary.h"
 #include "sweep/facts.h"
 #include "verdict/gate.h"
 #include "verdict/gate_bench.h"
@@ -33,6 +34,9 @@ static const struct opt opts[] = {
 	 0},
 	{"rerun", OPT_INT, "N", "evaluate again N times; digests must be the same (needs --model)",
 	 "0", NULL, NULL, 0},
+	{"run-commands", OPT_FLAG, NULL,
+	 "with --rerun: also run exec: commands that a receipt names; only for receipts you trust",
+	 NULL, NULL, NULL, 0},
 	{"require", OPT_FLAG, NULL, "what could not be checked is a failure too", NULL, NULL, NULL,
 	 0},
 	{"format", OPT_STR, "FORM", "form of the result", "text", NULL, "text|json|junit", 0},
@@ -101,6 +105,16 @@ static bool all_passed(const struct gate_report *report, bool require)
 	return true;
 }
 
+/* Whoever wrote the receipt chose the command: it is not run because somebody checks the receipt. */
+static bool is_command(const json_t *receipt, bool reference)
+{
+	const json_t *side = json_object_get(json_object_get(receipt, "engines"),
+					     reference ? "reference" : "ours");
+	const char *engine = json_string_value(json_object_get(side, "engine"));
+
+	return engine && strncmp(engine, "exec:", 5) == 0;
+}
+
 static int rerun_all(struct gate_job *j, const json_t *receipt, const char *path,
 		     const char *prompt, size_t bytes, struct gate_context *ctx,
 		     struct gate_rerun *runs, struct err *e)
@@ -111,6 +125,11 @@ static int rerun_all(struct gate_job *j, const json_t *receipt, const char *path
 	ctx->reruns = runs;
 	for (int i = 0; i < n; i++)
 		for (int side = 0; side <= both; side++) {
+			if (is_command(receipt, side) && !cli_flag(j->c, "run-commands")) {
+				ctx->not_run = "an engine is a command that the receipt names, which is "
+					       "not run unasked: --run-commands";
+				continue;
+			}
 			int r = gate_rerun(receipt, side ? "reference" : "ours", path, j->model,
 					   prompt, bytes, &runs[ctx->n_reruns], e);
 
@@ -168,11 +187,15 @@ static int check_receipt(struct gate_job *j, const json_t *receipt, const char *
 static void check_summary(const json_t *summary, const char *path, const struct gate_context *ctx,
 			  struct gate_report *report)
 {
-	char why[256] = "";
+	char why[256] = "", left_out[SUMMARY_ID_MAX], stray[SUMMARY_ID_MAX];
+	struct gate_context beside = *ctx;
 	bool some = false;
 	json_t *rebuilt = gate_summary_rebuild(summary, path, &some, why, sizeof(why));
 
-	gate_sweep_run(summary, ctx, rebuilt, some, why, report);
+	gate_summary_untold(summary, path, left_out, stray);
+	beside.left_out = *left_out ? left_out : NULL;
+	beside.stray = *stray ? stray : NULL;
+	gate_sweep_run(summary, &beside, rebuilt, some, why, report);
 	json_decref(rebuilt);
 }
 

@@ -6,9 +6,11 @@
 #include "report/summary.h"
 #include "weight_type.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { PATH_BYTES = 4096, RECEIPT_BYTES_MAX = 256 << 20 };
 
@@ -202,4 +204,63 @@ json_t *gate_summary_rebuild(const json_t *summary, const char *summary_path, bo
 	}
 	summary_free(&s);
 	return rebuilt;
+}
+
+static bool told(const json_t *summary, const char *id)
+{
+	const json_t *row;
+	size_t i;
+
+	json_array_foreach(json_object_get(summary, "scenarios"), i, row) {
+		const char *said = json_string_value(json_object_get(row, "id"));
+
+		if (said && strcmp(said, id) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* false: there is no journal. */
+static bool ask_journal(const json_t *summary, const char *summary_path, char *left_out)
+{
+	char path[PATH_BYTES], *text, *line, *rest;
+	size_t bytes = 0;
+
+	snprintf(path, sizeof(path), "%.*sjournal.jsonl", folder_of(summary_path), summary_path);
+	text = read_all(path, &bytes);
+	if (!text)
+		return false;
+	text[bytes] = '\0';
+	for (rest = text; !*left_out && (line = strsep(&rest, "\n"));) {
+		json_t *o = json_loads(line, 0, NULL);
+		const char *id = json_string_value(json_object_get(o, "id"));
+
+		if (id && !told(summary, id))
+			snprintf(left_out, SUMMARY_ID_MAX, "%s", id);
+		json_decref(o);
+	}
+	free(text);
+	return true;
+}
+
+void gate_summary_untold(const json_t *summary, const char *summary_path, char *left_out,
+			 char *stray)
+{
+	char folder[PATH_BYTES], path[PATH_BYTES];
+	struct dirent **names = NULL;
+	int n;
+
+	*left_out = *stray = '\0';
+	if (ask_journal(summary, summary_path, left_out))
+		return;
+	snprintf(folder, sizeof(folder), "%.*s.", folder_of(summary_path), summary_path);
+	n = scandir(folder, &names, NULL, alphasort);
+	for (int i = 0; i < n; i++) {
+		snprintf(path, sizeof(path), "%.3000s/%.255s/receipt.json", folder, names[i]->d_name);
+		if (names[i]->d_name[0] != '.' && !*stray && access(path, F_OK) == 0 &&
+		    !told(summary, names[i]->d_name))
+			snprintf(stray, SUMMARY_ID_MAX, "%.159s", names[i]->d_name);
+		free(names[i]);
+	}
+	free(names);
 }

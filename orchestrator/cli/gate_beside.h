@@ -24,4 +24,11 @@ char *gate_prompt_read(const char *receipt_path, size_t *bytes);
 json_t *gate_summary_rebuild(const json_t *summary, const char *summary_path, bool *some,
 			     char *why, size_t size);
 
+/*
+ * What a summary does not tell: a comparison that journal.jsonl beside it says was done (*left_out), and, where
+ * there is no journal, a folder with a receipt (*stray). Texts of SUMMARY_ID_MAX bytes, "" where there is none.
+ */
+void gate_summary_untold(const json_t *summary, const char *summary_path, char *left_out,
+			 char *stray);
+
 #endif

@@ -62,7 +62,6 @@ void reference_show_setup(struct reference_build_options *o)
 	o->source.progress = on_clone;
 	o->source.note = on_note;
 	o->build_progress = on_build;
-	o->own_build = getenv("BITNET_CPP_DIR");
 }
 
 static void show_json(const struct reference *r, const struct reference_build_result *b)

@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-/* Progress and notes on standard error; BITNET_CPP_DIR from the environment. */
+/* Progress and notes on standard error. */
 void reference_show_setup(struct reference_build_options *o);
 /* What came of it, on standard output. */
 void reference_show_result(const struct reference_build_options *o,

@@ -1,7 +1,7 @@
 #include "engine_call.h"
 
+#include "sweep/trace_frame.h"
 #include "term.h"
-#include "trace.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -17,63 +17,79 @@ struct run {
 	FILE *values;		/* DIR/values.f32 or NULL */
 	int64_t written;	/* float32 values in it so far */
 	int records;
+	const char *engine;
+	struct trace_record now;	/* the one that comes */
+	int64_t left;		/* of its values, where they are asked for */
 };
 
-static json_t *shape_of(const char *text)
+static json_t *shape_of(const struct trace_record *t)
 {
 	json_t *shape = json_array();
-	char *end;
-	for (const char *p = text; *p; p = *end ? end + 1 : end) {
-		json_array_append_new(shape, json_integer(strtoll(p, &end, 10)));
-		if (end == p)
-			break;
-	}
+	for (int i = 0; i < t->n_dims; i++)
+		json_array_append_new(shape, json_integer(t->shape[i]));
 	return shape;
+}
+
+static int unfinished(const struct run *r, struct err *e)
+{
+	return err_set(e, EXIT_WORKER, "engine %.200s: trace %.60s came with other values than its n=%lld says",
+		       r->engine, r->now.name, (long long)r->now.num_elements);
 }
 
 static int write_values(struct run *r, const struct wire_frame *f, struct err *e)
 {
 	size_t n = f->body_bytes / sizeof(float);
-	if (!r->values)
-		return 0;
 	if (fwrite(f->body, sizeof(float), n, r->values) != n)
 		return err_set(e, EXIT_NO_SPACE, "the trace's values cannot be written");
 	r->written += (int64_t)n;
 	return 0;
 }
 
-/* One line per record; parts of the same record only add values. */
-static int on_frame(void *ctx, const struct wire_frame *f, struct err *e)
+static int write_record(struct run *r, struct err *e)
 {
-	struct run *r = ctx;
-	char name[TRACE_NAME_MAX] = "", stage[32] = "", dtype[16] = "", blake3[BLAKE3_HEX] = "",
-	     shape[128] = "";
-	if (f->type != WIRE_TRACE)
-		return 0;
-	if (wire_get_int(f, "offset", 0) > 0)
-		return write_values(r, f, e);
-	wire_get(f, "name", 0, name, sizeof(name));
-	wire_get(f, "stage", 0, stage, sizeof(stage));
-	wire_get(f, "dtype", 0, dtype, sizeof(dtype));
-	wire_get(f, "blake3", 0, blake3, sizeof(blake3));
-	wire_get(f, "shape", 0, shape, sizeof(shape));
-	json_t *j = json_pack("{s:s, s:s, s:I, s:I, s:s, s:o, s:s, s:I}", "name", name, "stage",
-			      stage, "layer", (json_int_t)wire_get_int(f, "layer", -1), "seq",
-			      (json_int_t)wire_get_int(f, "seq", 0), "dtype", dtype, "shape",
-			      shape_of(shape), "blake3", blake3, "num_elements",
-			      (json_int_t)wire_get_int(f, "n", 0));
+	const struct trace_record *t = &r->now;
+	json_t *j = json_pack("{s:s, s:s, s:i, s:i, s:s, s:o, s:s, s:I}", "name", t->name, "stage",
+			      trace_stage_name(t->stage), "layer", t->layer, "seq", t->seq, "dtype",
+			      t->dtype, "shape", shape_of(t), "blake3", t->blake3, "num_elements",
+			      (json_int_t)t->num_elements);
 	if (!j)
-		return err_set(e, EXIT_WORKER, "a trace record of the engine cannot be read");
-	double rms = wire_get_real(f, "rms", 0);
-	json_t *number = json_real(rms);	/* NULL when it is not finite */
-	json_object_set_new(j, "rms", number ? number : json_string(rms > 0 ? "inf" : "nan"));
+		return err_set(e, EXIT_WORKER, "a trace record of engine %.200s is cut within a letter",
+			       r->engine);
+	json_t *number = json_real(t->rms);	/* NULL when it is not finite */
+	json_object_set_new(j, "rms", number ? number : json_string(t->rms > 0 ? "inf" : "nan"));
 	if (r->values)
 		json_object_set_new(j, "values_offset", json_integer(r->written));
 	json_dumpf(j, r->lines, JSON_SORT_KEYS | JSON_COMPACT);
 	json_decref(j);
 	r->records++;
-	if (putc('\n', r->lines) == EOF)
-		return err_set(e, EXIT_NO_SPACE, "the trace cannot be written");
+	return putc('\n', r->lines) == EOF ?
+		       err_set(e, EXIT_NO_SPACE, "the trace cannot be written") : 0;
+}
+
+/* One line per record; parts of the same record only add values. */
+static int on_frame(void *ctx, const struct wire_frame *f, struct err *e)
+{
+	struct run *r = ctx;
+	int64_t offset = wire_get_int(f, "offset", 0), n = (int64_t)(f->body_bytes / sizeof(float));
+	int rc = 0;
+	if (f->type == WIRE_DONE && r->left)
+		return unfinished(r, e);
+	if (f->type != WIRE_TRACE)
+		return 0;
+	if (offset == 0) {
+		if (r->left)
+			return unfinished(r, e);
+		rc = trace_frame_read(&r->now, f, r->engine, e);
+		if (rc == 0)
+			rc = write_record(r, e);
+		r->left = rc == 0 && r->values ? r->now.num_elements : 0;
+	}
+	if (rc != 0 || !r->values)
+		return rc;
+	if (f->body_bytes % sizeof(float) || n > r->left || n == 0 ||
+	    offset != r->now.num_elements - r->left)
+		return unfinished(r, e);
+	r->left -= n;
 	return write_values(r, f, e);
 }
 
@@ -125,7 +141,7 @@ static int evaluate(struct run *r, struct engine_call *g, struct err *e)
 static int run_trace(struct cli *c, struct err *e)
 {
 	struct engine_call g;
-	struct run r = {.cli = c};
+	struct run r = {.cli = c, .engine = cli_str(c, "engine")};
 	const char *dir = cli_str(c, "out");
 	if (cli_int(c, "greedy") < 0 || cli_int(c, "greedy") > 1 << 20)
 		return err_set(e, EXIT_USAGE, "--greedy is a count");

@@ -1,5 +1,6 @@
 #include "build.h"
 
+#include "build_files.h"
 #include "build_log.h"
 #include "digest_git.h"
 #include "lock_file.h"
@@ -240,13 +241,6 @@ static int copy_file(const char *from, const char *to, struct err *e)
 	return r;
 }
 
-static bool is_library(const char *name)
-{
-	const char *so = strstr(name, ".so");
-
-	return strncmp(name, "lib", 3) == 0 && so && (so[3] == '\0' || so[3] == '.');
-}
-
 /* Every lib*.so of the build, links as links, into lib/. */
 static int collect_libraries(struct job *j, const char *dir, const char *lib, int depth)
 {
@@ -270,7 +264,7 @@ static int collect_libraries(struct job *j, const char *dir, const char *lib, in
 			r = collect_libraries(j, from, lib, depth + 1);
 			continue;
 		}
-		if (!is_library(d->d_name))
+		if (!build_files_is_library(d->d_name))
 			continue;
 		r = paths_format(to, sizeof(to), j->e, "%s/%s", lib, d->d_name);
 		if (r < 0)
@@ -319,10 +313,11 @@ static int collect_headers(struct job *j, const char *include)
 	return r;
 }
 
-static int save_record(const struct job *j, const char *path)
+static int save_record(const struct job *j, const char *path, const char *lib)
 {
 	const struct toolchain *t = j->plan->tools;
-	json_t *o = json_pack("{s:s s:s s:s s:s s:s s:s s:s s:s s:s s:b s:I s:I s:i}", "options",
+	json_t *o = json_pack("{s:o s:s s:s s:s s:s s:s s:s s:s s:s s:s s:b s:I s:I s:i}", "files",
+			      build_files(lib, false), "options",
 			      j->out->options, "cpu_features", j->out->cpu_features, "compiler",
 			      t->version, "cc", t->cc, "family", t->family, "machine", t->machine,
 			      "cmake", t->cmake_version, "builder", t->ninja[0] ? "ninja" : "make",
@@ -360,7 +355,7 @@ static int install(struct job *j)
 	if (r == 0)
 		r = paths_format(path, sizeof(path), j->e, "%s/build.json", stage);
 	if (r == 0)
-		r = save_record(j, path);
+		r = save_record(j, path, lib);
 	if (r < 0)
 		return r;
 	fd = open(stage, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -373,14 +368,53 @@ static int install(struct job *j)
 	return 0;
 }
 
-static bool load_record(struct build_result *out)
+bool build_is_whole(const char *dir, const char *library, char *what, size_t size)
 {
+	char path[PATH_MAX + 16], lib[PATH_MAX + 16];
+	json_t *o;
+	bool whole;
+
+	snprintf(path, sizeof(path), "%.4000s/build.json", dir);
+	snprintf(lib, sizeof(lib), "%.4000s/lib", dir);
+	o = json_load_file(path, 0, NULL);
+	whole = json_is_object(o);
+	if (!whole)
+		snprintf(what, size, "%.500s is %s", path, paths_exists(path) ? "damaged" : "gone");
+	else if (json_object_get(o, "files"))
+		whole = !build_files_changed(json_object_get(o, "files"), lib, what, size);
+	json_decref(o);
+	snprintf(path, sizeof(path), "%.3900s/lib%.60s.so", lib, library);
+	if (whole && !paths_exists(path)) {
+		snprintf(what, size, "%.500s is gone", path);
+		whole = false;
+	}
+	return whole;
+}
+
+static bool load_record(struct job *j)
+{
+	struct build_result *out = j->out;
 	const char *options, *features;
-	char path[PATH_MAX + 16];
+	char path[PATH_MAX + 32], what[600], line[800];
 	json_int_t configure_ms, compile_ms;
 	json_t *o;
 	bool ok;
 
+	if (!paths_exists(out->dir))
+		return false;
+	ok = build_is_whole(out->dir, j->plan->entry->library, what, sizeof(what));
+	snprintf(path, sizeof(path), "%s/include/llama.h", out->dir);
+	if (ok && !paths_exists(path)) {	/* the worker is compiled against it */
+		snprintf(what, sizeof(what), "%.500s is gone", path);
+		ok = false;
+	}
+	if (!ok) {
+		snprintf(line, sizeof(line), "the libraries here are damaged (%s): they are made anew",
+			 what);
+		if (j->plan->note)
+			j->plan->note(j->plan->ctx, line);
+		return false;
+	}
 	snprintf(path, sizeof(path), "%s/build.json", out->dir);
 	o = json_load_file(path, 0, NULL);
 	ok = o &&
@@ -446,7 +480,7 @@ int build_run(const struct build_plan *plan, struct build_result *out, struct er
 	j->lock_fd = r = lock_file_take(path, plan->note, plan->ctx, e);
 	if (r < 0)
 		goto out;
-	r = load_record(out) ? 0 : make_libraries(j);
+	r = load_record(j) ? 0 : make_libraries(j);
 	lock_file_drop(j->lock_fd);
 out:
 	clear_args(j);

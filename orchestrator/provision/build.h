@@ -50,6 +50,9 @@ void build_key(const struct lock_entry *x, const struct toolchain *t, const char
 void build_options(const struct lock_entry *x, const struct toolchain *t, bool speed, char *out,
 		   size_t size);
 
+/* Whether references/libs/<key> has every library that was recorded; else what it lacks, in words. */
+bool build_is_whole(const char *dir, const char *library, char *what, size_t size);
+
 /*
  * EXIT_REFERENCE_BUILD with the first errors of the log and the cure where it is known;
  * EXIT_NO_SPACE; EXIT_INTERRUPTED (nothing is left behind).

@@ -142,6 +142,18 @@ static void look_at_gpus(struct doctor *d)
 	globfree(&g);
 }
 
+/* Whether the nearest folder above that is there can be written. */
+static bool can_be_made(const char *path)
+{
+	char part[PATH_MAX];
+	char *slash;
+
+	snprintf(part, sizeof(part), "%s", path);
+	while (!paths_exists(part) && (slash = strrchr(part, '/')))
+		slash[slash == part] = '\0';
+	return access(part, W_OK | X_OK) == 0;
+}
+
 static void look_at_machine(struct doctor *d)
 {
 	char features[512], layers[160], root[PATH_MAX];
@@ -176,7 +188,10 @@ static void look_at_machine(struct doctor *d)
 		return;
 	}
 	if (!paths_exists(root)) {
-		add(d, "cache", "folder", DOCTOR_OK, "%s (not made yet)", root);
+		bool can = can_be_made(root);
+
+		add(d, "cache", "folder", can ? DOCTOR_OK : DOCTOR_BAD, "%s (%s)", root,
+		    can ? "not made yet" : "cannot be made: set ASSAY_CACHE to a folder of your own");
 	} else if (access(root, W_OK) != 0) {
 		add(d, "cache", "folder", DOCTOR_BAD, "%s cannot be written", root);
 	} else if (statvfs(root, &fs) == 0) {
@@ -219,7 +234,7 @@ static void look_at_reference(struct doctor *d, const struct lock_entry *x, bool
 static void look_at_references(struct doctor *d)
 {
 	struct references_lock *lock = calloc(1, sizeof(*lock));
-	const char *own = getenv("BITNET_CPP_DIR");
+	static const char *const own[] = {"bitnet", "llama"};
 	struct err e = ERR_NONE;
 
 	assert(lock);
@@ -231,11 +246,15 @@ static void look_at_references(struct doctor *d)
 	}
 	references_lock_free(lock);
 	free(lock);
-	if (own && *own)
-		add(d, "references", "BITNET_CPP_DIR", paths_exists(own) ? DOCTOR_OK : DOCTOR_BAD,
-		    "%s%s", own,
-		    paths_exists(own) ? " (used for bitnet when it passes its self-check)"
-				      : ": there is no such folder");
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+		const char *variable = reference_own_variable(own[i]), *dir = getenv(variable);
+
+		if (dir && *dir)
+			add(d, "references", variable, paths_exists(dir) ? DOCTOR_OK : DOCTOR_BAD,
+			    paths_exists(dir) ? "%s (used for %s when it passes its self-check)"
+					      : "%s: there is no such folder, so %s cannot be made of it",
+			    dir, own[i]);
+	}
 }
 
 static void look_at_models(struct doctor *d)

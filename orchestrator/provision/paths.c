@@ -15,9 +15,14 @@ int paths_errno(struct err *e, const char *doing, const char *path)
 {
 	int saved = errno;
 	bool full = saved == ENOSPC || saved == EDQUOT || saved == EFBIG;
+	bool refused = (saved == EACCES || saved == EPERM || saved == EROFS) &&
+		       strcmp(doing, "opening") != 0 && strcmp(doing, "reading") != 0;
 
-	return err_set(e, full ? EXIT_NO_SPACE : EXIT_INTERNAL, "%s %s: %s", doing, path,
-		       strerror(saved));
+	if (refused)
+		return err_set(e, EXIT_USAGE, "%s %s: %s; set ASSAY_CACHE to a folder of your own that can be "
+			       "written", doing, path, strerror(saved));
+	return err_set(e, full ? EXIT_NO_SPACE : EXIT_INTERNAL, "%s %s: %s%s", doing, path,
+		       strerror(saved), full ? "; make room or set ASSAY_CACHE to a larger disk" : "");
 }
 
 int paths_format(char *out, size_t size, struct err *e, const char *fmt, ...)

@@ -28,7 +28,8 @@ int paths_read(char **out, size_t *bytes, const char *path, size_t max, struct e
 /* Writes through a temporary name, fsync and rename. EXIT_NO_SPACE, EXIT_INTERNAL. */
 int paths_write(const char *path, const void *bytes, size_t n, struct err *e);
 
-/* errno of a failed write as an error: EXIT_NO_SPACE for a full disk or a size limit. */
+/* errno of a failed write as an error: EXIT_NO_SPACE for a full disk or a size limit, EXIT_USAGE where it is
+ * not allowed: another cache folder helps. */
 int paths_errno(struct err *e, const char *doing, const char *path);
 
 #endif

@@ -1,6 +1,7 @@
 #include "reference.h"
 
 #include "build.h"
+#include "build_files.h"
 #include "paths.h"
 #include "reference_locked.h"
 #include "references_lock.h"
@@ -8,6 +9,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,9 +17,17 @@
 
 const char *reference_state_name(enum reference_state s)
 {
-	static const char *const names[] = {"absent", "stale", "failed", "wrong CPU", "ready"};
+	static const char *const names[] = {"absent", "damaged", "stale", "failed",
+					    "wrong CPU", "ready"};
 
 	return names[s];
+}
+
+const char *reference_own_variable(const char *name)
+{
+	if (strncmp(name, "bitnet", 6) == 0)
+		return "BITNET_CPP_DIR";
+	return strncmp(name, "llama", 5) == 0 ? "LLAMA_CPP_DIR" : NULL;
 }
 
 bool reference_known(const char *name)
@@ -54,9 +64,28 @@ static void read_manifest(struct reference *r, json_t *m)
 	r->pinned = json_is_true(json_object_get(m, "pinned"));
 }
 
+/* Its own libraries by their record, those of somebody's own build as they were when checked. */
+static bool libraries_are_whole(const struct reference *r, const json_t *m,
+				const struct lock_entry *x, char *what, size_t size)
+{
+	const json_t *own = json_object_get(m, "own_files");
+	char dir[PATH_MAX];
+	const char *folder;
+	json_t *files;
+
+	if (!json_is_true(json_object_get(m, "own_build"))) {
+		snprintf(dir, sizeof(dir), "%.4000s/..", r->libraries);
+		return build_is_whole(dir, x->library, what, size);
+	}
+	json_object_foreach((json_t *)(uintptr_t)own, folder, files)
+		if (build_files_changed(files, folder, what, size))
+			return false;
+	return true;
+}
+
 static void judge(struct reference *r, json_t *m, const struct lock_entry *x)
 {
-	char worker[65], used[65], locked[65], lacks[64], why[900], parts[256];
+	char worker[65], used[65], locked[65], lacks[64], why[900], parts[600];
 	const char *speed = r->speed ? " --for speed" : "";
 
 	build_worker_version(worker);
@@ -72,11 +101,19 @@ static void judge(struct reference *r, json_t *m, const struct lock_entry *x)
 			"with SIGILL; build it here: assay fetch-cpp %s%s",
 			r->name, lacks, r->name, speed);
 	} else if (access(r->worker, X_OK) != 0) {
-		r->state = REFERENCE_ABSENT;
+		r->state = REFERENCE_DAMAGED;
 		snprintf(r->why, sizeof(r->why),
 			 "reference %s: its worker is gone from %.500s; run: assay "
 			 "fetch-cpp %s%s",
 			 r->name, r->dir, r->name, speed);
+	} else if (x && !libraries_are_whole(r, m, x, parts, sizeof(parts))) {
+		bool own = json_is_true(json_object_get(m, "own_build"));
+
+		r->state = own ? REFERENCE_STALE : REFERENCE_DAMAGED;
+		snprintf(r->why, sizeof(r->why), "reference %s: %.500s%s; run: assay fetch-cpp %s%s%s%s%s",
+			 r->name, parts, own ? " when its self-check passed" : "", r->name, speed,
+			 own ? " (with " : "", own ? reference_own_variable(r->name) : "",
+			 own ? ", to use that build)" : "");
 	} else if (x && strcmp(locked, x->commit) != 0) {
 		r->state = REFERENCE_STALE;
 		snprintf(
@@ -119,6 +156,7 @@ int reference_look(struct reference *r, const char *name, bool speed, struct err
 	const struct lock_entry *x;
 	char root[PATH_MAX], link[PATH_MAX], path[PATH_MAX];
 	json_t *m = NULL;
+	bool there = false;
 	int status;
 
 	memset(r, 0, sizeof(*r));
@@ -140,7 +178,8 @@ int reference_look(struct reference *r, const char *name, bool speed, struct err
 	if (status == 0)
 		status = paths_format(link, sizeof(link), e, "%s/references/by-name/%s%s", root,
 				      name, speed ? ".speed" : "");
-	if (status == 0 && realpath(link, r->dir)) {
+	there = status == 0 && realpath(link, r->dir);
+	if (there) {
 		status = paths_format(path, sizeof(path), e, "%s/manifest.json", r->dir);
 		m = status == 0 ? json_load_file(path, JSON_REJECT_DUPLICATES, NULL) : NULL;
 	}
@@ -151,6 +190,10 @@ int reference_look(struct reference *r, const char *name, bool speed, struct err
 		if (status == 0)
 			judge(r, m, x);
 		json_decref(m);
+	} else if (status == 0 && there && paths_exists(path)) {
+		r->state = REFERENCE_DAMAGED;
+		snprintf(r->why, sizeof(r->why), "reference %s: %.500s cannot be read; run: assay "
+			 "fetch-cpp %s%s", name, path, name, speed ? " --for speed" : "");
 	} else if (status == 0) {
 		r->state = REFERENCE_ABSENT;
 		r->dir[0] = '\0';

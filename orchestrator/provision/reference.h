@@ -30,7 +30,8 @@ enum {
 
 enum reference_state {
 	REFERENCE_ABSENT,	/* never built, or removed */
-	REFERENCE_STALE,	/* built from another pin or by another worker version */
+	REFERENCE_DAMAGED,	/* parts of it were removed or cut */
+	REFERENCE_STALE,	/* built from another pin or by another worker version; an own build made anew */
 	REFERENCE_FAILED,	/* built, but its self-check failed */
 	REFERENCE_WRONG_CPU,	/* needs CPU features that are not here */
 	REFERENCE_READY,
@@ -75,6 +76,12 @@ int reference_find(struct reference *r, const char *name, bool speed, bool allow
 
 /* Whether the references lockfile has an entry of this name (it is an engine's name then). */
 bool reference_known(const char *name);
+
+/*
+ * The environment variable that names somebody's own build to use for this reference:
+ * BITNET_CPP_DIR for names that begin with "bitnet", LLAMA_CPP_DIR for those with "llama"; else NULL.
+ */
+const char *reference_own_variable(const char *name);
 
 const char *reference_state_name(enum reference_state s);
 

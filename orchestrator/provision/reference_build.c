@@ -1,5 +1,6 @@
 #include "reference_build.h"
 
+#include "build_files.h"
 #include "digest_git.h"
 #include "lock_file.h"
 #include "paths.h"
@@ -21,6 +22,7 @@ struct job {
 	const struct reference_build_options *o;
 	struct reference_build_result *out;
 	const struct lock_entry *entry;
+	const char *own_variable, *own_build;	/* BITNET_CPP_DIR and its folder; NULL: none */
 	char root[PATH_MAX];
 	char worker_version[65], key[65], dir[PATH_MAX], stage[PATH_MAX];
 	struct toolchain tools;
@@ -152,7 +154,7 @@ static int get_libraries(struct job *j)
 	return r;
 }
 
-/* BITNET_CPP_DIR: a folder that people built themselves; its usual places. */
+/* A folder that people built themselves; its usual places. */
 static const char *const own_libs[] = {"build/3rdparty/llama.cpp/src",
 				       "build/3rdparty/llama.cpp/ggml/src",
 				       "build/bin",
@@ -207,8 +209,8 @@ static int use_own_build(struct job *j)
 	bool header = false;
 	int r = 0;
 
-	if (!realpath(j->o->own_build, real))
-		r = err_set(j->e, EXIT_NO_REFERENCE, "BITNET_CPP_DIR=%s: %s", j->o->own_build,
+	if (!realpath(j->own_build, real))
+		r = err_set(j->e, EXIT_NO_REFERENCE, "%s=%s: %s", j->own_variable, j->own_build,
 			    strerror(errno));
 	if (r == 0)
 		r = own_libraries(j, real, k);
@@ -225,9 +227,9 @@ static int use_own_build(struct job *j)
 	if (r == 0 && (!j->lib_dir[0] || !header))
 		r = err_set(
 			j->e, EXIT_NO_REFERENCE,
-			"BITNET_CPP_DIR=%s has no %s: build it with -DBUILD_SHARED_LIBS=ON, or unset "
+			"%s=%s has no %s: build it with -DBUILD_SHARED_LIBS=ON, or unset "
 			"it and run: assay fetch-cpp %s",
-			real, j->lib_dir[0] ? "llama.h" : "shared library of the engine",
+			j->own_variable, real, j->lib_dir[0] ? "llama.h" : "shared library of the engine",
 			j->entry->name);
 	/* nobody says for which CPU it was built: for this one, where it is checked */
 	toolchain_cpu_features(j->build.cpu_features, sizeof(j->build.cpu_features));
@@ -305,6 +307,19 @@ static void add_lock(const struct job *j, json_t *m)
 	json_object_set_new(m, "locked", reference_locked(j->entry, j->o->speed));
 }
 
+/* Folder by folder what is there now, to notice when it is built anew behind our back. */
+static json_t *own_files(const struct job *j)
+{
+	json_t *o = json_object();
+	char dir[PATH_MAX];
+
+	for (const char *p = j->lib_dir; *p; p += strcspn(p, ":"), p += *p == ':') {
+		snprintf(dir, sizeof(dir), "%.*s", (int)strcspn(p, ":"), p);
+		json_object_set_new(o, dir, build_files(dir, true));
+	}
+	return o;
+}
+
 static json_t *manifest(const struct job *j)
 {
 	json_t *m = json_object();
@@ -319,8 +334,10 @@ static json_t *manifest(const struct job *j)
 	json_object_set_new(m, "commit", json_string(j->source.commit));
 	json_object_set_new(m, "tree", json_string(j->source.tree));
 	add_lock(j, m);
-	json_object_set_new(m, "pinned", json_boolean(j->source.pinned && !j->o->own_build));
-	json_object_set_new(m, "own_build", json_boolean(j->o->own_build != NULL));
+	json_object_set_new(m, "pinned", json_boolean(j->source.pinned && !j->own_build));
+	json_object_set_new(m, "own_build", json_boolean(j->own_build != NULL));
+	if (j->own_build)
+		json_object_set_new(m, "own_files", own_files(j));
 	json_object_set_new(m, "submodules", json_string(j->source.submodules));
 	json_object_set_new(m, "patches", json_string(j->source.patches));
 	json_object_set_new(m, "sandbox", json_string(j->source.layers));
@@ -428,6 +445,15 @@ static int check_installed(struct job *j, json_t *m)
 	return save_manifest(j, m, j->dir);
 }
 
+static bool worker_is_there(const struct job *j)
+{
+	char path[PATH_MAX];
+
+	return paths_format(path, sizeof(path), NULL, "%s/bin/assay-worker-%s", j->dir,
+			    j->entry->name) == 0 &&
+	       access(path, X_OK) == 0;
+}
+
 static int install(struct job *j)
 {
 	char path[PATH_MAX], lock[PATH_MAX];
@@ -445,7 +471,7 @@ static int install(struct job *j)
 	if (fd < 0)
 		return fd;
 	m = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
-	if (!m || j->o->rebuild)
+	if (!m || j->o->rebuild || !worker_is_there(j))
 		r = install_fresh(j);
 	else if (j->o->check_again || !json_object_get(m, "self_check") || lock_changed(j, m))
 		r = check_installed(j, m);
@@ -465,7 +491,7 @@ static bool nothing_to_do(struct job *j)
 	const struct reference_build_options *o = j->o;
 	const char *rev = o->source.rev;
 
-	return !o->rebuild && !o->check_again && !o->own_build &&
+	return !o->rebuild && !o->check_again && !j->own_build &&
 	       (rev ? strcmp(rev, j->out->reference.commit) == 0 : j->out->reference.pinned) &&
 	       (j->out->reference.state == REFERENCE_READY ||
 		(j->out->reference.state == REFERENCE_FAILED && o->allow_bad));
@@ -537,7 +563,7 @@ static int make_all(struct job *j)
 		return r;
 	note(j, "compiler: %s", j->tools.version);
 	build_worker_version(j->worker_version);
-	if (j->o->own_build)
+	if (j->own_build)
 		r = use_own_build(j);
 	else if ((r = get_source(j)) == 0)
 		r = get_libraries(j);
@@ -546,15 +572,19 @@ static int make_all(struct job *j)
 	return r;
 }
 
-/* `assay env` makes BITNET_CPP_DIR point to our own build; that is not somebody else's. */
-static bool is_own_build(const struct job *j, const char *dir)
+/* `assay env` makes the variable point to our own build; that is not somebody else's. */
+static void find_own_build(struct job *j)
 {
+	const char *dir;
 	char root[PATH_MAX], real[PATH_MAX];
 
-	if (!dir || !*dir || strncmp(j->entry->name, "bitnet", 6) != 0)
-		return false;
-	return !realpath(j->root, root) || !realpath(dir, real) ||
-	       strncmp(real, root, strlen(root)) != 0;
+	j->own_variable = reference_own_variable(j->entry->name);
+	dir = j->own_variable ? getenv(j->own_variable) : NULL;
+	if (!dir || !*dir)
+		return;
+	if (!realpath(j->root, root) || !realpath(dir, real) ||
+	    strncmp(real, root, strlen(root)) != 0)
+		j->own_build = dir;
 }
 
 /* The environment's own source is bitnet.cpp's, never another engine's. */
@@ -581,8 +611,8 @@ static void say_what_stays(struct job *j, int status)
 		     r->commit);
 	if (status == -EXIT_NETWORK && !j->o->source.repo)
 		note(j, "where the network is closed: --repo clones from a mirror, --archive takes a "
-		     "tarball%s", strncmp(r->name, "bitnet", 6) == 0
-					  ? ", BITNET_CPP_DIR names your own build" : "");
+		     "tarball%s%s%s", j->own_variable ? ", " : "", j->own_variable ? j->own_variable : "",
+		     j->own_variable ? " names your own build" : "");
 }
 
 int reference_build(const struct reference_build_options *given, struct reference_build_result *out,
@@ -612,8 +642,7 @@ int reference_build(const struct reference_build_options *given, struct referenc
 	if (r < 0)
 		goto out;
 	strcat(j->root, "/references");
-	if (!is_own_build(j, o->own_build))
-		o->own_build = NULL;
+	find_own_build(j);
 	if (o->explain) {
 		r = explain_all(j);
 		goto out;

@@ -16,8 +16,6 @@ struct reference_build_options {
 	const char *name;		/* of the lockfile */
 	struct source_options source; /* repo, rev, …; its progress and note are used throughout */
 	build_progress_fn *build_progress;
-	const char *own_build;		/* BITNET_CPP_DIR or NULL: used for names that begin with
-					 * "bitnet", unless it is a build of ours in the cache */
 	bool speed;
 	bool rebuild;			/* libraries, worker and self-check anew */
 	bool check_again;		/* the self-check anew */

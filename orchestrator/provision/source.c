@@ -8,6 +8,7 @@
 #include "unpack_source.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -398,11 +399,34 @@ static void source_key(const struct job *j, const char *commit, char hex[65])
 	digest_key_finish(k, hex);
 }
 
+/* Of the tree as written, links too; 0 where it cannot be read. */
+static json_int_t count_files(const char *dir, int depth)
+{
+	DIR *list = depth < 64 ? opendir(dir) : NULL;
+	const struct dirent *d;
+	json_int_t n = 0;
+
+	while (list && (d = readdir(list))) {
+		char path[PATH_MAX];
+		struct stat st;
+
+		if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0)
+			continue;
+		snprintf(path, sizeof(path), "%.3800s/%.255s", dir, d->d_name);
+		if (lstat(path, &st) == 0)
+			n += S_ISDIR(st.st_mode) ? count_files(path, depth + 1) : 1;
+	}
+	if (list)
+		closedir(list);
+	return n;
+}
+
 static int save_record(const struct job *j, const char *dir)
 {
 	const struct source *s = j->out;
 	json_t *o = json_pack(
-		"{s:s s:s s:s s:s s:s s:s s:b s:I s:I s:I}", "commit", s->commit, "tree", s->tree,
+		"{s:I s:s s:s s:s s:s s:s s:s s:b s:I s:I s:I}", "files", count_files(j->tree, 0),
+		"commit", s->commit, "tree", s->tree,
 		"url", s->url, "submodules", s->submodules, "patches", s->patches, "sandbox",
 		s->layers, "pinned", s->pinned, "clone_ms", (json_int_t)s->clone_ms, "clone_bytes",
 		(json_int_t)s->clone_bytes, "clone_objects", (json_int_t)s->clone_objects);
@@ -416,7 +440,25 @@ static int save_record(const struct job *j, const char *dir)
 	return r;
 }
 
-static bool load_record(struct source *s, const char *dir)
+/* Files that went since: the tree is not the one that was checked. */
+static bool tree_is_whole(const struct job *j, const json_t *record, const char *dir, bool say)
+{
+	json_int_t files = json_integer_value(json_object_get(record, "files"));
+	char path[PATH_MAX + 16], line[PATH_MAX + 100];
+	json_int_t now;
+
+	snprintf(path, sizeof(path), "%s/tree", dir);
+	now = count_files(path, 0);
+	if (now > 0 && (files == 0 || now == files))
+		return true;
+	snprintf(line, sizeof(line), "%s: the sources here are damaged (%lld of %lld files in %s): they are "
+		 "fetched anew", j->x->name, (long long)now, (long long)files, path);
+	if (say)
+		note(j, line);
+	return false;
+}
+
+static bool load_record(const struct job *j, struct source *s, const char *dir, bool say)
 {
 	const char *commit, *tree, *url, *subs, *patches, *layers;
 	char path[PATH_MAX + 16];
@@ -431,6 +473,7 @@ static bool load_record(struct source *s, const char *dir)
 			      "tree", &tree, "url", &url, "submodules", &subs, "patches", &patches,
 			      "sandbox", &layers, "pinned", &pinned, "clone_ms", &ms, "clone_bytes",
 			      &bytes, "clone_objects", &objects) == 0;
+	ok = ok && tree_is_whole(j, o, dir, say);
 	if (ok) {
 		snprintf(s->commit, sizeof(s->commit), "%s", commit);
 		snprintf(s->tree, sizeof(s->tree), "%s", tree);
@@ -545,6 +588,9 @@ static int make_tree(struct job *j, const char *root)
 	if ((r = save_record(j, j->work)) < 0 ||
 	    (r = paths_format(final, sizeof(final), j->e, "%s/sources/%s", root, key)) < 0)
 		return r;
+	if (!load_record(j, &(struct source){0}, final, false) &&
+	    (r = paths_remove(final, j->e)) < 0)
+		return r;	/* a damaged one would stay in its place */
 	if (rename(j->work, final) != 0 && errno != EEXIST && errno != ENOTEMPTY)
 		return paths_errno(j->e, "installing", final);
 	j->out->fresh = true;
@@ -573,7 +619,7 @@ int source_get(struct source *out, const char *root, const struct lock_entry *x,
 	if (j.lock_fd < 0)
 		return j.lock_fd;
 	snprintf(dir, sizeof(dir), "%s/sources/%s", root, out->key);
-	if (!references_lock_commit_ok(commit) || !load_record(out, dir))
+	if (!references_lock_commit_ok(commit) || !load_record(&j, out, dir, true))
 		r = make_tree(&j, root);
 	if (r == 0 && !o->rev && x->tree && strcmp(out->tree, x->tree) != 0)
 		r = err_set(e, EXIT_HASH_MISMATCH, "commit %s has tree %s, the lock says %s",

@@ -30,7 +30,7 @@ static json_t *environment(void)
 		"BITNET_SEED",		 "OMP_NUM_THREADS",	    "GGML_NUM_THREADS",
 		"HF_ENDPOINT",		 "HF_HUB_OFFLINE",	    "ASSAY_WORKER",
 		"OMP_PROC_BIND",	 "OPENBLAS_NUM_THREADS",    "LD_LIBRARY_PATH",
-		"LD_PRELOAD",		 "GLIBC_TUNABLES",
+		"LD_PRELOAD",		 "GLIBC_TUNABLES",	    "LLAMA_CPP_DIR",
 	};
 	json_t *o = json_object();
 

@@ -201,7 +201,8 @@ static void on_wire(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 	uv_read_stop(s);
 	c->wire_eof = true;
 	c->n_eof++;
-	if (!c->exited && c->stage == RUNNING)	/* it hung up: give it a moment to exit */
+	c->end.hung_up = !c->exited && c->stage == RUNNING;
+	if (c->end.hung_up)	/* give it a moment to exit */
 		uv_timer_start(&c->ladder, on_ladder, CHILD_BYE_MS, 0);
 	maybe_end(c);
 }
@@ -346,6 +347,7 @@ void child_deadline(struct child *c, int ms)
 {
 	if (c->closing)
 		return;
+	c->end.deadline_ms = ms > 0 ? ms : c->end.deadline_ms;
 	if (ms > 0)
 		uv_timer_start(&c->deadline, on_deadline, (uint64_t)ms, 0);
 	else
@@ -482,9 +484,14 @@ void child_explain(const struct child_end *end, char *out, size_t size)
 	if (end->fate == CHILD_NOT_STARTED)
 		snprintf(what, sizeof(what), "could not be started: %s", strerror(end->status));
 	else if (end->timed_out)
-		snprintf(what, sizeof(what), "passed its deadline and was killed");
+		snprintf(what, sizeof(what), "passed its deadline of %g s and was killed",
+			 end->deadline_ms / 1e3);
 	else if (end->broken.code)
 		snprintf(what, sizeof(what), "broke the protocol (%.1500s)", end->broken.msg);
+	else if (end->hung_up && end->fate == CHILD_SIGNALLED &&
+		 (end->status == SIGTERM || end->status == SIGKILL))
+		snprintf(what, sizeof(what), "closed the wire (ASSAY_WIRE_FD) in the middle of its work, "
+			 "did not exit and was killed");
 	else if (end->fate == CHILD_SIGNALLED)
 		snprintf(what, sizeof(what), "was killed by signal %d (%s)", end->status,
 			 strsignal(end->status));

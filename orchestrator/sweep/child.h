@@ -43,6 +43,8 @@ struct child_end {
 	int status;
 	bool asked;		/* child_bye or child_kill came first */
 	bool timed_out;		/* its deadline passed */
+	int deadline_ms;	/* that one */
+	bool hung_up;		/* it closed its end of the wire and went on living */
 	struct err broken;	/* code 0, or why its frames could not be read any more */
 	const char *tail;	/* what it printed last, NUL-terminated; borrowed from the child */
 };

@@ -22,18 +22,21 @@ struct client {
 	void *ctx;
 	struct err *e;
 	int result;
-	bool waiting, ended;
+	bool waiting, ended, silence;
 	enum wire_type stray;		/* came when nothing was asked; 0 = none */
 };
 
-static int worker_failed(const struct wire_frame *f, struct err *e)
+static int worker_failed(const struct client *c, const struct wire_frame *f, struct err *e)
 {
-	int64_t code = wire_get_int(f, "code", EXIT_INFERENCE);
+	enum exit_code code = engine_fail_code(wire_get_int(f, "code", EXIT_INFERENCE));
+	bool own = strncmp(c->engine, "exec:", 5) != 0;
 
-	if (code < 1 || code > 255)
-		code = EXIT_INFERENCE;
-	return err_set(e, (enum exit_code)code, "%.*s",
-		       (int)(f->body_bytes > 2000 ? 2000 : f->body_bytes), (const char *)f->body);
+	if (f->body_bytes == 0)
+		return err_set(e, code, "engine %s: FAIL code=%d without a sentence", c->engine, code);
+	/* our own workers and those of references say whole sentences */
+	return err_set(e, code, "%s%s%s%.*s", own ? "" : "engine ", own ? "" : c->engine,
+		       own ? "" : ": ", (int)(f->body_bytes > 1000 ? 1000 : f->body_bytes),
+		       (const char *)f->body);
 }
 
 static void take_hello(struct client *c, const struct wire_frame *f)
@@ -63,10 +66,12 @@ static void on_frame(void *ctx, const struct wire_frame *f)
 		c->stray = f->type;
 		return;
 	}
+	if (c->silence)
+		child_deadline(c->child, c->deadline_ms);
 	if (c->result == 0 && c->fn)
 		c->result = c->fn(c->ctx, f, c->e);
 	if (f->type == WIRE_FAIL && c->result == 0)
-		c->result = worker_failed(f, c->e);
+		c->result = worker_failed(c, f, c->e);
 	if (wire_terminal(f->type))
 		c->waiting = false;
 	else if (c->result < 0)
@@ -115,6 +120,7 @@ int client_open(struct client **out, const struct client_options *o, struct err 
 	uv_loop_init(&c->loop);
 	snprintf(c->engine, sizeof(c->engine), "%s", o->engine);
 	c->deadline_ms = o->deadline_ms > 0 ? o->deadline_ms : DEADLINE_MS;
+	c->silence = o->silence;
 	memcpy(co.argv, command.argv, sizeof(co.argv));
 	co.ctx = c;
 	c->e = e;
@@ -147,6 +153,11 @@ int client_call(struct client *c, const struct wire_builder *request, client_fra
 	c->waiting = true;
 	child_send(c->child, request);
 	return wait_for_answer(c);
+}
+
+void client_deadline(struct client *c, int deadline_ms)
+{
+	c->deadline_ms = deadline_ms;
 }
 
 static void on_flag(uv_timer_t *t)

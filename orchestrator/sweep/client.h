@@ -8,11 +8,14 @@
 #include "err.h"
 #include "wire.h"
 
+#include <stdbool.h>
+
 struct client;
 
 struct client_options {
 	const char *engine;	/* "native", "oracle", a reference's name, "exec:COMMAND" */
 	int deadline_ms;	/* per request; 0 = 180 000 */
+	bool silence;		/* anew from each frame of an answer: only silence is too long */
 };
 
 /* Starts the worker and reads its HELLO. */
@@ -24,6 +27,9 @@ typedef int client_frame_fn(void *ctx, const struct wire_frame *f, struct err *e
 /* Sends a finished frame and delivers the answer's frames; FAIL becomes an error. */
 int client_call(struct client *c, const struct wire_builder *request, client_frame_fn *fn,
 		void *ctx, struct err *e);
+
+/* deadline_ms for the requests from now on. */
+void client_deadline(struct client *c, int deadline_ms);
 
 /* Listens for up to ms, so that what comes unasked is found now and not at the next call. */
 void client_settle(struct client *c, int ms);

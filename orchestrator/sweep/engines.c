@@ -210,3 +210,16 @@ bool engine_hello_fault(const struct wire_frame *f, char *out, size_t size)
 			 WIRE_PROTOCOL);
 	return *out;
 }
+
+enum exit_code engine_fail_code(int64_t code)
+{
+	static const enum exit_code of_engines[] = {
+		EXIT_NO_REFERENCE, EXIT_TEMPLATE, EXIT_WORKER, EXIT_MODEL_LOAD, EXIT_HASH_MISMATCH,
+		EXIT_MODEL_INVALID, EXIT_INFERENCE, EXIT_NO_SPACE, EXIT_USAGE, EXIT_INTERNAL,
+	};
+
+	for (size_t i = 0; i < sizeof(of_engines) / sizeof(of_engines[0]); i++)
+		if (of_engines[i] == code)
+			return of_engines[i];
+	return EXIT_INFERENCE;
+}

@@ -43,4 +43,10 @@ bool engine_is_reference(const char *engine);	/* neither own, nor exec:, nor rec
 /* Whether an engine's first frame is no HELLO of our protocol; what is wrong with it in out. */
 bool engine_hello_fault(const struct wire_frame *f, char *out, size_t size);
 
+/*
+ * The exit code of a FAIL. What only a comparison, a bench or a receipt can find (diverged, tokens differ, …)
+ * no engine can say: that, and what is in no table, is EXIT_INFERENCE.
+ */
+enum exit_code engine_fail_code(int64_t code);
+
 #endif

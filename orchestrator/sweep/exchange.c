@@ -138,8 +138,9 @@ static void failed(struct exchange *x, struct lane *l, int side, const struct wi
 	snprintf(said, sizeof(said), "%.*s", (int)(f->body_bytes > 1400 ? 1400 : f->body_bytes),
 		 f->body_bytes ? (const char *)f->body : "");
 	x->failed_side = side;
-	if (code < 1 || code > 125)
-		code = EXIT_INFERENCE;
+	code = engine_fail_code(code);
+	if (!*said)
+		snprintf(said, sizeof(said), "FAIL code=%lld without a sentence", (long long)code);
 	if ((x->step == EXCHANGE_OPEN || x->step == EXCHANGE_LOAD) && code == EXIT_MODEL_INVALID)
 		code = EXIT_MODEL_LOAD;
 	if (code == EXIT_MODEL_LOAD && !strstr(said, "fetch-models"))
@@ -326,7 +327,8 @@ static void take_tokens(struct exchange *x, struct lane *l, int side, const stru
 {
 	if (f->body_bytes % sizeof(int32_t) ||
 	    f->body_bytes / sizeof(int32_t) > SCENARIO_TOKENS_MAX)
-		exchange_broken(x, l, side, "TOKENS of %zu bytes", f->body_bytes);
+		exchange_broken(x, l, side, "TOKENS of %zu bytes where int32 ids, 4 bytes each and at most "
+				"%d of them, were expected", f->body_bytes, SCENARIO_TOKENS_MAX);
 	else
 		set_ids(&x->sides[side], f->body, (int)(f->body_bytes / sizeof(int32_t)));
 }
@@ -535,7 +537,7 @@ void exchange_begin(void *job, struct lane *l)
 	next_step(x, l);
 }
 
-static bool expected(const struct exchange *x, enum wire_type t)
+static enum wire_type terminal_of(const struct exchange *x)
 {
 	static const enum wire_type answers[] = {
 		[EXCHANGE_OPEN] = WIRE_OPENED,	   [EXCHANGE_LOAD] = WIRE_OPENED,
@@ -544,7 +546,12 @@ static bool expected(const struct exchange *x, enum wire_type t)
 		[EXCHANGE_EVALUATE] = WIRE_DONE,   [EXCHANGE_TEXT] = WIRE_PIECES,
 	};
 
-	return t == answers[x->step] || (x->step == EXCHANGE_EVALUATE && t == WIRE_LOGITS);
+	return answers[x->step];
+}
+
+static bool expected(const struct exchange *x, enum wire_type t)
+{
+	return t == terminal_of(x) || (x->step == EXCHANGE_EVALUATE && t == WIRE_LOGITS);
 }
 
 void exchange_frame(void *job, struct lane *l, int side, const struct wire_frame *f)
@@ -559,8 +566,10 @@ void exchange_frame(void *job, struct lane *l, int side, const struct wire_frame
 		return;
 	}
 	if (f->type != WIRE_FAIL && !expected(x, f->type)) {
-		exchange_broken(x, l, side, "%s was not the answer to what was asked",
-		       wire_type_name(f->type));
+		exchange_broken(x, l, side, "a frame of type %d (%s) came where %s%s was expected",
+				(int)f->type, wire_type_name(f->type),
+				x->step == EXCHANGE_EVALUATE ? "LOGITS or " : "",
+				wire_type_name(terminal_of(x)));
 		return;
 	}
 	if (f->type == WIRE_LOGITS) {

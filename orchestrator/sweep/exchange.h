@@ -45,6 +45,7 @@ struct exchange_setup {
 	double cos_tol;				/* > 0: used instead of a set */
 	int threads, ctx, ubatch, batch;	/* 0 = the engine's */
 	int max_positions;			/* > 0: only so many ids of the prompt */
+	int silence_s;				/* of an engine asked for operations; 0 = an hour */
 	bool reproduce_defects;			/* native: the reference's known defects too */
 	bool only_tokens;			/* end after the gate */
 	bool only_last;				/* logits of the prompt's last position alone */
@@ -139,6 +140,9 @@ void exchange_free(struct exchange *x);	/* accepts zeroed */
 
 /* Position of the first logits vector: 0, or the prompt's last with only_last. */
 int exchange_first_position(const struct exchange *x);
+
+/* Whether id is not the first maximum of these logits, which a greedy choice is, and why in words. */
+bool exchange_chose_badly(const float *logits, int n_vocab, int32_t id, char *why, size_t size);
 
 /* The value of a key in header lines; false when absent or lines is NULL. */
 bool exchange_fact(const char *lines, const char *key, char *out, size_t size);

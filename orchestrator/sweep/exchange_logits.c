@@ -4,6 +4,7 @@
 #include "exchange_internal.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +164,9 @@ static bool logits_fit(struct exchange *x, struct lane *l, int side, const struc
 	if (s->n_positions >= positions_wanted(x))
 		exchange_broken(x, l, side, "more than the %d positions asked for",
 				positions_wanted(x));
+	else if (pos < 0)
+		exchange_broken(x, l, side, "LOGITS without pos= where position %lld was expected",
+				(long long)want_pos);
 	else if (pos != want_pos)
 		exchange_broken(x, l, side, "LOGITS of position %lld where %lld was expected",
 				(long long)pos, (long long)want_pos);
@@ -172,6 +176,46 @@ static bool logits_fit(struct exchange *x, struct lane *l, int side, const struc
 	else if (f->body_bytes != (size_t)s->n_vocab * sizeof(float))
 		exchange_broken(x, l, side, "LOGITS of %zu bytes where %d values were expected",
 				f->body_bytes, s->n_vocab);
+	return x->step != EXCHANGE_OVER;
+}
+
+bool exchange_chose_badly(const float *logits, int n_vocab, int32_t id, char *why, size_t size)
+{
+	int32_t best = id >= 0 && id < n_vocab ? id : 0;
+
+	for (int i = 0; i < n_vocab; i++) {
+		if (logits[i] != logits[i])	/* there is no maximum: that is found as a divergence */
+			return false;
+		if (logits[i] > logits[best] || (i < best && logits[i] == logits[best]))
+			best = i;
+	}
+	if (best == id)
+		return false;
+	snprintf(why, size, "chose id %d (logit %.9g), but the first maximum of its logits is id %d (%.9g)",
+		 (int)id, id >= 0 && id < n_vocab ? (double)logits[id] : (double)NAN, (int)best,
+		 (double)logits[best]);
+	return true;
+}
+
+/* Greedy decoding names the first maximum; a compact recording's logits are not quite those it chose by. */
+static bool choice_fits(struct exchange *x, struct lane *l, int side, const float *values,
+			int64_t token)
+{
+	const struct exchange_side *s = &x->sides[side];
+	int pos = exchange_first_position(x) + s->n_positions;
+	char why[200];
+
+	if (x->scenario->max_new_tokens == 0 || pos + 1 < s->n_ids)
+		return true;
+	if (token < 0 || token >= s->n_vocab)
+		exchange_broken(x, l, side, "LOGITS of position %d name %s; greedy=%d asks for the id "
+				"chosen after it, token=0 to token=%d",
+				pos, token < 0 ? "no token=" : "a token= outside the vocabulary",
+				x->scenario->max_new_tokens, s->n_vocab - 1);
+	else if (strncmp(s->engine, "recorded:", 9) != 0 &&
+		 exchange_chose_badly(values, s->n_vocab, (int32_t)token, why, sizeof(why)))
+		exchange_broken(x, l, side, "position %d %s; greedy=%d asks for that", pos, why,
+				x->scenario->max_new_tokens);
 	return x->step != EXCHANGE_OVER;
 }
 
@@ -217,6 +261,8 @@ void exchange_take_logits(struct exchange *x, struct lane *l, int side, const st
 		return;
 	start_us = now_us();
 	token = wire_get_int(f, "token", -1);
+	if (!choice_fits(x, l, side, values, token))
+		return;
 	if (exchange_first_position(x) + s->n_positions + 1 < s->n_ids)
 		token = -1;
 	s->n_positions++;
@@ -239,6 +285,11 @@ void exchange_take_done(struct exchange *x, struct lane *l, int side, const stru
 	if (s->n_positions != positions_wanted(x)) {
 		exchange_broken(x, l, side, "DONE after %d positions where %d were expected",
 				s->n_positions, positions_wanted(x));
+		return;
+	}
+	if (wire_get_int(f, "n_pos", -1) != s->n_positions) {
+		exchange_broken(x, l, side, "DONE says n_pos=%lld after %d positions",
+				(long long)wire_get_int(f, "n_pos", -1), s->n_positions);
 		return;
 	}
 	s->finished = true;

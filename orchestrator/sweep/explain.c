@@ -172,7 +172,7 @@ static int on_seen(void *ctx, const struct local_seen *s, struct err *e)
 
 struct splicing {
 	float **out;			/* [n_layer + 1] embeddings, then what leaves each layer */
-	int n_layer, n_ids;
+	int n_layer, n_ids, n_embd;
 	float *ref, *got;		/* [n_vocab] logits of the prompt's last position */
 	int n_vocab;
 	float *to;
@@ -181,9 +181,19 @@ struct splicing {
 static int keep_layer(void *ctx, const struct trace_record *r, const float *values, struct err *e)
 {
 	struct splicing *s = ctx;
-	float **to = &s->out[r->stage == STAGE_EMBEDDINGS ? 0 : r->layer + 1];
+	float **to;
 
-	if (r->seq != 0 || *to || r->shape[0] != s->n_ids)
+	if ((r->stage != STAGE_EMBEDDINGS && r->stage != STAGE_LAYER_OUT) || r->seq != 0 ||
+	    r->shape[0] != s->n_ids)
+		return 0;
+	if (r->layer >= s->n_layer || r->num_elements != (int64_t)s->n_ids * s->n_embd)
+		return err_set(e, EXIT_WORKER,
+			       "trace record %.60s has %lld values where %d positions of width %d were "
+			       "expected, in %d layers",
+			       r->name, (long long)r->num_elements, s->n_ids, s->n_embd,
+			       s->n_layer);
+	to = &s->out[r->layer + 1];
+	if (*to)
 		return 0;
 	*to = malloc((size_t)r->num_elements * sizeof(float));
 	if (!*to)
@@ -233,6 +243,10 @@ static int bisect(struct diagnosis *d, struct splicing *s, struct side *ours,
 	int low = -1, high = s->n_layer - 1, rc;
 	double nmse;
 
+	for (int i = 0; i < s->n_vocab; i++)
+		if (!isfinite(s->ref[i]))
+			return err_set(e, EXIT_INFERENCE, "the reference's logits are not finite: nothing "
+				       "that is put into our run could lead to them");
 	rc = spliced_error(s, ours, j, -2, &d->splice_before, e);
 	if (rc < 0 || d->splice_before == 0)
 		return rc;
@@ -240,14 +254,15 @@ static int bisect(struct diagnosis *d, struct splicing *s, struct side *ours,
 	rc = spliced_error(s, ours, j, high, &d->splice_after, e);
 	d->splice_runs = 1;
 	d->spliced = rc == 0;
-	d->splice_restores = d->splice_after <= 0.05 * d->splice_before;
+	d->splice_restores = isfinite(d->splice_after) &&
+			     d->splice_after <= 0.05 * d->splice_before;
 	d->splice_layer = high;
 	while (rc == 0 && d->splice_restores && low < high) {
 		int middle = low + (high - low) / 2;
 
 		rc = spliced_error(s, ours, j, middle, &nmse, e);
 		d->splice_runs++;
-		if (nmse <= 0.05 * d->splice_before) {
+		if (isfinite(nmse) && nmse <= 0.05 * d->splice_before) {
 			high = middle;
 			d->splice_after = nmse;
 		} else {
@@ -277,6 +292,7 @@ static int splice(struct diagnosis *d, const struct explain_job *j, struct err *
 	if (rc == 0 && ours.splices && ref.traces && ours.n_vocab == ref.n_vocab) {
 		d->n_layer = s.n_layer = ours.n_layer;
 		s.n_vocab = ours.n_vocab;
+		s.n_embd = ours.n_embd;
 		s.out = calloc((size_t)s.n_layer + 1, sizeof(*s.out));
 		s.ref = calloc((size_t)s.n_vocab, sizeof(float));
 		s.to = s.ref;
@@ -352,6 +368,7 @@ int explain_run(struct diagnosis *d, const struct explain_job *j, struct err *e)
 	struct explaining x = {.d = d, .j = j};
 	struct local_job l = j->local;
 	struct exchange_setup plain = *l.setup;
+	struct err no_splice = ERR_NONE;
 	int rc;
 
 	d->ours = l.swapped ? l.reference : l.ours;
@@ -365,8 +382,11 @@ int explain_run(struct diagnosis *d, const struct explain_job *j, struct err *e)
 		return rc;
 	open_third_parties(&x, &plain);
 	rc = local_run(&d->local, &l, e);
-	if (rc == 0 && !j->no_splice && !l.reference_trace && d->n_findings)
-		rc = splice(d, j, e);
+	if (rc == 0 && !j->no_splice && !l.reference_trace && d->n_findings &&
+	    splice(d, j, &no_splice) < 0) {	/* the findings stand without it */
+		d->spliced = false;
+		snprintf(d->splice_failed, sizeof(d->splice_failed), "%.400s", no_splice.msg);
+	}
 	if (x.has_native)
 		side_close(&x.native);
 	if (x.has_native_source)

@@ -159,6 +159,8 @@ int local_feed_init(struct local_feed *f, struct side *replayer, struct local_pa
 {
 	*f = (struct local_feed){.replayer = replayer, .pass = pass, .ids = ids, .n_ids = n_ids,
 				 .n_layer = replayer->n_layer, .n_positions = n_ids};
+	digest_init(&f->traced);
+	digest_init(&f->answered);
 	f->has = calloc((size_t)f->n_layer + 1, sizeof(*f->has));
 	f->kept = calloc((size_t)f->n_layer + 1, sizeof(*f->kept));
 	if (f->has && f->kept)
@@ -231,7 +233,13 @@ int local_feed_add(void *feed, const struct trace_record *r, const float *values
 			       r->name);
 	if (begins_call(f, r))
 		begin_call(f, (int)r->shape[0]);
+	if (r->shape[0] > f->n_rows)
+		return err_set(e, EXIT_WORKER,
+			       "trace record %.60s has %lld rows, the call it belongs to %d positions: shape= is "
+			       "positions first", r->name, (long long)r->shape[0], f->n_rows);
 	f->has[r->layer + 1] |= (uint64_t)1 << r->stage;
+	if (r->stage == STAGE_LOGITS)
+		digest_update(&f->traced, values, (size_t)r->num_elements * sizeof(*values));
 	rc = judge(f, r, values, e);
 	if (rc == 0)
 		rc = keep(f, r, values, e);
@@ -397,11 +405,46 @@ static int32_t *all_ids(const struct local_job *j, int who, int *n)
 	return ids;
 }
 
-static int run_pass(struct local_feed *f, struct side *source, const struct local_job *j,
-		    int n_greedy, struct err *e)
+static int on_logits(void *ctx, int pos, int step, int32_t token, const float *logits,
+		     struct err *e)
 {
-	struct side_eval q = {.ids = j->ids, .n_ids = j->n_ids, .n_greedy = n_greedy,
-			      .on_trace = local_feed_add, .ctx = f};
+	struct local_feed *f = ctx;
+
+	(void)pos;
+	(void)step;
+	(void)token;
+	(void)e;
+	digest_update(&f->answered, logits, (size_t)f->n_vocab * sizeof(*logits));
+	return 0;
+}
+
+/* Operations that are right prove nothing of logits that come from somewhere else. A recording may
+ * hold its logits rounded. */
+static void bind_logits(struct local_feed *f, const struct side *source, const char *compared)
+{
+	char traced[DIGEST_HEX], answered[DIGEST_HEX];
+	uint8_t sha[DIGEST_BYTES];
+
+	digest_final(&f->traced, sha);
+	digest_hex(sha, traced);
+	digest_final(&f->answered, sha);
+	digest_hex(sha, answered);
+	if (strcmp(traced, answered) != 0 && strncmp(source->engine, "recorded:", 9) != 0)
+		snprintf(f->pass->other_run, sizeof(f->pass->other_run),
+			 "the logits that %.60s answers are not those that it traces: something is done to "
+			 "them behind the last operation", f->pass->source);
+	else if (compared && *compared && strcmp(answered, compared) != 0)
+		snprintf(f->pass->other_run, sizeof(f->pass->other_run),
+			 "%.60s gave other logits in this run than in the one that was compared: it is not "
+			 "equal to itself, or keeps something between requests", f->pass->source);
+}
+
+static int run_pass(struct local_feed *f, struct side *source, const struct local_job *j,
+		    int who, struct err *e)
+{
+	struct side_eval q = {.ids = j->ids, .n_ids = j->n_ids, .n_greedy = j->n_greedy[who],
+			      .batch = j->setup->batch, .on_trace = local_feed_add,
+			      .on_logits = on_logits, .ctx = f};
 	int rc;
 
 	if (!source->traces)
@@ -410,9 +453,12 @@ static int run_pass(struct local_feed *f, struct side *source, const struct loca
 			"engine %.200s does not trace, so its operations cannot be judged one by one; "
 			"docs/engines.md says what a trace is",
 			source->engine);
+	f->n_vocab = source->n_vocab;
 	rc = side_evaluate(source, &q, e);
-	if (rc == 0)
+	if (rc == 0) {
 		local_feed_end(f);
+		bind_logits(f, source, j->logits_sha256[who]);
+	}
 	return rc;
 }
 
@@ -434,7 +480,7 @@ static int own_pass(struct local_result *out, struct side *ours, const struct lo
 		f.weights = weights;
 		f.on_seen = j->on_seen;
 		f.ctx = j->ctx;
-		rc = run_pass(&f, &source, j, j->n_greedy[0], e);
+		rc = run_pass(&f, &source, j, 0, e);
 		*expected = malloc(((size_t)f.n_layer + 1) * sizeof(**expected));
 		assert(*expected);
 		memcpy(*expected, f.has, ((size_t)f.n_layer + 1) * sizeof(**expected));
@@ -470,7 +516,7 @@ static int reference_pass(struct local_result *out, struct side *ours, const str
 		f.on_seen = j->on_seen;
 		f.ctx = j->ctx;
 		if (!j->reference_trace) {
-			rc = run_pass(&f, &source, j, j->n_greedy[1], e);
+			rc = run_pass(&f, &source, j, 1, e);
 		} else {
 			rc = trace_dir_read(j->reference_trace, local_feed_add, &f, e);
 			if (rc == 0)

@@ -10,6 +10,7 @@
 #ifndef ASSAY_SWEEP_LOCAL_H
 #define ASSAY_SWEEP_LOCAL_H
 
+#include "digest.h"
 #include "gguf.h"
 #include "side.h"
 #include "verdict/local.h"
@@ -45,6 +46,8 @@ struct local_feed {
 	const uint64_t *expected;	/* the same, what must be there; NULL = not known */
 	struct local_kept (*kept)[STAGE_COUNT];	/* [n_layer + 1], −1 first */
 	const struct gguf *weights;	/* types and shapes, for the bounds; NULL = not known */
+	struct digest traced, answered;	/* over all logits, as traced and as answered */
+	int n_vocab;
 	/* beyond its bound a product is computed again (local_again.h) by native, opened when wanted */
 	const struct local_job *again;	/* NULL = never */
 	bool other_profiles;
@@ -72,6 +75,7 @@ struct local_job {
 	int n_ids;
 	const int32_t *greedy[2];	/* [n_greedy[i]] what ours and the reference decoded */
 	int n_greedy[2];
+	const char *logits_sha256[2];	/* of the runs that were compared; NULL = not known */
 	const char *reference_trace;	/* directory of a trace instead of the engine, or NULL */
 	int (*on_seen)(void *ctx, const struct local_seen *seen, struct err *e); /* or NULL */
 	void *ctx;

@@ -6,9 +6,10 @@
 #include "report/canonical.h"
 #include "report/recording.h"
 #include "report/recording_logits.h"
-#include "trace.h"
+#include "trace_frame.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,7 +43,7 @@ struct job {
 	double max_error;
 	char *done;
 	json_t *traces;
-	int64_t trace_left; /* bytes of the record at work */
+	int64_t trace_n, trace_left; /* values of the record at work, and of them still to come */
 };
 
 static char *lines_of(const struct wire_frame *f)
@@ -104,7 +105,9 @@ static void begin_open(struct job *j)
 static int open_engine(struct job *j, struct err *e)
 {
 	const struct exchange_setup *u = j->o->setup;
-	struct client_options co = {.engine = j->o->engine, .deadline_ms = 24 * 3600 * 1000};
+	struct client_options co = {.engine = j->o->engine,
+				    .deadline_ms = j->o->scenarios->items[0].timeout_s * 1000,
+				    .silence = true};
 	int rc = client_open(&j->engine, &co, e);
 
 	if (rc < 0)
@@ -287,6 +290,7 @@ static int take_logits(struct job *j, const struct wire_frame *f, struct err *e)
 	int32_t token = (int32_t)wire_get_int(f, "token", -1);
 	int pos = (int)wire_get_int(f, "pos", -1);
 	size_t n = (size_t)j->n_vocab * sizeof(*row);
+	char why[200];
 	double error = 0;
 
 	if (f->body_bytes != n || pos != j->n_positions)
@@ -295,8 +299,13 @@ static int take_logits(struct job *j, const struct wire_frame *f, struct err *e)
 			       "position %d, %zu bytes",
 			       j->o->engine, pos, f->body_bytes, j->n_positions, n);
 	j->n_positions++;
-	if (pos >= j->n_ids - 1 && token >= 0 && j->n_greedy < j->s->max_new_tokens)
+	if (pos >= j->n_ids - 1 && token >= 0 && j->n_greedy < j->s->max_new_tokens) {
+		if (exchange_chose_badly(row, j->n_vocab, token, why, sizeof(why)) &&
+		    strncmp(j->o->engine, "recorded:", 9) != 0)
+			return err_set(e, EXIT_WORKER, "engine %s: position %d %s", j->o->engine,
+				       pos, why);
 		j->greedy[j->n_greedy++] = token;
+	}
 	digest_update(&j->logits, row, n);
 	if (!j->o->compact)
 		return recording_append(j->w, RECORDING_LOGITS, row, n, e);
@@ -305,45 +314,54 @@ static int take_logits(struct job *j, const struct wire_frame *f, struct err *e)
 	return recording_append(j->w, RECORDING_LOGITS, j->row, n, e);
 }
 
+static int broken_trace(const struct job *j, struct err *e)
+{
+	return err_set(e, EXIT_WORKER,
+		       "engine %.200s: a trace came with more or fewer values than its n= says, or with its "
+		       "parts out of order; offset= counts values",
+		       j->o->engine);
+}
+
 static int begin_trace(struct job *j, const struct wire_frame *f, struct err *e)
 {
-	char name[TRACE_NAME_MAX] = "", stage[32] = "", dtype[8] = "f32", shape[96] = "",
-	     blake3[72] = "";
-	char path[RECORDING_NAME_MAX];
-	json_t *o = json_object();
+	char path[RECORDING_NAME_MAX], shape[96] = "";
+	struct trace_record r;
+	json_t *o;
 
-	wire_get(f, "name", 0, name, sizeof(name));
-	wire_get(f, "stage", 0, stage, sizeof(stage));
-	wire_get(f, "dtype", 0, dtype, sizeof(dtype));
+	if (j->trace_left)
+		return broken_trace(j, e);
+	if (trace_frame_read(&r, f, j->o->engine, e) < 0)
+		return -e->code;
 	wire_get(f, "shape", 0, shape, sizeof(shape));
-	wire_get(f, "blake3", 0, blake3, sizeof(blake3));
 	snprintf(path, sizeof(path), "%s/trace/%06zu-%.60s.f32", j->s->id,
-		 json_array_size(j->traces), name);
+		 json_array_size(j->traces), r.name);
 	for (char *p = path + strlen(j->s->id) + 7; *p; p++)
-		*p = *p == '/' ? '_' : *p;
+		*p = isalnum((unsigned char)*p) || strchr("._-", *p) ? *p : '_';
+	o = json_object();
 	canonical_set(o, "member", canonical_text(path));
-	canonical_set(o, "name", canonical_text(name));
-	canonical_set(o, "stage", canonical_text(stage));
-	canonical_set(o, "layer", json_integer(wire_get_int(f, "layer", -1)));
-	canonical_set(o, "seq", json_integer(wire_get_int(f, "seq", 0)));
-	canonical_set(o, "dtype", canonical_text(dtype));
+	canonical_set(o, "name", canonical_text(r.name));
+	canonical_set(o, "stage", canonical_text(trace_stage_name(r.stage)));
+	canonical_set(o, "layer", json_integer(r.layer));
+	canonical_set(o, "seq", json_integer(r.seq));
+	canonical_set(o, "dtype", canonical_text(*r.dtype ? r.dtype : "f32"));
 	canonical_set(o, "shape", canonical_text(shape));
-	canonical_set(o, "blake3", canonical_text(blake3));
-	canonical_set(o, "rms", canonical_real(wire_get_real(f, "rms", 0)));
-	canonical_set(o, "n", json_integer(wire_get_int(f, "n", 0)));
+	canonical_set(o, "blake3", canonical_text(r.blake3));
+	canonical_set(o, "rms", canonical_real(r.rms));
+	canonical_set(o, "n", json_integer(r.num_elements));
 	json_array_append_new(j->traces, o);
-	j->trace_left = wire_get_int(f, "n", 0) * (int64_t)sizeof(float);
+	j->trace_left = j->trace_n = r.num_elements;
 	return recording_begin(j->w, RECORDING_TRACE, path, e);
 }
 
 static int take_trace(struct job *j, const struct wire_frame *f, struct err *e)
 {
-	int rc = wire_get_int(f, "offset", 0) == 0 ? begin_trace(j, f, e) : 0;
+	int64_t offset = wire_get_int(f, "offset", 0), n = (int64_t)(f->body_bytes / sizeof(float));
+	int rc = offset == 0 ? begin_trace(j, f, e) : 0;
 
-	j->trace_left -= (int64_t)f->body_bytes;
-	if (rc == 0 && j->trace_left < 0)
-		rc = err_set(e, EXIT_WORKER, "engine %s: a trace is longer than it says",
-			     j->o->engine);
+	if (rc == 0 && (f->body_bytes % sizeof(float) || n == 0 || n > j->trace_left ||
+			offset != j->trace_n - j->trace_left))
+		rc = broken_trace(j, e);
+	j->trace_left -= n;
 	return rc < 0 ? rc : recording_append(j->w, RECORDING_TRACE, f->body, f->body_bytes, e);
 }
 
@@ -384,11 +402,13 @@ static int evaluate(struct job *j, struct err *e)
 	wire_put(&j->b, "tokens", "%d", j->n_ids);
 	wire_body(&j->b, j->ids, (size_t)j->n_ids * sizeof(*j->ids));
 	rc = call(j, j->engine, on_evaluated, e);
-	if (rc == 0 && (j->n_positions != want || j->n_greedy != more || j->trace_left))
+	if (rc == 0 && (j->n_positions != want || j->n_greedy != more))
 		rc = err_set(e, EXIT_WORKER,
-			     "engine %s answered %d positions and %d ids where %d and "
+			     "engine %s answered %d positions and named %d ids (token=) where %d and "
 			     "%d were asked",
 			     j->o->engine, j->n_positions, j->n_greedy, want, more);
+	if (rc == 0 && j->trace_left)
+		rc = broken_trace(j, e);
 	return rc;
 }
 
@@ -449,6 +469,7 @@ static int record_scenario(struct job *j, const struct scenario *s, struct err *
 	int rc, n_traces;
 
 	forget_scenario(j);
+	client_deadline(j->engine, s->timeout_s * 1000);
 	j->s = s;
 	j->text_bytes = 0;
 	j->n_ids = j->n_greedy = j->n_positions = 0;
@@ -456,7 +477,7 @@ static int record_scenario(struct job *j, const struct scenario *s, struct err *
 	snprintf(j->template_name, sizeof(j->template_name), "none");
 	snprintf(j->template_why, sizeof(j->template_why), "%s", "");
 	j->max_error = 0;
-	j->trace_left = 0;
+	j->trace_n = j->trace_left = 0;
 	j->traces = json_array();
 	digest_init(&j->logits);
 	rc = make_ids(j, e);

@@ -1,5 +1,6 @@
 #include "side.h"
 
+#include "trace_frame.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -62,6 +63,8 @@ static int open_model(struct side *s, const struct exchange_setup *u, bool refer
 		wire_put(b, "threads", "%d", u->threads);
 	if (ctx)
 		wire_put(b, "ctx", "%d", ctx);
+	if (u->ubatch)
+		wire_put(b, "ubatch", "%d", u->ubatch);
 	for (int k = 0; k < u->n_overrides; k++)
 		wire_put(b, "override", "%s", u->overrides[k]);
 	for (int k = 0; reference && k < u->n_overrides_ref; k++)
@@ -72,7 +75,10 @@ static int open_model(struct side *s, const struct exchange_setup *u, bool refer
 int side_open(struct side *s, const char *engine, const struct exchange_setup *u, bool reference,
 	      const char *opposite, int n_positions, struct err *e)
 {
-	struct client_options o = {.engine = engine, .deadline_ms = SIDE_DEADLINE_MS};
+	struct client_options o = {.engine = engine,
+				   .deadline_ms = u->silence_s ? u->silence_s * 1000 :
+								 SIDE_DEADLINE_MS,
+				   .silence = true};
 	int rc;
 
 	*s = (struct side){0};
@@ -102,45 +108,13 @@ void side_close(struct side *s)
 
 /* ---- traces ------------------------------------------------------------------------------- */
 
-static int parse_record(struct trace_record *r, const struct wire_frame *f, struct err *e)
-{
-	char stage[32] = "", shape[128] = "", *end;
-	int64_t total = 1;
-
-	*r = (struct trace_record){.layer = (int)wire_get_int(f, "layer", -1),
-				   .seq = (int)wire_get_int(f, "seq", 0),
-				   .rms = wire_get_real(f, "rms", 0),
-				   .num_elements = wire_get_int(f, "n", 0)};
-	wire_get(f, "stage", 0, stage, sizeof(stage));
-	wire_get(f, "name", 0, r->name, sizeof(r->name));
-	wire_get(f, "dtype", 0, r->dtype, sizeof(r->dtype));
-	wire_get(f, "blake3", 0, r->blake3, sizeof(r->blake3));
-	wire_get(f, "shape", 0, shape, sizeof(shape));
-	if (trace_stage_by_name(stage) < 0)
-		return err_set(e, EXIT_WORKER,
-			       "a trace record of stage \"%s\", which does not exist", stage);
-	r->stage = (enum trace_stage)trace_stage_by_name(stage);
-	for (const char *p = shape; *p && r->n_dims < TRACE_DIMS_MAX; p = *end ? end + 1 : end) {
-		r->shape[r->n_dims] = strtoll(p, &end, 10);
-		if (end == p)
-			break;
-		total *= r->shape[r->n_dims++];
-	}
-	if (r->n_dims < 1 || r->shape[0] < 1 || total != r->num_elements)
-		return err_set(e, EXIT_WORKER,
-			       "trace record %.60s: shape %s does not hold %lld values", r->name,
-			       shape, (long long)r->num_elements);
-	return 0;
-}
-
 struct assembly {
 	struct side *s;
 	side_trace_fn *fn;
 	int (*on_logits)(void *, int, int, int32_t, const float *, struct err *);
 	void *ctx;
 	struct trace_record r;
-	int64_t have;
-	int n_logits;
+	int64_t have;			/* values of r so far */
 };
 
 static int room(struct side *s, int64_t n, struct err *e)
@@ -158,25 +132,44 @@ static int room(struct side *s, int64_t n, struct err *e)
 	return 0;
 }
 
+static int unfinished(const struct assembly *a, struct err *e)
+{
+	return err_set(e, EXIT_WORKER,
+		       "engine %.200s: trace %.60s came with %lld of its %lld values; parts follow each "
+		       "other, offset= counts values",
+		       a->s->engine, a->r.name, (long long)a->have, (long long)a->r.num_elements);
+}
+
+static int begin_trace(struct assembly *a, const struct wire_frame *f, struct err *e)
+{
+	int rc;
+
+	if (a->have < a->r.num_elements)
+		return unfinished(a, e);
+	rc = trace_frame_read(&a->r, f, a->s->engine, e);
+	a->have = 0;
+	if (rc < 0)
+		a->r.num_elements = 0;
+	return rc;
+}
+
 static int take_trace(struct assembly *a, const struct wire_frame *f, struct err *e)
 {
 	int64_t offset = wire_get_int(f, "offset", 0), n = (int64_t)(f->body_bytes / sizeof(float));
-	int rc;
+	int rc = offset == 0 ? begin_trace(a, f, e) : 0;
 
-	if (offset == 0) {
-		rc = parse_record(&a->r, f, e);
-		a->have = 0;
-		if (rc == 0 && n == a->r.num_elements)
-			return a->fn(a->ctx, &a->r, (const float *)(const void *)f->body, e);
-		if (rc == 0)
-			rc = room(a->s, a->r.num_elements, e);
-		if (rc < 0)
-			return rc;
+	if (rc < 0)
+		return rc;
+	if (f->body_bytes % sizeof(float) || offset != a->have ||
+	    n > a->r.num_elements - a->have || n == 0)
+		return unfinished(a, e);
+	if (n == a->r.num_elements) {
+		a->have = n;
+		return a->fn(a->ctx, &a->r, (const float *)(const void *)f->body, e);
 	}
-	if (offset != a->have || offset + n > a->r.num_elements || n == 0)
-		return err_set(e, EXIT_WORKER,
-			       "engine %s: trace %.60s came with a gap at value %lld", a->s->engine,
-			       a->r.name, (long long)a->have);
+	rc = room(a->s, a->r.num_elements, e);
+	if (rc < 0)
+		return rc;
 	memcpy(a->s->part + offset, f->body, (size_t)n * sizeof(float));
 	a->have += n;
 	return a->have == a->r.num_elements ? a->fn(a->ctx, &a->r, a->s->part, e) : 0;
@@ -188,11 +181,14 @@ static int on_evaluated(void *ctx, const struct wire_frame *f, struct err *e)
 
 	if (f->type == WIRE_TRACE && a->fn)
 		return take_trace(a, f, e);
+	if (f->type == WIRE_DONE && a->have < a->r.num_elements)
+		return unfinished(a, e);
 	if (f->type != WIRE_LOGITS || !a->on_logits)
 		return 0;
 	if (f->body_bytes != (size_t)a->s->n_vocab * sizeof(float))
-		return err_set(e, EXIT_WORKER, "engine %s: LOGITS of %zu bytes", a->s->engine,
-			       f->body_bytes);
+		return err_set(e, EXIT_WORKER,
+			       "engine %.200s: LOGITS of %zu bytes where %d values were expected",
+			       a->s->engine, f->body_bytes, a->s->n_vocab);
 	return a->on_logits(a->ctx, (int)wire_get_int(f, "pos", -1),
 			    (int)wire_get_int(f, "step", 0), (int32_t)wire_get_int(f, "token", -1),
 			    (const float *)(const void *)f->body, e);
@@ -219,6 +215,8 @@ int side_evaluate(struct side *s, const struct side_eval *q, struct err *e)
 	wire_put(b, "logits", "all");
 	wire_put(b, "greedy", "%d", q->n_greedy);
 	wire_put(b, "tokens", "%d", q->n_ids);
+	if (q->batch)
+		wire_put(b, "batch", "%d", q->batch);
 	if (!q->no_trace) {
 		put_stages(b, q->stages);
 		wire_put(b, "values", "1");

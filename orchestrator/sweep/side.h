@@ -33,6 +33,7 @@ typedef int side_trace_fn(void *ctx, const struct trace_record *r, const float *
 struct side_eval {
 	const int32_t *ids;
 	int n_ids, n_greedy;
+	int batch;			/* positions per call; 0 = all */
 	uint64_t stages;		/* bits; SIDE_STAGES_ALL = all */
 	bool no_trace;
 	const float *splice;		/* [n_ids, n_embd] or NULL */

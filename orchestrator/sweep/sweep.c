@@ -21,7 +21,7 @@ static bool wants_local(const struct exchange *x)
 {
 	const struct exchange_side *a = &x->sides[0], *b = &x->sides[1];
 
-	if (x->n_sides != 2 || !a->finished || !b->finished ||
+	if (x->n_sides != 2 || !a->finished || !b->finished || x->exit_code > EXIT_DIVERGED ||
 	    x->setup->local == EXCHANGE_LOCAL_NEVER)
 		return false;
 	if (x->setup->local == EXCHANGE_LOCAL_ALWAYS)
@@ -36,6 +36,7 @@ static bool wants_local(const struct exchange *x)
 /* The side that cannot replay is judged by the one that can. */
 static void check_local(struct local_result *out, const struct planned *p, struct exchange *x)
 {
+	char sha[POOL_SIDES][DIGEST_HEX] = {"", ""};
 	struct exchange_setup setup = *x->setup;
 	bool swapped = !exchange_says(x->sides[0].hello, "replay") &&
 		       exchange_says(x->sides[1].hello, "replay");
@@ -52,12 +53,23 @@ static void check_local(struct local_result *out, const struct planned *p, struc
 	struct err e = ERR_NONE;
 	char end_to_end[ERR_MSG_MAX];
 
+	for (int i = 0; i < POOL_SIDES && !x->setup->only_last; i++) {
+		uint8_t bytes[DIGEST_BYTES];
+
+		hasher_final(x->hasher, swapped ? !i : i, bytes);
+		digest_hex(bytes, sha[i]);
+		j.logits_sha256[i] = sha[i];
+	}
+	setup.silence_s = x->scenario->timeout_s;
 	if (!setup.profile && *x->profile)
 		setup.profile = x->profile;
 	if (local_run(out, &j, &e) < 0) {
 		out->ran = false;
 		snprintf(out->reason, sizeof(out->reason), "%.500s", e.msg);
 	}
+	/* no proof makes a number of what is none */
+	if (x->comparison.n_nonfinite_ours + x->comparison.n_nonfinite_ref)
+		out->equivalent = false;
 	if (!out->equivalent || x->verdict == VERDICT_IDENTICAL)
 		return;
 	memcpy(end_to_end, x->explanation, sizeof(end_to_end));

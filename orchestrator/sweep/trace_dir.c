@@ -1,5 +1,7 @@
 #include "trace_dir.h"
 
+#include "trace_frame.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -68,20 +70,15 @@ static int open_lines(struct trace_dir *d, const char *path, FILE **lines, struc
 static int parse_shape(const struct reading *r, struct trace_record *rec, const json_t *shape,
 		       struct err *e)
 {
-	int64_t total = 1;
+	const char *fault;
 
 	rec->n_dims = (int)json_array_size(shape);
 	if (rec->n_dims < 1 || rec->n_dims > TRACE_DIMS_MAX)
 		return broken(r, e, "\"shape\" has to have 1 to 4 dimensions");
-	for (int i = 0; i < rec->n_dims; i++) {
+	for (int i = 0; i < rec->n_dims; i++)
 		rec->shape[i] = json_integer_value(json_array_get(shape, (size_t)i));
-		if (rec->shape[i] < 1 || rec->shape[i] > INT64_MAX / total)
-			return broken(r, e, "\"shape\" has a dimension below 1");
-		total *= rec->shape[i];
-	}
-	if (total != rec->num_elements)
-		return broken(r, e, "\"num_elements\" is not the product of \"shape\"");
-	return 0;
+	fault = trace_record_fault(rec);
+	return fault ? broken(r, e, fault) : 0;
 }
 
 static int parse_record(const struct reading *r, struct trace_record *rec, const json_t *o,

@@ -233,9 +233,11 @@ void finding_text(const struct diagnosis *d, const struct finding *f, char *out,
 	local_name(f->stage, f->layer, name, sizeof(name));
 	say(out, size, "%s%s in %s's run", name,
 	    f->n_prefill ? "" : " (while decoding only)", source);
-	if (f->n_operations > 1)
+	if (f->n_operations > 1 && f->last_layer > f->layer)
 		say(out, size, " (and %d more like it, up to layer %d)", f->n_operations - 1,
 		    f->last_layer);
+	else if (f->n_operations > 1)
+		say(out, size, " (and %d more like it)", f->n_operations - 1);
 	say(out, size, ": rel-RMS %.3g from what %s gives on the same inputs, %lld of %lld values",
 	    f->diff.rel_rms, d->local.own.replayer, (long long)f->diff.n_different,
 	    (long long)f->diff.n);
@@ -354,6 +356,29 @@ static void write_finding(struct diagnosis *d, const struct finding *f)
 	say_what(d, f, culprit);
 }
 
+/* Each was judged on its own inputs: none of them inherits from the first. */
+static void write_others(struct diagnosis *d, const struct finding *first)
+{
+	const size_t size = sizeof(d->paragraph);
+	char name[64];
+	int n = 0;
+
+	for (int i = 0; i < d->n_findings; i++) {
+		const struct finding *f = &d->findings[i];
+
+		if (f == first || f->by_file || first->by_file)
+			continue;
+		local_name(f->stage, f->layer, name, sizeof(name));
+		if (n++ < 3)
+			say(d->paragraph, size, "%s%s", n == 1 ? " Wrong by themselves, too, not by what "
+			    "they inherit: " : ", ", name);
+	}
+	if (n > 3)
+		say(d->paragraph, size, " and %d more", n - 3);
+	if (n)
+		say(d->paragraph, size, ".");
+}
+
 void diagnosis_write(struct diagnosis *d)
 {
 	const struct finding *f = diagnosis_first(d);
@@ -378,17 +403,19 @@ void diagnosis_write(struct diagnosis *d)
 	if (d->local.reference.n_missing)
 		say(d->paragraph, size, "%s has no %s: the graph that it runs is another one. ",
 		    d->local.reference.source, d->local.reference.missing);
-	if (f)
+	if (f) {
 		write_finding(d, f);
-	else if (d->local.equivalent && d->local.reference.n_bits_equal == d->local.reference.n)
+		write_others(d, f);
+	} else if (d->local.equivalent && d->local.reference.n_bits_equal == d->local.reference.n) {
 		say(d->paragraph, size, "Nothing is wrong and no operation differs: %s.",
 		    d->local.reason);
-	else if (d->local.equivalent)
+	} else if (d->local.equivalent) {
 		say(d->paragraph, size,
 		    "No operation is wrong: %s. What differs at the end is rounding that "
 		    "later operations amplified; there is nothing to repair.",
 		    d->local.reason);
-	else if (!d->local.reference.n_missing)
+	} else if (!d->local.reference.n_missing) {
 		say(d->paragraph, size, "No operation is wrong by itself, yet: %s.",
 		    d->local.reason);
+	}
 }

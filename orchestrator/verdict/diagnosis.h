@@ -91,6 +91,7 @@ struct diagnosis {
 	struct finding findings[DIAGNOSIS_FINDINGS_MAX];
 	int n_findings;
 	bool spliced, splice_restores;
+	char splice_failed[420];	/* why it could not be tried; "" */
 	int splice_runs, splice_layer,
 		n_layer; /* layer whose output restores parity; −1 embeddings */
 	double splice_before, splice_after;	/* NMSE of the prompt's last logits */

@@ -241,6 +241,11 @@ static void check_template(struct gating *g)
 	const json_t *t = json_object_get(g->r, "template");
 	bool hashed = json_is_string(json_object_get(t, "prompt_sha256"));
 
+	/* an id stands for a byte at least; BOS, EOS and a leading space of some tokenizers come on top */
+	if (hashed && gate_int(g->r, "tokens.n_ours") > gate_sum(gate_int(t, "prompt_bytes"), 3))
+		gate_fail(g, "%lld ids of a prompt of %lld bytes",
+			  (long long)gate_int(g->r, "tokens.n_ours"),
+			  (long long)gate_int(t, "prompt_bytes"));
 	if (!*gate_text(g->r, "tokenizer.sha256"))
 		gate_fail(g, "tokenizer.sha256 is missing");
 	if (strcmp(gate_text(g->r, "tokenizer.source"), "model") == 0 &&
@@ -336,7 +341,9 @@ static void gate_determinism(struct gating *g)
 		if (run->greedy && !json_equal(run->greedy, json_object_get(side, "greedy")))
 			gate_fail(g, "rerun of %s: other ids were chosen", run->side);
 	}
-	if (g->ctx->n_reruns == 0)
+	if (g->ctx->not_run)
+		gate_unchecked(g, "%s", g->ctx->not_run);
+	else if (g->ctx->n_reruns == 0)
 		gate_unchecked(g, "not run again (--rerun N)");
 }
 

@@ -75,6 +75,9 @@ struct gate_context {
 	int64_t prompt_bytes;
 	const struct gate_rerun *reruns;	/* [n_reruns] */
 	int n_reruns;
+	const char *not_run;		/* why a side was not run again, a sentence; or NULL */
+	const char *left_out;		/* a comparison that the run finished and the summary does not tell; or NULL */
+	const char *stray;		/* a receipt beside the summary that it does not tell; or NULL */
 };
 
 struct gate_result {

@@ -89,6 +89,11 @@ void gate_sweep_run(const json_t *summary, const struct gate_context *ctx, const
 		gate_fail(&g, "%s", why_not);
 	else
 		gate_unchecked(&g, "its receipts are not at hand: %s", why_not);
+	if (ctx->left_out)
+		gate_fail(&g, "scenario %s was done in this run (journal.jsonl), the summary leaves it out",
+			  ctx->left_out);
+	if (ctx->stray)
+		gate_unchecked(&g, "%s/receipt.json is here, the summary does not tell it", ctx->stray);
 	for (size_t i = 0; i < sizeof(not_claimed) / sizeof(not_claimed[0]); i++) {
 		struct gate_result *r = &out->gates[not_claimed[i]];
 

@@ -288,6 +288,8 @@ void local_decide(struct local_result *r)
 		name_row(p, p->first_beyond, name, sizeof(name));
 		snprintf(r->reason, sizeof(r->reason),
 			 "%d of %d operations differ locally, first %s", p->n_beyond, p->n, name);
+	} else if (*p->other_run || *o->other_run) {
+		snprintf(r->reason, sizeof(r->reason), "%s", *p->other_run ? p->other_run : o->other_run);
 	} else {
 		r->equivalent = true;
 		snprintf(

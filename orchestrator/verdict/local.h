@@ -127,6 +127,7 @@ struct local_pass {
 	int n_ties, n_tied;		/* of all rows; rows with any */
 	int n_missing;
 	char missing[LOCAL_TEXT_MAX];	/* names of the first */
+	char other_run[200];		/* why this is not the run that was compared; "" = it is */
 };
 
 void local_pass_init(struct local_pass *p, const char *source, const char *replayer);
