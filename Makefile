@@ -440,6 +440,7 @@ SHELL_TESTS = \
 	nightly \
 	nightly_kill \
 	numbers \
+	odd_models \
 	perf \
 	reference_worker \
 	record \
