@@ -444,6 +444,7 @@ SHELL_TESTS = \
 	nightly \
 	nightly_kill \
 	numbers \
+	odd_models \
 	perf \
 	reference_worker \
 	record \

@@ -113,6 +113,7 @@ if there llama tiny-llama; then
 	type llama tiny-llama-yarn f32
 	for weights in f16 q8_0; do type llama tiny-qwen2 $weights; done
 	for weights in f32 q6_k; do type llama tiny-qwen3 $weights; done
+	python3 tests/odd_models.py "$A" "$dir" --reference llama || bad=1
 	if quantiser; then
 		deep="--embd 512 --heads 8 --kv-heads 2 --ff 1024 --layers 8"
 		for mix in 2:Q4_0 3:Q4_1 8:Q5_0 9:Q5_1 7:Q8_0 10:Q2_K 11:Q3_K_S 12:Q3_K_M 13:Q3_K_L \

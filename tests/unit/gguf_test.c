@@ -192,7 +192,7 @@ static void broken_arrays(void)
 	u8(&f, 0);
 	u8(&f, 0);
 	refused("scores as bytes", &f,
-		"key 'tokenizer.ggml.scores' is an array of u8, an array of floats is needed");
+		"key 'tokenizer.ggml.scores' is an array of u8, an array of floats or i32 is needed");
 	head(&f, 3, 0, 1);
 	kv_array(&f, "tokenizer.ggml.token_type", GGUF_F32, 1);
 	u32(&f, 0);

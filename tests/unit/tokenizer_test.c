@@ -381,7 +381,7 @@ static void test_refusals(void)
 
 	refuse(same, same, "tokenizer.ggml.model=str:bert",
 	       "tokenizer model \"bert\" is not supported; known: gpt2 (byte-level "
-	       "BPE), llama (SentencePiece)");
+	       "BPE), llama (SentencePiece), none");
 	refuse("tokenizer.ggml.tokens", "tokenizer.ggml.tokenX", NULL, "the file has no vocabulary "
 	       "(tokenizer.ggml.tokens); use --tokenizer FILE");
 	refuse("tokenizer.ggml.merges", "tokenizer.ggml.mergeX", NULL, "the file has no merges "

@@ -68,9 +68,11 @@ static void product_rows(void *ctx, int64_t begin, int64_t end, int thread)
 		for (int64_t t = 0; t < p->rows; t++) {
 			double v = dot(row, p->x + t * w->n_in, w->n_in);
 
+			if (p->l->bias && p->l->bias_first)
+				v += (double)p->l->bias[r];
 			if (p->l->scale)
 				v *= (double)p->l->scale[0];
-			if (p->l->bias)
+			if (p->l->bias && !p->l->bias_first)
 				v += (double)p->l->bias[r];
 			p->y[t * w->n_out + r] = v;
 		}

@@ -7,7 +7,7 @@
 
 enum kind {
 	INTEGER, REAL, BOOL, STRING,
-	STRINGS, REALS, INTEGERS,	/* arrays */
+	STRINGS, NUMBERS, INTEGERS,	/* arrays */
 	INTEGER_OR_ARRAY,		/* one for all layers, or one per layer */
 };
 
@@ -19,7 +19,7 @@ static const struct known { const char *key; enum kind kind; } known[] = {
 	{ "tokenizer.ggml.model", STRING },
 	{ "tokenizer.ggml.pre", STRING },
 	{ "tokenizer.ggml.tokens", STRINGS },
-	{ "tokenizer.ggml.scores", REALS },
+	{ "tokenizer.ggml.scores", NUMBERS },
 	{ "tokenizer.ggml.token_type", INTEGERS },
 	{ "tokenizer.ggml.merges", STRINGS },
 	{ "tokenizer.ggml.bos_token_id", INTEGER },
@@ -46,11 +46,17 @@ static const struct known { const char *key; enum kind kind; } known[] = {
 	{ ".rope.freq_base", REAL },
 	{ ".rope.scaling.type", STRING },
 	{ ".rope.scaling.factor", REAL },
+	{ ".rope.scaling.attn_factor", REAL },
+	{ ".rope.scaling.original_context_length", INTEGER },
+	{ ".rope.scale_linear", REAL },
+	{ ".attention.causal", BOOL },
+	{ ".expert_count", INTEGER },
+	{ ".nextn_predict_layers", INTEGER },
 	{ ".hidden_activation", STRING },
 };
 
 static const char *const kind_names[] = {
-	"an integer", "a float", "a bool", "a string", "an array of strings", "an array of floats",
+	"an integer", "a float", "a bool", "a string", "an array of strings", "an array of floats or i32",
 	"an array of integers", "an integer or an array of integers",
 };
 
@@ -69,7 +75,9 @@ static bool fits(const struct gguf_kv *kv, enum kind kind)
 	case BOOL: return kv->type == GGUF_BOOL;
 	case STRING: return kv->type == GGUF_STRING;
 	case STRINGS: return array && kv->elem == GGUF_STRING;
-	case REALS: return array && (kv->elem == GGUF_F32 || kv->elem == GGUF_F64);
+	case NUMBERS:
+		return array && (kv->elem == GGUF_F32 || kv->elem == GGUF_F64 ||
+				 kv->elem == GGUF_I32);
 	case INTEGERS: return array && (kv->elem == GGUF_I32 || kv->elem == GGUF_U32);
 	case INTEGER_OR_ARRAY:
 		return integer(kv->type) ||
@@ -89,6 +97,22 @@ static const struct gguf_kv *find_known(const struct gguf *g, const char *key)
 		return NULL;
 	snprintf(full, sizeof(full), "%.*s%s", (int)arch.n, arch.s, key);
 	return gguf_find(g, full);
+}
+
+/* The architecture's own numbers are sizes and counts. */
+static int check_signs(const struct gguf *g, struct err *e)
+{
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++) {
+		const struct gguf_kv *kv = find_known(g, known[i].key);
+
+		if (!kv || known[i].key[0] != '.' || known[i].kind != INTEGER ||
+		    kv->type == GGUF_U64 || gguf_integer_at(kv->type, kv->data) >= 0)
+			continue;
+		return err_set(e, EXIT_MODEL_INVALID,
+			       "key '%s' is %" PRId64 ", which it cannot be: it is negative",
+			       gguf_show(kv->key).s, gguf_integer_at(kv->type, kv->data));
+	}
+	return 0;
 }
 
 static int check_lengths(const struct gguf *g, struct err *e)
@@ -142,7 +166,9 @@ int gguf_check_keys(const struct gguf *g, struct err *e)
 			       gguf_type_name(array ? kv->elem : kv->type),
 			       kind_names[known[i].kind]);
 	}
-	int rc = check_lengths(g, e);
+	int rc = check_signs(g, e);
 
+	if (rc == 0)
+		rc = check_lengths(g, e);
 	return rc < 0 ? rc : check_ranges(g, e);
 }

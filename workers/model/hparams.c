@@ -156,6 +156,30 @@ static int read_int(struct reader *r, const char *suffix, uint64_t lo, uint64_t 
 	return (int)v;
 }
 
+/* One number, or an array with one for each layer; only equal ones can be computed with. */
+static int read_each(struct reader *r, const char *suffix, int n_layer, uint64_t hi, int absent)
+{
+	char key[160];
+	const struct gguf_kv *kv = gguf_find(r->g, full_key(r, suffix, key));
+	if (!kv || kv->type != GGUF_ARRAY || override_find(r->o, key, "int"))
+		return read_int(r, suffix, 1, hi, absent);
+	if (kv->count != (uint64_t)n_layer && r->e->code == 0)
+		err_set(r->e, EXIT_MODEL_LOAD, "%s has %llu values for %d layers", key,
+			(unsigned long long)kv->count, n_layer);
+	const int64_t v = gguf_array_i64(kv, 0);
+	for (uint64_t i = 1; i < kv->count && r->e->code == 0; i++)
+		if (gguf_array_i64(kv, i) != v)
+			err_set(r->e, EXIT_MODEL_LOAD,
+				"%s differs between layers (%lld in layer 0, %lld in layer %llu); "
+				"only models with equal layers are supported",
+				key, (long long)v, (long long)gguf_array_i64(kv, i),
+				(unsigned long long)i);
+	if ((v < 1 || (uint64_t)v > hi) && r->e->code == 0)
+		err_set(r->e, EXIT_MODEL_LOAD, "%s is %lld; expected 1 to %llu", key, (long long)v,
+			(unsigned long long)hi);
+	return (int)v;
+}
+
 static float read_float(struct reader *r, const char *suffix, double lo, double hi, double absent)
 {
 	char key[160];
@@ -203,11 +227,12 @@ static void read_sizes(struct reader *r, struct hparams *h)
 {
 	h->n_layer = read_int(r, "block_count", 1, GGUF_BLOCKS_MAX, -1);
 	h->n_embd = read_int(r, "embedding_length", 1, 1 << 20, -1);
-	h->n_ff = read_int(r, "feed_forward_length", 1, 1 << 22, -1);
-	h->n_head = read_int(r, "attention.head_count", 1, 1 << 14, -1);
+	h->n_ff = read_each(r, "feed_forward_length", h->n_layer, 1 << 22, -1);
+	h->n_head = read_each(r, "attention.head_count", h->n_layer, 1 << 14, -1);
 	if (r->e->code != 0)
 		return;
-	h->n_kv_head = read_int(r, "attention.head_count_kv", 1, (uint64_t)h->n_head, h->n_head);
+	h->n_kv_head = read_each(r, "attention.head_count_kv", h->n_layer, (uint64_t)h->n_head,
+				 h->n_head);
 	h->n_ctx_train = read_int(r, "context_length", 1, INT32_MAX, 4096);
 	h->norm_eps = read_float(r, "attention.layer_norm_rms_epsilon", 0, 1, NAN);
 	h->head_dim = read_int(r, "attention.key_length", 1, 1 << 16, h->n_embd / h->n_head);
@@ -222,6 +247,29 @@ static void read_sizes(struct reader *r, struct hparams *h)
 		err_set(r->e, EXIT_MODEL_LOAD, "%d attention heads cannot share %d key/value heads",
 			h->n_head, h->n_kv_head);
 	h->attn_scale = 1.0f / sqrtf((float)h->head_dim);
+}
+
+/* What changes the graph, and is not computed here. */
+static void refuse_others(struct reader *r)
+{
+	static const struct { const char *suffix, *what; } counts[] = {
+		{"expert_count", "mixtures of experts are not supported"},
+		{"nextn_predict_layers", "layers that draft the next tokens are not supported"},
+	};
+	char key[160];
+	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		uint64_t n = 0;
+		if (hparams_u64(r->g, r->o, full_key(r, counts[i].suffix, key), &n) && n > 0 &&
+		    r->e->code == 0)
+			err_set(r->e, EXIT_MODEL_LOAD, "%s is %llu; %s", key, (unsigned long long)n,
+				counts[i].what);
+	}
+	const char *v = override_find(r->o, full_key(r, "attention.causal", key), "bool");
+	bool causal = true;
+	gguf_bool(r->g, key, &causal);
+	if (r->e->code == 0 && (v ? strcmp(v, "true") != 0 : !causal))
+		err_set(r->e, EXIT_MODEL_LOAD,
+			"%s is false; only causal attention is supported", key);
 }
 
 int hparams_read(struct hparams *out, const struct gguf *g, const struct overrides *o,
@@ -242,6 +290,7 @@ int hparams_read(struct hparams *out, const struct gguf *g, const struct overrid
 	struct reader r = {g, o, h.arch->name, &first};
 	h.neox = h.arch->neox;
 	read_sizes(&r, &h);
+	refuse_others(&r);
 	if (first.code == 0)
 		read_activation(&r, &h);
 	if (first.code == 0)

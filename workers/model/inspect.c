@@ -194,6 +194,28 @@ static void add_gamma(struct inspection *r, const struct gguf_tensor *t)
 	g->rms_max = fmax(g->rms_max, rms);
 }
 
+/* Keys of other architectures: in these graphs nobody looks at them. */
+static void check_unread(struct inspection *r, const struct gguf *g, struct gguf_str arch)
+{
+	static const char *const suffixes[] = {
+		"attention.scale", "logit_scale", "residual_scale", "embedding_scale",
+		"attention.clamp_kqv", "attn_logit_softcapping", "final_logit_softcapping",
+		"attention.sliding_window", "rope.scaling.alpha", "rope.scaling.yarn_ext_factor",
+		"rope.scaling.yarn_attn_factor", "rope.scaling.yarn_beta_fast",
+		"rope.scaling.yarn_beta_slow", "rope.scaling.yarn_log_multiplier",
+	};
+	char key[160];
+
+	for (size_t i = 0; i < sizeof(suffixes) / sizeof(*suffixes); i++) {
+		snprintf(key, sizeof(key), "%.*s.%s", (int)arch.n, arch.s, suffixes[i]);
+		if (gguf_find(g, key))
+			found(r, INSPECT_NOTE,
+			      "%s is there, and has no effect: neither llama.cpp nor native reads "
+			      "it for this architecture",
+			      key);
+	}
+}
+
 /* An engine's own reading of the file: hyperparameters, every tensor's presence and shape. */
 static void check_model(struct inspection *r, const struct gguf *g, const char *path)
 {
@@ -215,6 +237,7 @@ static void check_model(struct inspection *r, const struct gguf *g, const char *
 		      gguf_show(arch).s, arch_names(known, sizeof(known)));
 		return;
 	}
+	check_unread(r, g, arch);
 	if (model_open(&m, path, NULL, &e) < 0) {
 		size_t n = strlen(path);
 		bool prefixed =

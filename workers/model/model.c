@@ -13,6 +13,7 @@ enum { NAME_MAX_BYTES = 96 };
 struct loader {
 	struct model *m;
 	struct err *e;		/* sticky */
+	bool *asked;		/* [n_tensors] of the file: somebody has use for it */
 };
 
 static void shape_text(const struct gguf_tensor *t, char *out, size_t size)
@@ -38,6 +39,7 @@ static const struct gguf_tensor *find(struct loader *l, const char *name, int64_
 				l->m->hp.arch->name);
 		return NULL;
 	}
+	l->asked[t - l->m->gguf.tensors] = true;
 	int64_t rows = ne1 ? ne1 : 1;
 	if (t->ne[0] != ne0 || t->ne[1] != rows || t->ne[2] != 1 || t->ne[3] != 1) {
 		char got[96] = "";
@@ -147,7 +149,23 @@ static void load_layer(struct loader *l, int i, struct layer *out)
 	if (h->arch->sub_norms)
 		out->ffn_sub_norm = vector(l, NAME("ffn_sub_norm.weight"), h->n_ff, true);
 	linear(l, NAME("ffn_down"), h->n_ff, h->n_embd, true, &out->down);
+	out->gate.bias_first = out->up.bias_first = out->down.bias_first = true;
 #undef NAME
+}
+
+/* A model that has more than its architecture computes another function: refused, as llama.cpp
+ * does. The head that ranks texts (qwen3) has no part in logits. */
+static void check_unasked(struct loader *l)
+{
+	for (uint64_t i = 0; i < l->m->gguf.n_tensors && l->e->code == 0; i++) {
+		const struct gguf_tensor *t = &l->m->gguf.tensors[i];
+		if (l->asked[i] || (t->name.n > 4 && memcmp(t->name.s, "cls.", 4) == 0))
+			continue;
+		err_set(l->e, EXIT_MODEL_LOAD,
+			"tensor %.*s is not one that architecture %s has; without it the result "
+			"would be another model's",
+			(int)t->name.n, t->name.s, l->m->hp.arch->name);
+	}
 }
 
 static void load_tensors(struct loader *l)
@@ -165,6 +183,7 @@ static void load_tensors(struct loader *l)
 	h->rope.freq_factors = vector(l, "rope_freqs.weight", h->rope.n_dims / 2, false);
 	for (int i = 0; i < h->n_layer && l->e->code == 0; i++)
 		load_layer(l, i, &m->layers[i]);
+	check_unasked(l);
 }
 
 /* ---- the whole file ----------------------------------------------------------------------- */
@@ -215,10 +234,12 @@ int model_open(struct model *m, const char *path, const struct overrides *o, str
 	if (rc == 0) {
 		m->bitnet_family = bitnet_types || m->hp.arch->bitnet_only;
 		m->layers = calloc((size_t)m->hp.n_layer, sizeof(*m->layers));
-		if (!m->layers)
+		bool *asked = calloc(m->gguf.n_tensors + 1, sizeof(*asked));
+		if (!m->layers || !asked)
 			err_set(&first, EXIT_INTERNAL, "no memory for %d layers", m->hp.n_layer);
 		else
-			load_tensors(&(struct loader){m, &first});
+			load_tensors(&(struct loader){m, &first, asked});
+		free(asked);
 	}
 	if (first.code != 0) {
 		model_close(m);

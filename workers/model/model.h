@@ -9,11 +9,12 @@
 #include "hparams.h"
 #include "kernels.h"
 
-/* y = W·x, times scale (one value), plus bias. */
+/* y = W·x, times scale (one value), plus bias; with bias_first y = (W·x + bias) · scale. */
 struct linear {
 	struct weight w;
 	const float *scale;	/* [1] or NULL: NAME.scale */
 	const float *bias;	/* [n_out] or NULL: NAME.bias */
+	bool bias_first;	/* in the feed-forward part, as llama.cpp has it there */
 };
 
 struct layer {

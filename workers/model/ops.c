@@ -216,10 +216,13 @@ static void finish_rows(const struct linear *lin, float *out, int64_t r0, int64_
 {
 	for (int64_t t = 0; t < n_rows; t++) {
 		float *y = out + t * lin->w.n_out;
+		if (lin->bias && lin->bias_first)
+			for (int64_t r = r0; r < r1; r++)
+				y[r] += lin->bias[r];
 		if (lin->scale)
 			for (int64_t r = r0; r < r1; r++)
 				y[r] *= lin->scale[0];
-		if (lin->bias)
+		if (lin->bias && !lin->bias_first)
 			for (int64_t r = r0; r < r1; r++)
 				y[r] += lin->bias[r];
 	}

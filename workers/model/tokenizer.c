@@ -47,6 +47,11 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t bytes, 
 	size_t n;
 	int r;
 
+	if (t->kind == TOKENIZER_NONE)
+		return err_set(e, EXIT_MODEL_INVALID,
+			       "the model has no vocabulary (tokenizer.ggml.model is \"%s\"); give "
+			       "token ids, or --tokenizer FILE",
+			       t->info.model);
 	if (bytes > TOKENIZER_TEXT_BYTES_MAX)
 		return err_set(e, EXIT_USAGE, "the text has %zu bytes, at most %d can be tokenized",
 			       bytes, TOKENIZER_TEXT_BYTES_MAX);
@@ -145,12 +150,14 @@ static size_t text_bytes(const struct tokenizer *t, int32_t id)
 int tokenizer_piece(const struct tokenizer *t, int32_t id, bool special, char *out, size_t size,
 		    struct err *e)
 {
-	int r = check_id(t, id, e);
+	int r = t->kind == TOKENIZER_NONE ? 0 : check_id(t, id, e);
 	char *tmp;
 	size_t n;
 
 	if (r < 0)
 		return r;
+	if (t->kind == TOKENIZER_NONE)
+		return 0;
 	if (text_bytes(t, id) <= size)
 		return (int)render(t, id, special, out);
 	tmp = tokenizer_alloc(NULL, text_bytes(t, id), 1);
@@ -173,6 +180,8 @@ int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, int n, bool 
 	bool strip = t->space_prefix;	/* encoding put a space there */
 	char *out;
 
+	if (t->kind == TOKENIZER_NONE)
+		n = 0;	/* ids have no text */
 	for (int i = 0; i < n; i++) {
 		int r = check_id(t, ids[i], e);
 

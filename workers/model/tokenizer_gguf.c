@@ -90,6 +90,22 @@ static void get_id(const struct source *s, const char *name, const struct tokeni
 		*id = (int32_t)v;
 }
 
+static void find_fim(const struct source *s, struct tokenizer *t)
+{
+	static const char *const names[][2] = {
+		{"fim_pre", "prefix"}, {"fim_suf", "suffix"}, {"fim_mid", "middle"},
+		{"fim_pad"}, {"fim_rep"}, {"fim_sep"},
+	};
+
+	for (int i = 0; i < TOKENIZER_FIM_GROUPS; i++)
+		for (int k = 0; k < 2 && names[i][k]; k++) {
+			int32_t id = -1;
+
+			get_id(s, names[i][k], t, &id);
+			t->fim_named[i] = t->fim_named[i] || id >= 0;
+		}
+}
+
 static const struct gguf_kv *array_of(const struct gguf *g, const char *key, uint64_t least,
 				      int *bad, struct err *e)
 {
@@ -199,6 +215,8 @@ static void strip_rules(struct tokenizer *t, const struct source *s)
 		id = tokenizer_find(t, "<mask>");
 		if (id >= 0)
 			t->tokens[id].attr |= TOKEN_LSTRIP;
+	} else if (contains(name, "modern-bert") && tokenizer_find(t, "[MASK]") >= 0) {
+		t->tokens[tokenizer_find(t, "[MASK]")].attr |= TOKEN_LSTRIP;
 	} else if (contains(name, "phi-3") || contains(name, "phi3")) {
 		for (int i = 0; i < t->n_specials; i++)
 			t->tokens[t->specials[i]].attr |= TOKEN_RSTRIP;
@@ -241,10 +259,15 @@ static int choose_model(struct tokenizer **out, const struct source *s, struct e
 	if (!get_string(s, "tokenizer.ggml.model", model, sizeof(model)))
 		return err_set(e, EXIT_MODEL_INVALID, "the file has no tokenizer "
 			       "(tokenizer.ggml.model); use --tokenizer FILE");
+	if (strcmp(model, "none") == 0 || strcmp(model, "no_vocab") == 0) {
+		*out = t = tokenizer_new(TOKENIZER_NONE);
+		memcpy(t->info.model, model, sizeof(model));
+		return 0;
+	}
 	if (strcmp(model, "gpt2") != 0 && strcmp(model, "llama") != 0)
 		return err_set(e, EXIT_MODEL_INVALID,
 			       "tokenizer model \"%s\" is not supported; known: "
-			       "gpt2 (byte-level BPE), llama (SentencePiece)",
+			       "gpt2 (byte-level BPE), llama (SentencePiece), none",
 			       model);
 	t = tokenizer_new(model[0] == 'g' ? TOKENIZER_BPE : TOKENIZER_SPM);
 	memcpy(t->info.model, model, sizeof(model));
@@ -277,6 +300,8 @@ static int build(struct tokenizer *t, const struct source *s, struct err *e)
 {
 	int r = t->kind == TOKENIZER_BPE ? choose_pre(t, s, e) : 0;
 
+	if (t->kind == TOKENIZER_NONE)
+		return tokenizer_finish(t, e);
 	if (r == 0)
 		r = read_tokens(t, s->g, e);
 	if (r == 0 && t->kind == TOKENIZER_BPE)
@@ -288,6 +313,7 @@ static int build(struct tokenizer *t, const struct source *s, struct err *e)
 	get_id(s, "eot", t, &t->info.eot);
 	get_id(s, "unknown", t, &t->info.unk);
 	get_id(s, "padding", t, &t->info.pad);
+	find_fim(s, t);
 	if (t->kind == TOKENIZER_SPM)
 		get_bool(s, "tokenizer.ggml.add_space_prefix", &t->space_prefix);
 	get_bool(s, "tokenizer.ggml.add_bos_token", &t->info.add_bos);

@@ -16,6 +16,9 @@ enum {
 	TOKENIZER_TEXT_BYTES_MAX = 1 << 26,	/* of one text to encode, of a whole vocabulary */
 };
 
+/* Tokens for filling in the middle: prefix, suffix, middle, padding, repository, file. */
+enum { TOKENIZER_FIM_GROUPS = 6 };
+
 enum token_attr {
 	TOKEN_UNKNOWN = 1, TOKEN_UNUSED = 2, TOKEN_NORMAL = 4, TOKEN_CONTROL = 8, TOKEN_USER = 16,
 	TOKEN_BYTE = 32, TOKEN_LSTRIP = 64, TOKEN_RSTRIP = 128,
@@ -39,7 +42,10 @@ struct merge {
 	int32_t symbol;		/* of the two together; −1 marks a free slot */
 };
 
-enum tokenizer_kind { TOKENIZER_BPE, TOKENIZER_SPM, TOKENIZER_UNIGRAM };
+enum tokenizer_kind {
+	TOKENIZER_BPE, TOKENIZER_SPM, TOKENIZER_UNIGRAM,
+	TOKENIZER_NONE,	/* the file says that it has no vocabulary: ids alone */
+};
 
 struct tokenizer {
 	struct tokenizer_info info;
@@ -52,6 +58,7 @@ struct tokenizer {
 	bool prefix_missing; /* … only where none is there (tokenizer.json's Metaspace) */
 	bool split_blanks;   /* no piece reaches over the beginning of a word */
 	bool own_texts_only; /* no token is special for its text alone (tokenizer.json) */
+	bool fim_named[TOKENIZER_FIM_GROUPS]; /* the file says which token this is */
 
 	char *text;			/* bytes of all symbols */
 	size_t text_bytes, text_cap;

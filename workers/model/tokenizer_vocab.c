@@ -236,7 +236,7 @@ static const char *const control_texts[] = {
 	"<｜end▁of▁sentence｜>", "[e~[",
 };
 /* Of each of these groups the first that exists, where the file names none itself. */
-static const char *const fim_texts[][9] = {
+static const char *const fim_texts[TOKENIZER_FIM_GROUPS][9] = {
 	{"<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>",
 	 "<|code_prefix|>", "<|prefix|>"},
 	{"<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>",
@@ -279,7 +279,7 @@ static void mark_control(struct tokenizer *t)
 	for (size_t g = 0; g < COUNT(fim_texts); g++) {
 		int32_t id = -1;
 
-		for (int i = 0; i < 9 && fim_texts[g][i] && id < 0; i++)
+		for (int i = 0; i < 9 && fim_texts[g][i] && id < 0 && !t->fim_named[g]; i++)
 			id = tokenizer_find(t, fim_texts[g][i]);
 		if (id >= 0)
 			t->tokens[id].attr |= TOKEN_CONTROL;
