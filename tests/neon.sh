@@ -11,11 +11,11 @@ for tool in $cc qemu-aarch64; do
 done
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-flags="-std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -Iinclude -Iworkers -Iworkers/kernels
+flags="-std=c11 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -Iinclude -Iworkers -Iworkers/common -Iworkers/kernels
 	-Iworkers/model -Itests -Wall -Wextra -Wshadow -Wvla -Werror"
 status=0
 for f in kernels/base_c kernels/cpu kernels/dequantize kernels/half kernels/kernels kernels/math \
-	kernels/profile kernels/tl kernels/tl_config kernels/weight_type kernels/i2s_neon common/err model/gguf model/gguf_keys \
+	kernels/profile kernels/tl kernels/tl_config kernels/weight_type kernels/i2s_neon common/err common/utf8 model/gguf model/gguf_keys \
 	model/gguf_parse; do
 	isa=
 	[ $f = kernels/i2s_neon ] && isa=-march=armv8.2-a+dotprod
