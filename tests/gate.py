@@ -252,7 +252,7 @@ def forgeries_of_bench(r):
             s = at(m, first)
             for key in ("samples",):
                 s[key] = [x * factor for x in s[key]]
-            for key in ("median", "mad", "min", "max"):
+            for key in ("median", "mean", "mad", "min", "max"):
                 s[key] *= factor
             for one in m["cases"][0]["series"][1:]:
                 for key in one["first_engine_ratio"]:

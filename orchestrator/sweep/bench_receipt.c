@@ -28,6 +28,7 @@ static json_t *series_json(const struct bench_case *c, const struct bench_series
 	canonical_set(o, "unit", json_string(bench_in_seconds(c->kind) ? "s" : "tokens/s"));
 	canonical_set(o, "samples", samples);
 	canonical_set(o, "median", canonical_real(s->stats.median));
+	canonical_set(o, "mean", canonical_real(s->stats.mean));
 	canonical_set(o, "mad", canonical_real(s->stats.mad));
 	canonical_set(o, "min", canonical_real(s->stats.min));
 	canonical_set(o, "max", canonical_real(s->stats.max));

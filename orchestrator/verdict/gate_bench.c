@@ -71,10 +71,11 @@ static void check_series(struct gating *g, const char *name, const json_t *serie
 			seconds ? stats_paired_ratio(x, y, n) : stats_paired_ratio(y, x, n);
 
 		if (!near(s.median, gate_real(series, "median")) ||
+		    !near(s.mean, gate_real(series, "mean")) ||
 		    !near(s.mad, gate_real(series, "mad")) ||
 		    !near(s.min, gate_real(series, "min")) ||
 		    !near(s.max, gate_real(series, "max")))
-			gate_fail(g, "%s: median, spread or range do not follow from the samples",
+			gate_fail(g, "%s: median, mean, spread or range do not follow from the samples",
 				  name);
 		if (!near(r.mid, gate_real(series, "first_engine_ratio.mid")) ||
 		    !near(r.low, gate_real(series, "first_engine_ratio.low")) ||

@@ -37,8 +37,10 @@ struct stats stats_of(const double *x, int n)
 	double *s = sorted(x, n);
 	struct stats r = {.n = n, .min = s[0], .max = s[n - 1], .median = middle(s, n)};
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n; i++) {
+		r.mean += x[i] / n;
 		s[i] = fabs(s[i] - r.median);
+	}
 	qsort(s, (size_t)n, sizeof(*s), by_value);
 	r.mad = middle(s, n);
 	free(s);

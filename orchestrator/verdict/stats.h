@@ -7,7 +7,7 @@
 
 struct stats {
 	int n;
-	double min, median, max;
+	double min, median, max, mean;
 	double mad;	/* median of |x − median|; 0 for one sample */
 };
 
