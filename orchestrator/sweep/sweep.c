@@ -309,7 +309,8 @@ static void check_local(struct local_result *out, const struct planned *p, struc
 		out->ran = false;
 		snprintf(out->reason, sizeof(out->reason), "%.500s", e.msg);
 	}
-	if (!out->equivalent || x->verdict == VERDICT_IDENTICAL)
+	/* what crashed or could not be compared stays that, whatever its operations gave */
+	if (!out->equivalent || x->verdict == VERDICT_IDENTICAL || x->verdict > VERDICT_DIVERGED)
 		return;
 	memcpy(end_to_end, x->explanation, sizeof(end_to_end));
 	x->verdict = VERDICT_EQUIVALENT;
