@@ -38,6 +38,7 @@
  *	row			the rows move down by one (embeddings)
  *	tokenize:-1:bos|prefix|last|bos_twice|eos	tokens without BOS, behind a template's words,
  *				with a wrong last id, with a second BOS, with EOS for the third
+ *	tokenize:-1:piece	dies where it is asked for the text of a token
  *	read:-1:weight=N	says another hash for the N-th weight of the file
  *
  * With ASSAY_FLASH=1 it computes attention as flash attention does: no scores and probabilities are
@@ -47,6 +48,7 @@
 #include "sample.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 
 #include "../workers/main.c"
@@ -649,6 +651,13 @@ static int tokenize(struct engine *g, const char *text, size_t bytes, bool add_b
 	return rc;
 }
 
+static int piece(struct engine *g, int32_t id, char *out, size_t size, struct err *e)
+{
+	if (fault.stage == -2 && strcmp(fault.kind, "piece") == 0)
+		raise(SIGABRT);
+	return engine_native.piece(g, id, out, size, e);
+}
+
 struct reading {
 	engine_weight_fn *fn;
 	void *ctx;
@@ -714,6 +723,7 @@ __attribute__((constructor)) static void fill_in(void)
 	faulty.name = "faulty";
 	faulty.evaluate = evaluate;
 	faulty.tokenize = tokenize;
+	faulty.piece = piece;
 	faulty.weights = weights;
 	for (; text && *text && n_faults < FAULTS_MAX; text += strcspn(text, ";"), text += *text == ';')
 		plant(&faults[n_faults++], text);

@@ -11,7 +11,12 @@ BLOCKS = {0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 2
           11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 30: (1, 2), 34: (256, 54), 35: (256, 66)}
 
 
+WEIGHT_I2_S = 36
+
+
 def weight_bytes(kind, dims):
+    if kind == WEIGHT_I2_S:     # a scale, and bytes without meaning, behind the tensor
+        return math.prod(dims) // 4 + 32
     elements, size = BLOCKS[kind]
     return math.prod(dims) // elements * size
 

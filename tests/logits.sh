@@ -35,6 +35,8 @@ refuses "no prompt" 64 "give one of" run
 refuses "two prompts" 64 "give one of" run hello --tokens 1
 refuses "words for ids" 64 "\"x,2\" is not a token id" run --tokens 1,x,2
 refuses "an id outside" 64 "token 99999 at position 1 is outside the vocabulary of $size" run --tokens 1,99999
+refuses "an override of another type than the key" 64 "write bitnet-b1.58.rope.freq_base=float:" \
+	run --tokens 1 --override-kv bitnet-b1.58.rope.freq_base=int:500000
 refuses "an unknown profile" 64 "unknown numerics profile" run --tokens 1 --profile sse9
 refuses "an unknown instruction set" 64 "unknown instruction set" run --tokens 1 --isa mmx
 

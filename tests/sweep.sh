@@ -244,6 +244,13 @@ check "other tokens of real engines: exit 2" gated 2 --reference faulty --prompt
 unset ASSAY_FAULT
 check "… neither mapped a weight" opened 0
 check "… each opened once" opens 2
+export ASSAY_FAULT=tokenize:-1:piece
+died() {
+	exits 6 "$A" per-token --model "$T/i2s.gguf" --reference faulty --prompt hi --receipt "$T/died.json" &&
+		has "$T/died.json" '"verdict": "CRASHED"'
+}
+check "one that dies behind its last logits has crashed, whatever they are" died
+unset ASSAY_FAULT
 rm "$T/gated.log"
 check "equal tokens: exit 0" gated 0 --reference oracle --prompt hi
 check "… both opened, then loaded" opens 4

@@ -465,9 +465,23 @@ int64_t child_peak_rss(const struct child *c)
 	return sum > 0 ? sum : -1;
 }
 
+/* Where a line says why a program ends itself, its end: a backtrace may follow. Else the tail's. */
+static size_t last_words_end(const char *tail)
+{
+	static const char *const why[] = {"GGML_ASSERT(", "what():", "Assertion `"};
+
+	for (size_t i = 0; i < sizeof(why) / sizeof(*why); i++) {
+		const char *at = strstr(tail, why[i]);
+
+		if (at)
+			return (size_t)(at - tail) + strcspn(at, "\n");
+	}
+	return strlen(tail);
+}
+
 static const char *last_line(const char *tail, char *out, size_t size)
 {
-	size_t end = strlen(tail), start;
+	size_t end = last_words_end(tail), start;
 
 	while (end > 0 && (tail[end - 1] == '\n' || tail[end - 1] == ' '))
 		end--;

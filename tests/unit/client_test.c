@@ -64,6 +64,11 @@ static int play_worker(const char *mode)
 			signal(SIGSEGV, SIG_DFL);	/* a sanitizer has its own */
 			raise(SIGSEGV);
 		}
+		if (strcmp(mode, "abort") == 0) {
+			fprintf(stderr, "ops.c:7: GGML_ASSERT(n > 0) failed\n#1 run ()\n[detached]\n");
+			signal(SIGABRT, SIG_DFL);
+			raise(SIGABRT);
+		}
 		if (strcmp(mode, "exit") == 0)
 			_exit(3);
 		if (strcmp(mode, "garbage") == 0 && write(fd, "garbage garbage garbage", 23) < 0)
@@ -166,6 +171,8 @@ int main(int argc, char **argv)
 	check_failing(self, "hang", 300, EXIT_WORKER, "passed its deadline");
 	check_failing(self, "segv", 9000, EXIT_WORKER,
 		      "was killed by signal 11 (Segmentation fault); its last words: about to die");
+	check_failing(self, "abort", 9000, EXIT_WORKER,
+		      "its last words: ops.c:7: GGML_ASSERT(n > 0) failed");
 	check_failing(self, "exit", 9000, EXIT_WORKER, "exited with status 3");
 	check_failing(self, "garbage", 9000, EXIT_WORKER, "broke the protocol");
 	check_failing(self, "fail", 9000, EXIT_MODEL_LOAD, "the model is broken");

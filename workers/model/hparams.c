@@ -74,6 +74,37 @@ int overrides_check(const struct overrides *o, struct err *e)
 	return 0;
 }
 
+static const char *override_type_of(enum gguf_type t)
+{
+	switch (t) {
+	case GGUF_F32: case GGUF_F64: return "float";
+	case GGUF_BOOL: return "bool";
+	case GGUF_STRING: return "str";
+	case GGUF_ARRAY: return NULL;
+	default: return "int";
+	}
+}
+
+int overrides_fit(const struct overrides *o, const struct gguf *g, struct err *e)
+{
+	for (int i = 0; i < o->n; i++) {
+		size_t n;
+		char type[8], key[256];
+		const char *value, *want;
+		if (!override_split(o->items[i], &n, type, &value) || n >= sizeof(key))
+			continue;
+		snprintf(key, sizeof(key), "%.*s", (int)n, o->items[i]);
+		const struct gguf_kv *kv = gguf_find(g, key);
+		want = kv ? override_type_of(kv->type) : NULL;
+		if (want && strcmp(want, type) != 0)
+			return err_set(e, EXIT_USAGE,
+				       "override \"%s\" is of type %s, the key is %s in the file; "
+				       "write %s=%s:…",
+				       o->items[i], type, gguf_type_name(kv->type), key, want);
+	}
+	return 0;
+}
+
 /* The last override of key with one of the types (space-separated), or NULL. */
 static const char *override_find(const struct overrides *o, const char *key, const char *types)
 {

@@ -48,6 +48,9 @@ struct overrides {
 /* Checks the form of every override; keys that no one reads are the caller's business. */
 int overrides_check(const struct overrides *o, struct err *e);
 
+/* EXIT_USAGE for one of another type than its key has in the file: llama.cpp leaves such a one out. */
+int overrides_fit(const struct overrides *o, const struct gguf *g, struct err *e);
+
 /* A scalar of the file unless overridden; false when neither has it. */
 bool hparams_u64(const struct gguf *g, const struct overrides *o, const char *key, uint64_t *out);
 bool hparams_f64(const struct gguf *g, const struct overrides *o, const char *key, double *out);

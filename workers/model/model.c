@@ -229,6 +229,11 @@ int model_open(struct model *m, const char *path, const struct overrides *o, str
 			       "%s; `assay fetch-models` fetches whole, checked files", first.msg);
 	if (rc != 0)
 		return first.code ? err_set(e, (enum exit_code)first.code, "%s", first.msg) : rc;
+	rc = overrides_fit(o, &m->gguf, e);
+	if (rc != 0) {
+		model_close(m);
+		return rc;
+	}
 	bool bitnet_types = has_bitnet_types(&m->gguf);
 	rc = hparams_read(&m->hp, &m->gguf, o, bitnet_types, &first);
 	if (rc == 0) {
