@@ -36,7 +36,8 @@ typedef int reference_item_fn(void *ctx, const struct reference_item *item, stru
 int reference_each(const char *root, reference_item_fn *fn, void *ctx, struct err *e);
 
 /* Deletes it unless somebody holds it: *busy then, and 0. */
-int reference_delete(const char *root, const struct reference_item *item, bool *busy, struct err *e);
+int reference_delete(const char *root, const struct reference_item *item, bool *busy,
+		     struct err *e);
 
 const char *reference_part_name(enum reference_part p);	/* "build", "libraries", … */
 
