@@ -236,6 +236,7 @@ PROVISION_OBJS = \
 	orchestrator/provision/reference.o \
 	orchestrator/provision/reference_build.o \
 	orchestrator/provision/reference_locked.o \
+	orchestrator/provision/reference_store.o \
 	orchestrator/provision/references_lock.o \
 	orchestrator/provision/sandbox.o \
 	orchestrator/provision/self_check.o \

@@ -205,7 +205,6 @@ if command -v python3 >/dev/null; then
 	odd no-choice 6 "LOGITS of position 3 name no token="
 	odd no-pos 6 "LOGITS without pos= where position 0 was expected"
 	odd miscounts 6 "DONE says n_pos=99 after 6 positions"
-	odd two-ends 6 "said DONE though nothing was asked"
 	odd hangs-up 6 "closed the wire (ASSAY_WIRE_FD) in the middle of its work"
 	odd type-200 6 "a frame of type 200 (unknown) came where LOGITS or DONE was expected"
 	odd says-diverged 16 "I give up"

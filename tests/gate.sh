@@ -168,6 +168,25 @@ check "a receipt is signed" 0 "$B/assay" receipt sign "$t/run/scenario3/receipt.
 check "and verified" 0 "$B/assay" receipt verify "$t/run/scenario3/receipt.json.dsse.json" --pub "$t/key.pub" --receipt "$t/run/scenario3/receipt.json"
 check "another receipt is not the signed one" 20 "$B/assay" receipt verify "$t/run/scenario3/receipt.json.dsse.json" --pub "$t/key.pub" --receipt "$t/run/scenario1/receipt.json"
 
+# keys of other kinds: refused with a word, and nobody is asked for a passphrase
+if command -v openssl >/dev/null; then
+	openssl genpkey -algorithm ed25519 -aes256 -pass pass:x -out "$t/locked" 2>/dev/null
+	openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out "$t/rsa" 2>/dev/null
+	chmod 600 "$t/locked" "$t/rsa"
+	check "an encrypted key" 64 timeout 20 setsid "$B/assay" receipt sign "$t/run/scenario3/receipt.json" --key "$t/locked"
+	says "not an unencrypted PEM private key"
+	script -qec "timeout 20 $B/assay receipt sign $t/run/scenario3/receipt.json --key $t/locked" /dev/null </dev/null >"$t/log" 2>&1
+	grep -q "pass phrase" "$t/log" && { echo "not ok - asks for a passphrase"; bad=1; } || echo "ok - and nothing is asked on a terminal"
+	check "an RSA key" 20 "$B/assay" receipt sign "$t/run/scenario3/receipt.json" --key "$t/rsa"
+	says "not an Ed25519 key"
+	check "a private key as the public one" 64 "$B/assay" receipt verify "$t/run/scenario3/receipt.json.dsse.json" --pub "$t/key"
+	check "a receipt as the envelope" 20 "$B/assay" receipt verify "$t/run/scenario3/receipt.json" --pub "$t/key.pub"
+else
+	echo "skip - keys of other kinds # no openssl here"
+fi
+check "a key that cannot be written whole" 18 bash -c "ulimit -f 0; trap '' XFSZ; exec $B/assay receipt keygen $t/full"
+[ ! -e "$t/full" ] && [ ! -e "$t/full.pub" ] && echo "ok - leaves nothing behind" || { echo "not ok - half a key is left"; bad=1; }
+
 ajv() { # the independent validator: npm ajv, kept beside the build
 	local dir=build/ajv
 	[ -d "$dir/node_modules/ajv" ] || (mkdir -p "$dir" && cd "$dir" && npm init -y >/dev/null 2>&1 &&

@@ -56,8 +56,6 @@ def send(wire, kind, header=(), body=b""):
     if kind == adapter.LOGITS and MODE == "type-200":
         kind = 200
     plain_send(wire, kind, header.items(), body)
-    if kind == adapter.DONE and MODE == "two-ends":
-        plain_send(wire, kind, header.items(), body)
 
 
 def answer(wire, model, kind, keys, body):

@@ -3,6 +3,7 @@
 #include "cli/model_events.h"
 #include "cli/term.h"
 #include "provision/models.h"
+#include "provision/reference_store.h"
 
 #include <assert.h>
 #include <jansson.h>
@@ -34,9 +35,9 @@ struct run {
 	enum verb verb;
 	struct models_lock lock;
 	struct store store;
-	json_t *items;
-	int64_t bytes;
-	int n, n_bad;
+	json_t *items, *references;
+	int64_t bytes, reference_bytes;
+	int n, n_bad, n_references;
 	int first_bad; /* its exit code */
 };
 
@@ -232,6 +233,59 @@ static int prune(void *ctx, const struct store_item *item, struct err *e)
 	return 0;
 }
 
+/* ---- references --------------------------------------------------------------------------- */
+
+static void record_reference(struct run *r, const struct reference_item *item, const char *did)
+{
+	const char *names = *item->names ? item->names : "-";
+
+	r->n_references++;
+	json_array_append_new(r->references,
+			      json_pack("{ss ss ss sI ss sb ss}", "part", reference_part_name(item->part),
+					"names", item->names, "key", item->key, "bytes",
+					(json_int_t)item->bytes, "state", item->state, "in_use",
+					item->in_use, "did", did));
+	if (!cli_json(r->c))
+		printf("%-24s %-12s %10.1f MB  %-10s %s%.*s%s%s\n", names,
+		       reference_part_name(item->part), (double)item->bytes / 1e6, item->state,
+		       item->in_use ? "in use  " : "",
+		       item->part == REFERENCE_UNFINISHED ? 60 : 12, item->key, *did ? "  " : "",
+		       did);
+}
+
+static int on_reference(void *ctx, const struct reference_item *item, struct err *e)
+{
+	struct run *r = ctx;
+	bool busy = item->in_use;
+	int rc = 0;
+
+	if (r->verb == LS) {
+		r->reference_bytes += item->bytes;
+		record_reference(r, item, "");
+		return 0;
+	}
+	if (item->needed)
+		return 0;
+	if (!busy && is_for_real(r))
+		rc = reference_delete(r->store.root, item, &busy, e);
+	if (rc < 0)
+		return rc;
+	record_reference(r, item, busy ? "kept: in use" : is_for_real(r) ? "deleted" : "would be deleted");
+	r->bytes += busy ? 0 : item->bytes;
+	return 0;
+}
+
+/* Of a whole cache, not where models are named. */
+static int references(struct run *r, struct err *e)
+{
+	const char *const *ids;
+	bool named = cli_positional(r->c, &ids) > 1 || cli_str(r->c, "tier");
+
+	if (named || (r->verb != LS && r->verb != PRUNE))
+		return 0;
+	return reference_each(r->store.root, on_reference, r, e);
+}
+
 /* ------------------------------------------------------------------------------------------ */
 
 static int find_verb(struct run *r, struct err *e)
@@ -299,8 +353,9 @@ static int check_what(const struct run *r, struct err *e)
 
 static void summarise(const struct run *r)
 {
-	json_t *o = json_pack("{ss sI sO}", "cache", r->store.root, "bytes", (json_int_t)r->bytes,
-			      "items", r->items);
+	json_t *o = json_pack("{ss sI sI sO sO}", "cache", r->store.root, "bytes", (json_int_t)r->bytes,
+			      "reference_bytes", (json_int_t)r->reference_bytes, "items", r->items,
+			      "references", r->references);
 	bool deleting = r->verb == CLEAN || r->verb == PRUNE;
 
 	if (cli_json(r->c)) {
@@ -308,11 +363,14 @@ static void summarise(const struct run *r)
 		putchar('\n');
 	} else if (r->verb == LS) {
 		printf("%d models, %.1f MB in %s\n", r->n, (double)r->bytes / 1e6, r->store.root);
+		if (r->n_references)
+			printf("%d parts of references, %.1f MB\n", r->n_references,
+			       (double)r->reference_bytes / 1e6);
 	} else if (deleting) {
 		printf("%.1f MB %s\n", (double)r->bytes / 1e6,
 		       is_for_real(r) ? "freed" : "would be freed");
 	}
-	if (deleting && !is_for_real(r) && !cli_flag(r->c, "dry-run") && r->n)
+	if (deleting && !is_for_real(r) && !cli_flag(r->c, "dry-run") && r->n + r->n_references)
 		term_note("nothing was deleted: add --yes");
 	json_decref(o);
 }
@@ -325,7 +383,8 @@ static int run_verb(struct run *r, struct err *e)
 
 	if ((rc = find_verb(r, e)) < 0 || (rc = store_open(&r->store, NULL, e)) < 0 ||
 	    (rc = models_lock_open(&r->lock, cli_str(r->c, "lock"), e)) < 0 ||
-	    (rc = check_what(r, e)) < 0 || (rc = store_each(&r->store, fns[r->verb], r, e)) < 0)
+	    (rc = check_what(r, e)) < 0 || (rc = store_each(&r->store, fns[r->verb], r, e)) < 0 ||
+	    (rc = references(r, e)) < 0)
 		return rc;
 	summarise(r);
 	if (r->verb == VERIFY && !r->n && cli_positional(r->c, &ids) > 1)
@@ -339,11 +398,12 @@ static int run_verb(struct run *r, struct err *e)
 
 static int run(struct cli *c, struct err *e)
 {
-	struct run r = {.c = c, .items = json_array()};
+	struct run r = {.c = c, .items = json_array(), .references = json_array()};
 	int rc = run_verb(&r, e);
 
 	models_lock_free(&r.lock);
 	json_decref(r.items);
+	json_decref(r.references);
 	return rc;
 }
 
@@ -351,7 +411,7 @@ const struct command cmd_cache = {
 	.name = "cache",
 	.aliases = "clean-cache",
 	.group = "Provisioning",
-	.summary = "list, verify, repair and delete cached models",
+	.summary = "list, verify, repair and delete what is cached: models, references",
 	.positional = "[ls|verify|prune|clean] [ID…]",
 	.examples = "  assay cache ls                          what is there, and how large\n"
 		"  assay cache verify --repair             hash everything, fetch what is damaged\n"
@@ -360,7 +420,10 @@ const struct command cmd_cache = {
 		"  assay clean-cache --all --yes\n",
 	.opts = opts,
 	.run = run,
-	.details = "Nothing is deleted without --yes. What a running command holds, what is being "
+	.details = "`ls` and `prune` look at references too: prune takes builds that no name leads to (of\n"
+	       "earlier pins, options or versions of this program), the libraries and sources that only\n"
+	       "those needed, and what killed builds left.\n"
+	       "Nothing is deleted without --yes. What a running command holds, what is being "
 	       "fetched, and files\n"
 	       "that this program did not put there stay. The cache is $ASSAY_CACHE, "
 	       "$XDG_CACHE_HOME/assay\n"

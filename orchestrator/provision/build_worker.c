@@ -125,8 +125,13 @@ static void add_libraries(struct args *a, const struct build_worker *w)
 
 		snprintf(dir, sizeof(dir), "%.*s", (int)n, p);
 		add(a, "-L", dir);
-		add(a, "-Wl,-rpath,", dir);
-		add(a, "-Wl,-rpath-link,", dir);
+		/* not -Wl: a comma in the path would cut it */
+		for (int i = 0; i < 2; i++) {
+			add(a, "-Xlinker", "");
+			add(a, i ? "-rpath-link" : "-rpath", "");
+			add(a, "-Xlinker", "");
+			add(a, dir, "");
+		}
 		for (int i = 0; i < 3; i++) {
 			snprintf(so, sizeof(so), "%s/lib%s.so", dir, ggml[i]);
 			there[i] = there[i] || paths_exists(so);

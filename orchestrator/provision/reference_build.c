@@ -642,6 +642,12 @@ int reference_build(const struct reference_build_options *given, struct referenc
 	if (r < 0)
 		goto out;
 	strcat(j->root, "/references");
+	if (strpbrk(j->root, ":;'")) {	/* rpath, CMake and sh read them as something else */
+		r = err_set(e, EXIT_USAGE, "the cache folder %s has a colon, a semicolon or a quote in its "
+			    "name, which linkers, CMake or sh take for a sign of theirs; set ASSAY_CACHE to "
+			    "another one", j->root);
+		goto out;
+	}
 	find_own_build(j);
 	if (o->explain) {
 		r = explain_all(j);

@@ -520,6 +520,11 @@ static void measure(struct store_item *item)
 		closedir(d);
 }
 
+int64_t store_tree_bytes(const char *path)
+{
+	return tree_bytes(path, 0);
+}
+
 /* The name under which the blob lies, from its metadata or from what is in the folder. */
 static void name_of(const char *dir, const struct store_meta *m, char file[256])
 {

@@ -132,4 +132,7 @@ int store_each(const struct store *s, store_item_fn *fn, void *ctx, struct err *
  */
 int64_t store_delete(const struct store_blob *b, bool only_partial, struct err *e);
 
+/* Bytes on disk of a folder and all below it. */
+int64_t store_tree_bytes(const char *path);
+
 #endif

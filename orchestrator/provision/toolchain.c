@@ -232,10 +232,24 @@ static int write_probe(struct probe *p)
 	return r < 0 ? r : paths_write(path, probe_cxx, strlen(probe_cxx), p->e);
 }
 
+/* It is there and can keep what it compiles: with a HOME that cannot be written it fails instead of compiling. */
+static void find_ccache(struct probe *p)
+{
+	const char *wanted = getenv("ASSAY_CCACHE");
+	struct toolchain *t = p->t;
+	char c[PATH_MAX + 16], o[PATH_MAX + 16];
+	const char *argv[] = {t->ccache, t->cc, "-std=c11", "-c", c, "-o", o, NULL};
+
+	snprintf(c, sizeof(c), "%s/probe.c", p->dir);
+	snprintf(o, sizeof(o), "%s/cached.o", p->dir);
+	if ((wanted && strcmp(wanted, "0") == 0) ||
+	    !process_which("ccache", t->ccache, sizeof(t->ccache)) ||
+	    !step(p, "ccache", "left out, it does not compile", argv))
+		t->ccache[0] = '\0';
+}
+
 static int find_builders(struct toolchain *t, struct err *e)
 {
-	const char *ccache = getenv("ASSAY_CCACHE");
-
 	if (!process_which("cmake", t->cmake, sizeof(t->cmake)))
 		return err_set(e, EXIT_REFERENCE_BUILD,
 			       "cmake is not in PATH; a reference needs cmake 3.14 or newer "
@@ -249,9 +263,6 @@ static int find_builders(struct toolchain *t, struct err *e)
 		return err_set(e, EXIT_REFERENCE_BUILD,
 			       "neither ninja nor make is in PATH (Debian: apt-get install "
 			       "ninja-build)");
-	if ((ccache && strcmp(ccache, "0") == 0) ||
-	    !process_which("ccache", t->ccache, sizeof(t->ccache)))
-		t->ccache[0] = '\0';
 	return 0;
 }
 
@@ -267,6 +278,8 @@ int toolchain_probe(struct toolchain *t, const char *order, struct err *e)
 	if (r < 0)
 		return r;
 	found = try_all(&p, order);
+	if (found)
+		find_ccache(&p);
 	paths_remove(p.dir, &ignored);
 	if (p.interrupted)
 		return -EXIT_INTERRUPTED;

@@ -79,6 +79,16 @@ static int key_id(EVP_PKEY *key, const char *path, char out[SIGN_KEYID_HEX], str
 	return 0;
 }
 
+/* A key that wants a passphrase is refused: without this OpenSSL would ask for it on the terminal. */
+static int no_passphrase(char *buf, int size, int writing, void *ctx)
+{
+	(void)buf;
+	(void)size;
+	(void)writing;
+	(void)ctx;
+	return -1;
+}
+
 static int load_private(const char *path, EVP_PKEY **out, struct err *e)
 {
 	struct stat st;
@@ -95,7 +105,7 @@ static int load_private(const char *path, EVP_PKEY **out, struct err *e)
 		return err_set(e, EXIT_USAGE, "key file %s has mode %03o: others can read it; "
 			       "run `chmod 600 %s`", path, (unsigned)(st.st_mode & 0777), path);
 	}
-	*out = PEM_read_PrivateKey(f, NULL, NULL, NULL);
+	*out = PEM_read_PrivateKey(f, NULL, no_passphrase, NULL);
 	fclose(f);
 	if (!*out)
 		return err_set(e, EXIT_USAGE, "key file %s: not an unencrypted PEM private key",
@@ -149,10 +159,14 @@ int sign_keygen(const char *path, char keyid[SIGN_KEYID_HEX], struct err *e)
 		       PEM_write_PUBKEY(p, key) != 1 || fflush(f) || fflush(p)))
 		r = err_set(e, EXIT_NO_SPACE, "%s: writing the key failed: %s", path,
 			    strerror(errno));
-	if (f)
-		fclose(f);
-	if (p)
-		fclose(p);
+	if (f && fclose(f) != 0 && r == 0)
+		r = err_set(e, EXIT_NO_SPACE, "%s: writing the key failed: %s", path, strerror(errno));
+	if (p && fclose(p) != 0 && r == 0)
+		r = err_set(e, EXIT_NO_SPACE, "%s: writing the key failed: %s", pub, strerror(errno));
+	if (r < 0 && f) {	/* half a key would be in the way of the next try */
+		unlink(path);
+		unlink(pub);
+	}
 	EVP_PKEY_free(key);
 	if (r == 0 && keyid)
 		memcpy(keyid, id, sizeof(id));
