@@ -71,7 +71,7 @@ static void check_local(struct local_result *out, const struct planned *p, struc
 	if (x->comparison.n_nonfinite_ours + x->comparison.n_nonfinite_ref)
 		out->equivalent = false;
 	/* what crashed or could not be compared stays that, whatever its operations gave */
-	if (!out->equivalent || x->verdict == VERDICT_IDENTICAL || x->verdict > VERDICT_DIVERGED)
+	if (!out->equivalent || x->verdict <= VERDICT_IDENTICAL || x->verdict > VERDICT_DIVERGED)
 		return;
 	memcpy(end_to_end, x->explanation, sizeof(end_to_end));
 	x->verdict = VERDICT_EQUIVALENT;
