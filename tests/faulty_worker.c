@@ -653,7 +653,7 @@ static int tokenize(struct engine *g, const char *text, size_t bytes, bool add_b
 
 static int piece(struct engine *g, int32_t id, char *out, size_t size, struct err *e)
 {
-	if (fault.stage == -2 && strcmp(fault.kind, "piece") == 0)
+	if (strcmp(fault_of(-2)->kind, "piece") == 0)
 		raise(SIGABRT);
 	return engine_native.piece(g, id, out, size, e);
 }
