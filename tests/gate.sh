@@ -70,32 +70,32 @@ cp -r "$t/run/scenario2" "$t/less" && rm "$t/less/journal.jsonl"
 check "the journal removed instead: unchecked" 20 "$B/assay" gate "$t/less/summary.json" --require
 says "scenario2/receipt.json is here, the summary does not tell it"
 
-# every count, counter, series and time doubled: all fits but the prompt
-cp -r "$t/run/scenario3" "$t/double" && rm "$t/double/tokens.json"
-python3 - "$t/double/receipt.json" <<'EOP'
+# every count, counter, series and time times eight: all fits but the prompt
+cp -r "$t/run/scenario3" "$t/longer" && rm "$t/longer/tokens.json"
+python3 - "$t/longer/receipt.json" <<'EOP'
 import json, sys
 r = json.load(open(sys.argv[1]))
 for s in r["engines"].values():
-    s["counters"] = {k: 2 * v for k, v in s["counters"].items()}
-    s["n_positions"] = s["done"]["n_pos"] = 2 * s["n_positions"]
+    s["counters"] = {k: 8 * v for k, v in s["counters"].items()}
+    s["n_positions"] = s["done"]["n_pos"] = 8 * s["n_positions"]
     s["n_tokens"] = s["n_positions"] - len(s["greedy"]) + 1
-    s["eval_us"] = s["done"]["eval_us"] = 2 * s["eval_us"]
+    s["eval_us"] = s["done"]["eval_us"] = 8 * s["eval_us"]
 r["tokens"]["n_ours"] = r["tokens"]["n_reference"] = r["engines"]["ours"]["n_tokens"]
 for k in ("per_token_cosine_sim", "per_token_l2_dist"):
-    r[k] *= 2
+    r[k] *= 8
 for k in r["positions"]:
-    r["positions"][k] *= 2
+    r["positions"][k] *= 8
 s = r["summary"]
-s["n_positions"] *= 2
-s["n_bits_equal"] *= 2
+s["n_positions"] *= 8
+s["n_bits_equal"] *= 8
 s["n_decode"] = len(r["engines"]["ours"]["greedy"]) - 1
 s["n_prefill"] = s["n_positions"] - s["n_decode"]
-r["wall_us"] *= 2
+r["wall_us"] *= 8
 del r["content_sha256"]
 json.dump(r, open(sys.argv[1], "w"))
 EOP
-"$B/tests/seal" "$t/double/receipt.json"
-check "a run of twice the length" 20 "$B/assay" gate "$t/double"
+"$B/tests/seal" "$t/longer/receipt.json"
+check "a run of eight times the length" 20 "$B/assay" gate "$t/longer"
 says "ids of a prompt of 13 bytes"
 
 # a command that a receipt names is not run because somebody checks the receipt

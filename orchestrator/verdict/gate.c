@@ -241,8 +241,9 @@ static void check_template(struct gating *g)
 	const json_t *t = json_object_get(g->r, "template");
 	bool hashed = json_is_string(json_object_get(t, "prompt_sha256"));
 
-	/* an id stands for a byte at least; BOS, EOS and a leading space of some tokenizers come on top */
-	if (hashed && gate_int(g->r, "tokens.n_ours") > gate_sum(gate_int(t, "prompt_bytes"), 3))
+	/* an id stands for a byte at least (of U+FFFD's three, where a byte is no UTF-8); BOS, EOS and a
+	 * leading space of some tokenizers come on top */
+	if (hashed && (gate_int(g->r, "tokens.n_ours") - 3) / 3 > gate_int(t, "prompt_bytes"))
 		gate_fail(g, "%lld ids of a prompt of %lld bytes",
 			  (long long)gate_int(g->r, "tokens.n_ours"),
 			  (long long)gate_int(t, "prompt_bytes"));
