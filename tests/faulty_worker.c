@@ -320,7 +320,7 @@ static void take_next_head(const struct run *r, float *x, int64_t n)
 static void rotate(struct run *r, float *x, int64_t n, int layer)
 {
 	int64_t width = (int64_t)r->info->n_kv_head * r->info->head_dim;
-	struct tensor t = {NULL};
+	struct tensor t = {.x = NULL};
 	struct engine_replay q = {.stage = STAGE_K_ROPE, .layer = layer,
 				  .n_tokens = (int)(n / width), .n_inputs = 1,
 				  .input_stage = {STAGE_K}, .input = {x}, .input_elements = {n},
