@@ -49,8 +49,9 @@ class Scene:
         return "http://%s:%d/direct/%s/f.gguf" % (host, PORT, self.world.name)
 
     def write_lock(self):
-        with open(self.lock, "w") as f:
+        with open(self.lock + ".new", "w") as f:     # another fetcher may be reading it
             json.dump({"schema_version": 1, "models": [self.entry] + self.others}, f, indent=1)
+        os.replace(self.lock + ".new", self.lock)
 
     def start(self, *args, command="fetch-models", lock=True, **env):
         self.write_lock()
