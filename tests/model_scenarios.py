@@ -499,6 +499,8 @@ def clean_up():
     check(code == 0 and item["id"] == "m" and item["state"] == "ready" and item["bytes"] >= MIB,
           "cache ls", s.out)
     check(s.run("clean", command="cache") == 64, "clean wants to know what")
+    check(s.run("prune", "--yes", "--older-than", "-1", command="cache") == 64 and s.right(),
+          "an age below zero is refused", s.err)
     for verb in ("ls", "verify", "clean", "prune"):
         check(s.run(verb, "mm", "--yes", command="cache") == 64 and '"mm"' in s.err and s.right(),
               "%s of a name that nobody knows is refused" % verb, s.out, s.err)

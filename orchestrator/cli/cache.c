@@ -348,6 +348,9 @@ static int check_what(const struct run *r, struct err *e)
 				       ids[i]);
 	if (r->verb == CLEAN && !named && !cli_flag(r->c, "all") && !cli_str(r->c, "tier"))
 		return err_set(e, EXIT_USAGE, "say which: ids, --tier TIER or --all");
+	if (cli_int(r->c, "older-than") < 0 || cli_int(r->c, "older-than") > 36500)
+		return err_set(e, EXIT_USAGE, "--older-than: expected 0 to 36500 days, got %lld",
+			       (long long)cli_int(r->c, "older-than"));
 	return 0;
 }
 
