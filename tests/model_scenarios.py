@@ -382,6 +382,20 @@ def adoption():
     check(s.world.origins == 0, "without a request")
 
 
+def hashing_is_heard():
+    s = Scene(size=1000)
+    s.entry["size"] = 3 << 30
+    blob = "%s/.cache/huggingface/hub/models--o--x/blobs/%s" % (s.folder, s.sha256)
+    os.makedirs(os.path.dirname(blob))
+    with open(blob, "wb") as f:
+        f.truncate(3 << 30)
+    code = s.run("--events", "jsonl", HF_HUB_OFFLINE="1")
+    events = [json.loads(line) for line in s.err.splitlines() if line.startswith("{")]
+    steps = [e for e in events if e["event"] == "hash.progress"]
+    check(code == 14 and steps and all(e["id"] == "m" and 0 < e["bytes"] < e["total"] == 3 << 30 for e in steps),
+          "a file that takes long to hash is heard of each second", code, s.err)
+
+
 def unwritable():
     s = Scene()
     with open(s.folder + "/file", "w"):
@@ -690,7 +704,8 @@ def failing_io():
 def main():
     scenes = [hub_shapes, gated, contradictions, redirects, tls, connect_proxy, limits, stalls, bodies, sizes_unknown,
               mirrors, whole_once, refused_once, interrupted, together, offline_and_proxy, space, adoption,
-              ways_of_adoption, unwritable, damage, leases, clean_up, placing, lockfile, generated, archives, failing_io]
+              ways_of_adoption, hashing_is_heard, unwritable, damage, leases, clean_up, placing, lockfile, generated,
+              archives, failing_io]
     for scene in scenes:
         if ONLY in scene.__name__:
             scene()

@@ -23,16 +23,16 @@ test-run: all $(UNIT_BINS) $(TEST_BINS) $(patsubst %,$(B)/tests/corpus/%_corpus,
 # ---- fuzzing: `make fuzz` runs each FUZZERS entry for FUZZ_SECONDS on its committed corpus -----
 FUZZ_SECONDS ?= 20
 
-.PHONY: fuzz-run
+FUZZED = $(patsubst %,fuzz-%,$(FUZZERS))
+
+.PHONY: fuzz-run $(FUZZED)
 fuzz:
-	@$(MAKE) --no-print-directory -s CC=clang SAN=fuzzer-no-link,address,undefined B=build/fuzz fuzz-run
-fuzz-run: $(patsubst %,$(B)/tests/fuzz/%,$(FUZZERS))
-	@for f in $(FUZZERS); do \
-		mkdir -p $(B)/corpus/$$f; echo "fuzz $$f, $(FUZZ_SECONDS) s"; \
-		$(B)/tests/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -verbosity=0 \
-			-print_final_stats=1 -artifact_prefix=$(B)/ \
-			$(B)/corpus/$$f tests/fuzz/corpus/$$f 2>&1 || exit 1; \
-	done
+	@$(MAKE) --no-print-directory -s --output-sync=target CC=clang SAN=fuzzer-no-link,address,undefined B=build/fuzz fuzz-run
+fuzz-run: $(FUZZED)
+$(FUZZED): fuzz-%: $(B)/tests/fuzz/%
+	@mkdir -p $(B)/corpus/$*; echo "fuzz $*, $(FUZZ_SECONDS) s"; \
+	$< -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -verbosity=0 -print_final_stats=1 \
+		-artifact_prefix=$(B)/ $(B)/corpus/$* tests/fuzz/corpus/$* 2>&1
 $(B)/tests/fuzz/%: $(B)/tests/fuzz/%.o $(B)/libassay.a $(B)/libworker.a
 	@mkdir -p $(dir $@)
 	$(CC) -fsanitize=fuzzer,address,undefined $(LDFLAGS) -o $@ $^ $(LIBS)

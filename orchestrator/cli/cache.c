@@ -121,6 +121,7 @@ static int repair(struct run *r, const struct lock_model *m, struct err *e)
 	rc = hub_read_environment(&hub, e);
 	if (rc == 0 && tune)
 		rc = fetch_tune(&o, tune, e);
+	model_events_hashes(&events, m->id, m->size);
 	if (rc == 0)
 		rc = models_prepare(item, &r->store, &hub, m, true, model_events_hashing, &events,
 				    e);
@@ -145,6 +146,8 @@ static int verify(void *ctx, const struct store_item *item, struct err *e)
 	if (!is_named(r, item) || (item->state != STORE_READY && item->state != STORE_UNSURE))
 		return 0;
 	model_events_init(&events);
+	model_events_hashes(&events, *item->meta.id ? item->meta.id : item->blob.sha256_hex,
+			    *item->meta.id ? item->meta.size : -1);
 	rc = digest_file(item->blob.path, sha256, model_events_hashing, &events, e);
 	if (rc < 0)
 		return rc;

@@ -154,6 +154,7 @@ static int prepare(struct run *r, struct err *e)
 
 		if (!r->wanted[i] && !companion(r, i))
 			continue;
+		model_events_hashes(&r->events, r->lock.models[i].id, r->lock.models[i].size);
 		rc = models_prepare(item, &r->store, &r->hub, &r->lock.models[i],
 				    cli_flag(r->c, "verify"), model_events_hashing, &r->events, e);
 		if (rc < 0)

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { PLAIN_MS = 5000, EVENT_MS = 1000, HEARTBEAT_MS = 5000 };
+enum { PLAIN_MS = 5000, EVENT_MS = 1000 };
 
 static uint64_t now_ms(void)
 {
@@ -152,14 +152,40 @@ void model_events_show(void *ctx, const struct fetch_event *ev)
 	}
 }
 
+void model_events_hashes(struct model_events *m, const char *id, int64_t total)
+{
+	snprintf(m->hashed.id, sizeof(m->hashed.id), "%s", id);
+	m->hashed.total = total;
+	m->hashed.said_ms = now_ms();
+}
+
+static void put_hashing(const struct model_events *m, uint64_t bytes)
+{
+	json_t *o = json_pack("{ss ss sI sI}", "event", "hash.progress", "id", m->hashed.id, "bytes",
+			      (json_int_t)bytes, "total", (json_int_t)m->hashed.total);
+	char *text = json_dumps(o, JSON_COMPACT);
+
+	if (text)
+		term_event(text);
+	free(text);
+	json_decref(o);
+}
+
 int model_events_hashing(void *ctx, uint64_t bytes)
 {
 	struct model_events *m = ctx;
-	uint64_t now = now_ms();
+	uint64_t now = now_ms(), every = term_events() ? EVENT_MS : term_is_tty() ? 0 : PLAIN_MS;
+	char total[40] = "";
 
-	if (m->hashing_ms && now - m->hashing_ms < HEARTBEAT_MS && !term_is_tty())
+	if (now - m->hashed.said_ms < every)
 		return 0;
-	m->hashing_ms = now;
-	term_progress("hashing: %.0f MB", (double)bytes / 1e6);
+	m->hashed.said_ms = now;
+	if (term_events()) {
+		put_hashing(m, bytes);
+		return 0;
+	}
+	if (m->hashed.total > 0)
+		snprintf(total, sizeof(total), " of %.0f", (double)m->hashed.total / 1e6);
+	term_progress("%s: hashing, %.0f%s MB", m->hashed.id, (double)bytes / 1e6, total);
 	return 0;
 }
