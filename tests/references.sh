@@ -50,7 +50,14 @@ fault() { # name, command …; the entry's further fields in $FIELDS
 
 entry tiny "$GOOD" "\"tree\":\"$TREE\""
 fault missing-lut-header sed -i '1i #include "bitnet-lut-kernels.h"' src/ggml-bitnet-mad.cpp
-fault missing-const sed -i 's/const int8_t \* y_col/int8_t * y_col/' src/ggml-bitnet-mad.cpp
+fault mixed-submodule sed -i '1i #include "gemm-config.h"' src/ggml-bitnet-mad.cpp
+# as in bitnet.cpp: what the patch makes of the line stands elsewhere in the file, too
+without_const() {
+	sed 's/const int8_t \* y_col/int8_t * y_col/' src/ggml-bitnet-mad.cpp >"$T/mad"
+	sed s/tiny_dot/other_dot/ src/ggml-bitnet-mad.cpp >>"$T/mad"
+	mv "$T/mad" src/ggml-bitnet-mad.cpp
+}
+fault missing-const without_const
 fault missing-chrono sed -i 's/#include <chrono>/#include <ctime>/' src/time.cpp
 undefined() {
 	sed -i 's/sub_answer()/no_such_call()/' src/llama.c
@@ -400,6 +407,9 @@ entry llama-own "$GOOD"
 write_lock
 check "LLAMA_CPP_DIR is for llama: exit 5" exits 5 env LLAMA_CPP_DIR="$T/own" "$A" fetch-cpp llama-own
 check "that build is linked" sh -c "ldd '$T/cache/references/by-name/llama-own/bin/assay-worker-llama-own' | grep -qF '$T/own/build/bin/libllama.so'"
+check "for speed it is another reference: exit 5" exits 5 env LLAMA_CPP_DIR="$T/own" "$A" fetch-cpp llama-own --for speed
+check "of its own key" test "$(readlink "$T/cache/references/by-name/llama-own")" != \
+	"$(readlink "$T/cache/references/by-name/llama-own.speed")"
 check "doctor shows it" sh -c "LLAMA_CPP_DIR='$T/own' '$A' doctor --fast | grep -q 'LLAMA_CPP_DIR.*used for llama'"
 check "LLAMA_CPP_DIR without a library: exit 3" exits 3 env LLAMA_CPP_DIR="$T/sub" "$A" fetch-cpp llama-own
 check "names the variable" says "LLAMA_CPP_DIR=$T/sub has no shared library of the engine"
@@ -426,6 +436,7 @@ fails() { # entry = signature [, something from the log]
 	[ $# -lt 2 ] || check "$1: the first error is shown" says "$2"
 }
 fails missing-lut-header "ggml-bitnet-mad.cpp:1"
+fails mixed-submodule "ggml-bitnet-mad.cpp:1"
 fails missing-const "ggml-bitnet-mad.cpp:6"
 fails missing-chrono "time.cpp:5"
 fails undefined-reference "no_such_call"

@@ -52,6 +52,15 @@ const struct build_signature build_signatures[] = {
 	 "copy a preset: `preset_kernels/bitnet_b1_58-3B/bitnet-lut-kernels-tl2.h` to "
 	 "`include/bitnet-lut-kernels.h`; `assay fetch-cpp` does that",
 	 EXIT_REFERENCE_BUILD},
+	{"mixed-submodule",
+	 "`fatal error: 'gemm-config.h' file not found`",
+	 {"gemm-config.h", "'ggml-bitnet.h' file not found", "ggml-bitnet.h: No such file"},
+	 "bitnet.cpp and the fork of llama.cpp inside it are of different times: the fork includes a "
+	 "header that bitnet.cpp around it does not have",
+	 "take both from one commit: `git submodule update --init --recursive`; with `assay "
+	 "fetch-cpp`, leave `--rev` and `--submodule` away, or name a commit whose submodule is that "
+	 "one",
+	 EXIT_REFERENCE_BUILD},
 	{"missing-submodule",
 	 "`3rdparty/llama.cpp … does not contain a CMakeLists.txt file`",
 	 {"does not contain a CMakeLists.txt", "source directory\ndoes not exist",

@@ -223,6 +223,7 @@ static int use_own_build(struct job *j)
 			 real, own_includes[i]);
 	}
 	digest_key_text(k, real);
+	digest_key_text(k, j->o->speed ? "speed" : NULL);
 	digest_key_finish(k, j->build.key);
 	if (r == 0 && (!j->lib_dir[0] || !header))
 		r = err_set(
@@ -279,7 +280,8 @@ static int check(struct job *j, const char *dir)
 	char worker[PATH_MAX], work[PATH_MAX];
 	struct self_check_plan plan = {.entry = j->entry, .worker = worker, .work = work,
 				       .family = j->tools.family,
-				       .speed = j->o->speed, .note = note_through, .ctx = j};
+				       .speed = j->o->speed, .own = j->own_build != NULL,
+				       .note = note_through, .ctx = j};
 	long start = now_ms();
 	int r;
 

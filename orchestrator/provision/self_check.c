@@ -412,6 +412,8 @@ static int find_profile(struct job *j)
 
 static void say_determinism(struct job *j)
 {
+	char options[400] = "";
+
 	snprintf(j->out->determinism, sizeof(j->out->determinism), "runs:%s threads:%s batch:%s",
 		 j->same_runs ? "equal" : "differ", j->same_threads ? "equal" : "differ",
 		 j->same_batch ? "equal" : "differ");
@@ -420,7 +422,19 @@ static void say_determinism(struct job *j)
 	     j->same_batch ? "equal" : "DIFFER");
 	if (j->p->speed)
 		return;	/* the engine's own flags promise nothing */
-	if (!j->same_runs || !j->same_threads || !j->same_batch)
+	if (j->same_runs && j->same_threads && j->same_batch)
+		return;
+	for (int i = 0; j->p->own && i < j->p->entry->n_parity; i++) {
+		size_t n = strlen(options);
+
+		snprintf(options + n, sizeof(options) - n, " %s", j->p->entry->parity[i]);
+	}
+	if (j->p->own)
+		fail(j,
+		     "not deterministic (%s): configure that build with%s, or take it for speed: assay "
+		     "fetch-cpp %s --for speed",
+		     j->out->determinism, options, j->p->entry->name);
+	else
 		fail(j, "not deterministic in the parity configuration: %s", j->out->determinism);
 }
 

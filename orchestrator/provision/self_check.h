@@ -21,6 +21,7 @@ struct self_check_plan {
 	const char *work;		/* folder for models; ours */
 	const char *family;		/* compiler of the build, "gcc" or "clang": tried first */
 	bool speed; /* a native build: batch and single may differ in the bits */
+	bool own;   /* somebody's own build: its flags are theirs to change */
 	self_check_note_fn *note;
 	void *ctx;
 };
