@@ -219,6 +219,7 @@ PROVISION_OBJS = \
 	orchestrator/provision/fetch.o \
 	orchestrator/provision/fetch_conn.o \
 	orchestrator/provision/fetch_disk.o \
+	orchestrator/provision/fetch_hash.o \
 	orchestrator/provision/fetch_http.o \
 	orchestrator/provision/fetch_job.o \
 	orchestrator/provision/fetch_open.o \

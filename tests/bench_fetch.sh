@@ -15,6 +15,7 @@ trap '[ -f "$dir/pid" ] && kill "$(cat "$dir/pid")"; rm -rf "$dir"' EXIT
 mkdir "$dir/root"
 openssl enc -aes-128-ctr -pass pass:assay -nosalt -pbkdf2 </dev/zero 2>/dev/null | head -c $bytes >"$dir/root/f"
 sum=$(openssl dgst -sha256 -r "$dir/root/f" | cut -d' ' -f1)
+sync	# the disk is nobody's when the first one starts
 cat >"$dir/nginx.conf" <<END
 worker_processes 2;
 pid $dir/pid;

@@ -223,7 +223,7 @@ static void prepare_job(struct job *j, struct fetch *f, const struct fetch_reque
 	j->journal.fd = -1;
 	j->size = -1;
 	j->range_bytes = f->o->range_bytes;
-	digest_init(&j->digest);
+	hash_open(j);
 	for (int i = 0; i < q->n_sources; i++)
 		j->sources[i].url = q->sources[i];
 	for (int i = 0; i < FETCH_CONNECTIONS_MAX; i++)

@@ -110,7 +110,7 @@ static enum http_take on_body(void *ctx, const uint8_t *data, size_t bytes)
 	}
 	c->wants_sync = j->planned && c->uncommitted > 0 &&
 			c->uncommitted + (int64_t)bytes > j->fetch->o->commit_bytes;
-	if (c->wants_sync || j->writes > 128 || (j->planned && disk_hash_is_behind(j))) {
+	if (c->wants_sync || j->writes > 128 || (j->planned && hash_is_behind(j))) {
 		if (c->wants_sync && (c->uncommitted == (int64_t)c->block.bytes ||
 				      (int64_t)c->block.bytes > j->fetch->o->commit_bytes / 2))
 			disk_write(j, c); /* nothing else will be synced */

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 /* Writers into the page cache wait for each other in the kernel: a second would only spin. */
-enum { HASH_STEP_BYTES = 16 << 20, HASH_STEP_BLOCKS = 16, WRITERS_DIRECT = 3, WRITERS_CACHED = 1 };
+enum { WRITERS_DIRECT = 3, WRITERS_CACHED = 1 };
 
 /* One piece of work on a thread. Its inputs are its own; the loop reads its outputs in done. */
 struct work {
@@ -17,10 +17,7 @@ struct work {
 	struct conn *conn;
 	struct block block;
 	int fd; /* write: where to */
-	int64_t from, to;
-	struct block held[HASH_STEP_BLOCKS]; /* hash: [from, to) in memory; none: in the file */
-	int n_held;
-	struct digest digest;
+	struct digest digest; /* sync: to record */
 	struct ranges ranges; /* sync: what to record; check: what is bad */
 	struct pending *pending;
 	int n_pending;
@@ -84,66 +81,6 @@ void disk_give_back(struct fetch *f, struct block *b)
 	*b = (struct block){0};
 }
 
-/* ---- blocks that are written and still to be hashed: read from memory, not from the file -- */
-
-static void drop_held(struct job *j, int i)
-{
-	disk_give_back(j->fetch, &j->held[i]);
-	j->held[i] = j->held[--j->n_held];
-}
-
-void disk_drop_held(struct job *j)
-{
-	while (j->n_held)
-		drop_held(j, j->n_held - 1);
-}
-
-/* Takes the block, or gives it back: of too many those that the hash reaches first are held. */
-static void hold(struct job *j, struct block *b)
-{
-	int last = 0;
-
-	if (b->at + (int64_t)b->bytes <= (int64_t)j->digest.bytes) {
-		disk_give_back(j->fetch, b);
-		return;
-	}
-	for (int i = 1; i < j->n_held; i++)
-		if (j->held[i].at > j->held[last].at)
-			last = i;
-	if (j->n_held == FETCH_HELD_MAX) {
-		if (j->held[last].at < b->at) {
-			disk_give_back(j->fetch, b);
-			return;
-		}
-		drop_held(j, last);
-	}
-	j->held[j->n_held++] = *b;
-	*b = (struct block){0};
-}
-
-/* Moves the blocks that follow each other from w->from on to w; false: the first is not held. */
-static bool take_held(struct job *j, struct work *w)
-{
-	w->to = w->from;
-	for (int i = 0; i < j->n_held && w->n_held < HASH_STEP_BLOCKS;) {
-		struct block *b = &j->held[i];
-		int64_t end = b->at + (int64_t)b->bytes;
-
-		if (end <= w->from) {
-			drop_held(j, i);
-			continue;
-		}
-		i++;
-		if (b->at > w->to || end <= w->to)
-			continue;
-		w->held[w->n_held++] = *b;
-		w->to = end;
-		*b = j->held[--j->n_held];
-		i = 0;
-	}
-	return w->n_held > 0;
-}
-
 /* ---- writing ----------------------------------------------------------------------------- */
 
 static void run_write(uv_work_t *uv)
@@ -200,7 +137,7 @@ static void after_write(uv_work_t *uv, int status)
 
 		ranges_add(&j->written, w->block.at, to);
 		add_pending(j, w->conn, w->block.at, to);
-		hold(j, &w->block);
+		hash_hold(j, &w->block);
 	}
 	disk_give_back(j->fetch, &w->block);
 	free(w);
@@ -246,76 +183,6 @@ void disk_write(struct job *j, struct conn *c)
 		j->first_write = w;
 	j->last_write = w;
 	start_writers(j);
-}
-
-/* ---- hashing ----------------------------------------------------------------------------- */
-
-static void run_hash(uv_work_t *uv)
-{
-	struct work *w = uv->data;
-
-	for (int i = 0; i < w->n_held; i++) {
-		const struct block *b = &w->held[i];
-		size_t skip = (size_t)((int64_t)w->digest.bytes - b->at);
-
-		digest_update(&w->digest, b->data + skip, b->bytes - skip);
-	}
-	if (!w->n_held)
-		w->r = digest_range(&w->digest, w->job->part_fd, w->from, w->to,
-				    w->job->request->blob.part, NULL, NULL, &w->err);
-}
-
-static void after_hash(uv_work_t *uv, int status)
-{
-	struct work *w = uv->data;
-	struct job *j = w->job;
-
-	(void)status;
-	j->hashing = false;
-	if (w->r < 0)
-		job_fail(j, &w->err, false);
-	else
-		j->digest = w->digest;
-	for (int i = 0; i < w->n_held; i++)
-		disk_give_back(j->fetch, &w->held[i]);
-	free(w);
-	job_pump(j);
-}
-
-/* Hashing is one chain: where it is the slowest part, nobody may take its processor. A backlog that
- * a pause would not clear soon (a hole at the beginning was filled late) is no reason to wait. */
-bool disk_hash_is_behind(const struct job *j)
-{
-	int64_t from = (int64_t)j->digest.bytes;
-	int64_t behind = ranges_end_of(&j->written, from) - from;
-
-	return behind > FETCH_BEHIND_BYTES && behind < 8 * FETCH_BEHIND_BYTES;
-}
-
-/* Where the file has to be read because the block was not held: up to the next that is. */
-static int64_t end_of_step(const struct job *j, int64_t from, int64_t to)
-{
-	to = to - from > HASH_STEP_BYTES ? from + HASH_STEP_BYTES : to;
-	for (int i = 0; i < j->n_held; i++)
-		if (j->held[i].at > from && j->held[i].at < to)
-			to = j->held[i].at;
-	return to;
-}
-
-void disk_hash(struct job *j)
-{
-	int64_t from = (int64_t)j->digest.bytes, to = ranges_end_of(&j->written, from);
-	struct work *w;
-
-	if (j->hashing || from == to || (to - from < FETCH_BLOCK_BYTES && to != j->size))
-		return;
-	w = work_new(j);
-	w->from = from;
-	if (!take_held(j, w))
-		w->to = end_of_step(j, from, to);
-	w->digest = j->digest;
-	j->hashing = true;
-	queue(w, run_hash, after_hash);
 }
 
 /* ---- syncing and the journal ------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 /* What the files of fetch share: fetch.c (loop), fetch_job.c (one file), fetch_conn.c (one
- * connection), fetch_disk.c (threads). Everything but the work in fetch_disk runs on the loop. */
+ * connection), fetch_disk.c and fetch_hash.c (threads). Everything but the work of these two runs on
+ * the loop. */
 #ifndef ASSAY_FETCH_INTERNAL_H
 #define ASSAY_FETCH_INTERNAL_H
 
@@ -18,7 +19,8 @@ enum {
 	FETCH_HEARD_BYTES = 4096, /* less than this in stall_ms is silence */
 	FETCH_SPARE_MAX = 64,
 	FETCH_ALIGN_BYTES = 4096,
-	FETCH_HELD_MAX = 64,          /* blocks in memory until they are hashed */
+	FETCH_HELD_MAX = 64,          /* blocks in memory until they are handed to the hasher */
+	FETCH_HANDED_MAX = 16,        /* and until it is done with them */
 	FETCH_BEHIND_BYTES = 32 << 20 /* so far may the hash be behind before the senders wait */
 };
 
@@ -101,6 +103,25 @@ struct pending {
 	int64_t from, to;
 };
 
+/*
+ * Hashes on a thread as long as it is handed blocks, in the file's order, without going back to the
+ * loop in between. The lock is for what both touch while `hashing`.
+ */
+struct hasher {
+	uv_work_t uv;
+	uv_mutex_t lock;
+	struct digest digest;                                 /* locked */
+	struct block queue[FETCH_HANDED_MAX];                 /* locked: a ring, to be hashed */
+	int first, n;                                         /* locked */
+	struct block spent[FETCH_HANDED_MAX];                 /* locked: hashed, the loop's again */
+	int n_spent;                                          /* locked */
+	int handed;                                           /* the loop's: queued, at work or spent */
+	int64_t end;                                          /* the loop's: of what was handed */
+	int64_t from, to;                                     /* nothing queued: this of the file */
+	int r;
+	struct err err;
+};
+
 struct job {
 	struct fetch *fetch;
 	const struct fetch_request *request;
@@ -119,7 +140,8 @@ struct job {
 	int64_t size; /* -1: not known */
 	struct ranges assigned, written, committed;
 	struct digest digest;    /* over the beginning of what is written */
-	struct block held[FETCH_HELD_MAX]; /* written, kept in memory for the hash */
+	struct hasher hasher;
+	struct block held[FETCH_HELD_MAX]; /* written, kept in memory for the hasher */
 	int n_held;
 	struct pending *pending; /* written, not yet committed */
 	int n_pending, pending_capacity;
@@ -197,11 +219,16 @@ void conn_check_stall(struct conn *c);
 void disk_take(struct fetch *f, struct block *b, int64_t at);
 void disk_give_back(struct fetch *f, struct block *b); /* accepts an empty one */
 void disk_write(struct job *j, struct conn *c);        /* takes the conn's block */
-void disk_hash(struct job *j);
-bool disk_hash_is_behind(const struct job *j); /* what comes should wait for it */
-void disk_drop_held(struct job *j);
 void disk_sync(struct job *j);
 void disk_check_chunks(struct job *j);
 void disk_commit(struct job *j);
+
+/* fetch_hash.c */
+void hash_open(struct job *j);
+void hash_close(struct job *j);
+void hash_restart(struct job *j); /* goes on behind j->digest; nothing may be on its thread */
+void hash_hold(struct job *j, struct block *b); /* takes a written block, or gives it back */
+void hash_run(struct job *j);     /* hands on what can be hashed, brings j->digest up to date */
+bool hash_is_behind(const struct job *j); /* what comes should wait for it */
 
 #endif

@@ -189,7 +189,7 @@ static int connections_of_use(struct job *j)
 static void run_conns(struct job *j)
 {
 	int share, busy = 0;
-	bool behind = disk_hash_is_behind(j);
+	bool behind = hash_is_behind(j);
 
 	prefer_ready_source(j);
 	for (int i = 0; i < FETCH_CONNECTIONS_MAX; i++)
@@ -245,7 +245,7 @@ static int begin_again(struct job *j, struct err *e)
 	ranges_free(&j->written);
 	ranges_free(&j->committed);
 	digest_init(&j->digest);
-	disk_drop_held(j);
+	hash_restart(j);
 	drop_pending(j);
 	j->restarting = j->planned = false;
 	j->size = -1;
@@ -304,7 +304,7 @@ static void refetch_bad_chunks(struct job *j)
 		ranges_remove(&j->committed, j->bad.v[i].from, j->bad.v[i].to);
 	}
 	digest_init(&j->digest);
-	disk_drop_held(j);
+	hash_restart(j);
 	drop_pending(j);
 	/* before the first new byte is written: a kill from here on keeps what is good */
 	if (fstat(j->part_fd, &st) != 0)
@@ -367,7 +367,7 @@ static void run(struct job *j)
 		if (j->restarting || j->phase != JOB_RUNNING)
 			return;
 	}
-	disk_hash(j);
+	hash_run(j);
 	if (j->size >= 0 && (int64_t)j->digest.bytes == j->size && j->writes == 0 && !j->hashing) {
 		stop_conns(j, false);
 		if (!j->syncing)

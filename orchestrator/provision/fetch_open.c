@@ -24,6 +24,7 @@ static int resume(struct job *j, const struct stat *st, struct err *e)
 		ranges_copy(&j->written, &old.on_disk);
 		ranges_copy(&j->committed, &old.on_disk);
 		j->digest = old.digest;
+		hash_restart(j);
 		j->result->resumed = ranges_bytes(&old.on_disk);
 		for (int i = 0; i < q->n_sources; i++)
 			if (partlog_fnv(q->sources[i], strlen(q->sources[i])) == old.source)
@@ -134,8 +135,7 @@ void job_close(struct job *j)
 
 void job_free(struct job *j)
 {
-	for (int i = 0; i < j->n_held; i++)
-		free(j->held[i].data);
+	hash_close(j);
 	for (int i = 0; i < FETCH_CONNECTIONS_MAX; i++)
 		free(j->conns[i].block.data);
 	ranges_free(&j->assigned);
