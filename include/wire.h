@@ -51,8 +51,8 @@
  *	w *DONE
  *	w  NOTE       body: one line for people; also a sign of life during long work
  *	w *FAIL       code= (exit code of err.h); body: the sentence
- *	o  MEASURE    threads=N: what this machine can give (assay's own worker only)
- *	w *DONE       threads= read_gb_s= int8_gmac_s= huge_pages=
+ *	o  MEASURE    threads=N [file=PATH: how fast it is read]: what this machine can give (assay's own worker only)
+ *	w *DONE       threads= read_gb_s= read_sustained_gb_s= int8_gmac_s= huge_pages=
  *	o  BYE        the worker ends; so does end of file
  *
  * timed=1: somebody measures. LOGITS without a body may wait until DONE, so that no reader runs within

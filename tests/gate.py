@@ -32,7 +32,7 @@ FREE_ALONE = {"engines.ours.text", "engines.ours.opened." + "bos", "engines.ours
 # of a bench: who, where and when, which nothing else in it knows (a baseline compares them)
 FREE_BENCH = {
     "started", "host.cpu", "host.n_cpus", "warmup", "model.path", "engines.name", "engines.model", "engines.peak_kib",
-    "machine.huge_pages", "machine.read_gb_s", "machine.int8_gmac_s", "cases.series.pace_ns",
+    "machine.huge_pages", "machine.read_gb_s", "machine.read_sustained_gb_s", "machine.int8_gmac_s", "cases.series.pace_ns",
 }
 # of a summary: when it was written and how much that took; how many were planned
 FREE_SWEEP = {"generated", "orchestrator_peak_rss_bytes", "n_planned"}

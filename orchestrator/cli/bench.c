@@ -25,8 +25,8 @@ static const struct opt opts[] = {
 /* Fraction of the machine's limit, negative where no limit is known. */
 static double fraction(const struct bench_result *r, const struct bench_case *c, double value)
 {
-	if (c->kind == BENCH_DECODE && r->read_gb_s[1] > 0)
-		return value * r->decode_gb / r->read_gb_s[1];
+	if (c->kind == BENCH_DECODE && r->read_sustained_gb_s > 0)
+		return value * r->decode_gb / r->read_sustained_gb_s;
 	if ((c->kind == BENCH_PREFILL || c->kind == BENCH_LOGITS) && r->int8_gmac_s[1] > 0)
 		return value * r->prefill_gmac / r->int8_gmac_s[1];
 	return -1;
@@ -39,10 +39,11 @@ static const char *limit_name(const struct bench_case *c)
 
 static void print_machine(const struct bench_result *r)
 {
-	printf("machine: reads %.1f GB/s with 1 thread, %.1f with %d (%s pages); int8 %.0f GMAC/s "
-	       "with 1, %.0f with %d\n",
-	       r->read_gb_s[0], r->read_gb_s[1], r->n_threads, r->huge_pages ? "huge" : "small",
-	       r->int8_gmac_s[0], r->int8_gmac_s[1], r->n_threads);
+	printf("machine: reads %.1f GB/s with 1 thread, %.1f with %d at best, the model %.1f "
+	       "(%s pages); int8 %.0f GMAC/s with 1, %.0f with %d\n",
+	       r->read_gb_s[0], r->read_gb_s[1], r->n_threads, r->read_sustained_gb_s,
+	       r->huge_pages ? "huge" : "small", r->int8_gmac_s[0], r->int8_gmac_s[1],
+	       r->n_threads);
 	printf("model: %.3f GB read per token decoded, %.3f GMAC of layers per token\n\n",
 	       r->decode_gb, r->prefill_gmac);
 }

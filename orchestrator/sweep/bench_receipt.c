@@ -56,6 +56,7 @@ static json_t *machine_json(const struct bench_result *r)
 
 	canonical_set(m, "read_gb_s_1", canonical_real(r->read_gb_s[0]));
 	canonical_set(m, "read_gb_s", canonical_real(r->read_gb_s[1]));
+	canonical_set(m, "read_sustained_gb_s", canonical_real(r->read_sustained_gb_s));
 	canonical_set(m, "int8_gmac_s_1", canonical_real(r->int8_gmac_s[0]));
 	canonical_set(m, "int8_gmac_s", canonical_real(r->int8_gmac_s[1]));
 	canonical_set(m, "huge_pages", json_boolean(r->huge_pages));

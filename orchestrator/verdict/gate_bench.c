@@ -199,11 +199,14 @@ static void check_machine(struct gating *g)
 	double n = gate_real(g->r, "host.n_cpus"), read = gate_real(g->r, "machine.read_gb_s"),
 	       read_1 = gate_real(g->r, "machine.read_gb_s_1"),
 	       int8 = gate_real(g->r, "machine.int8_gmac_s"),
-	       int8_1 = gate_real(g->r, "machine.int8_gmac_s_1");
+	       int8_1 = gate_real(g->r, "machine.int8_gmac_s_1"),
+	       sustained = gate_real(g->r, "machine.read_sustained_gb_s");
 
 	if (!(read_1 > 0) || !(int8_1 > 0) || read_1 > read || int8_1 > int8)
 		gate_fail(g, "one thread gives %.3g GB/s and %.3g GMAC/s, all give %.3g and %.3g",
 			  read_1, int8_1, read, int8);
+	if (!(sustained > 0) || sustained > read)
+		gate_fail(g, "reading gives %.3g GB/s all the time and %.3g at best", sustained, read);
 	if (read > gb_s * n || int8 > gmac_s * n || n > 65536)
 		gate_fail(g, "%.3g GB/s and %.3g GMAC/s is more than %g processors give", read, int8,
 			  n);

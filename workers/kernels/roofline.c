@@ -1,10 +1,14 @@
 #include "roofline.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { THREADS_MAX = 256, PASSES = 5, WINDOW_MS = 4, WINDOWS_MAX = 200, WINDOWS_PER_PASS = 8 };
 
@@ -94,28 +98,80 @@ static double read_once(roofline_read_fn *read, struct job *jobs, int n_threads,
 	return s > 0 ? (double)n * n_threads / s * 1e-9 : 0;
 }
 
-static int measure_read(roofline_read_fn *read, struct job *jobs, struct roofline *l, struct err *e)
+static int by_value(const void *a, const void *b)
 {
-	const size_t bytes = (size_t)ROOFLINE_BUFFER_MIB << 20;
-	size_t part = bytes / (size_t)l->n_threads & ~(size_t)4095;
-	uint8_t *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	double x = *(const double *)a, y = *(const double *)b;
 
-	if (p == MAP_FAILED)
-		return err_set(e, EXIT_INFERENCE, "no %d MiB of memory to measure reading with",
-			       ROOFLINE_BUFFER_MIB);
-	l->huge_pages = madvise(p, bytes, MADV_HUGEPAGE) == 0;
-	memset(p, 1, bytes);
+	return (x > y) - (x < y);
+}
+
+static double middle(double *v, int n)
+{
+	qsort(v, (size_t)n, sizeof(*v), by_value);
+	return v[n / 2];
+}
+
+/* A buffer on huge pages, or a file's pages. */
+static uint8_t *map_bytes(const char *file, size_t *bytes, struct roofline *l, struct err *e)
+{
+	uint8_t *p = MAP_FAILED;
+	struct stat st;
+	int fd;
+
+	if (!file) {
+		*bytes = (size_t)ROOFLINE_BUFFER_MIB << 20;
+		p = mmap(NULL, *bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (p == MAP_FAILED) {
+			err_set(e, EXIT_INFERENCE, "no %d MiB of memory to measure reading with",
+				ROOFLINE_BUFFER_MIB);
+			return NULL;
+		}
+		l->huge_pages = madvise(p, *bytes, MADV_HUGEPAGE) == 0;
+		memset(p, 1, *bytes);
+		return p;
+	}
+	fd = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0) {
+		*bytes = (size_t)st.st_size;
+		p = mmap(NULL, *bytes, PROT_READ, MAP_SHARED, fd, 0);
+	}
+	if (p == MAP_FAILED) {
+		err_set(e, EXIT_MODEL_LOAD, "%s cannot be read to measure reading: %s", file,
+			strerror(errno));
+		p = NULL;
+	}
+	if (fd >= 0)
+		close(fd);
+	return p;
+}
+
+static int measure_read(roofline_read_fn *read, struct job *jobs, const char *file,
+			struct roofline *l, struct err *e)
+{
+	size_t bytes = 0, part;
+	uint8_t *p = map_bytes(file, &bytes, l, e);
+	double whole[PASSES];
+	int n_whole = 0;
+
+	if (!p)
+		return -e->code;
+	part = bytes / (size_t)l->n_threads & ~(size_t)4095;
+	if (file) /* its pages are mapped when they are first touched */
+		read_once(read, jobs, l->n_threads, p, part, part);
 	for (int k = 0; k < PASSES; k++) {
 		/* whole, and in windows that fit between other processes' time slices */
 		size_t piece = k & 1 ? (part / WINDOWS_PER_PASS) & ~(size_t)4095 : part;
 
-		for (size_t at = 0; at + piece <= part; at += piece) {
+		for (size_t at = 0; piece > 0 && at + piece <= part; at += piece) {
 			double got = read_once(read, jobs, l->n_threads, p + at, piece, part);
 
 			l->read_gb_s = got > l->read_gb_s ? got : l->read_gb_s;
+			if (piece == part)
+				whole[n_whole++] = got;
 		}
 	}
 	munmap(p, bytes);
+	l->read_sustained_gb_s = n_whole ? middle(whole, n_whole) : 0;
 	return 0;
 }
 
@@ -153,8 +209,8 @@ static void measure_int8(roofline_int8_fn *int8, struct job *jobs, struct roofli
 	}
 }
 
-int roofline_measure(const struct cpu_flags *cpu, int n_threads, struct roofline *out,
-		     struct err *e)
+int roofline_measure(const struct cpu_flags *cpu, int n_threads, const char *file,
+		     struct roofline *out, struct err *e)
 {
 	struct roofline l = {.n_threads = n_threads};
 	struct job jobs[THREADS_MAX];
@@ -166,10 +222,10 @@ int roofline_measure(const struct cpu_flags *cpu, int n_threads, struct roofline
 		return err_set(e, EXIT_USAGE, "%d threads: expected 1 to %d", n_threads,
 			       THREADS_MAX);
 	choose(cpu, &read, &int8);
-	r = measure_read(read, jobs, &l, e);
+	r = measure_read(read, jobs, file, &l, e);
 	if (r < 0)
 		return r;
-	if (int8)
+	if (int8 && !file)
 		measure_int8(int8, jobs, &l);
 	*out = l;
 	return 0;
