@@ -38,6 +38,9 @@ static const struct {
 		       "\"Unix Makefiles\".  CMAKE_MAKE_PROGRAM is not set.\n"},
 	{"no-cxx-library", "src/a.cpp:1:10: fatal error: 'cstdint' file not found\n"},
 	{"no-cxx-library", "/usr/bin/ld: cannot find -lstdc++: No such file or directory\n"},
+	{"mixed-submodule",
+	 "3rdparty/llama.cpp/ggml/src/ggml-aarch64.c:20:10: fatal error: 'gemm-config.h' file not found\n"},
+	{"mixed-submodule", "ggml-cpu.c:9:10: fatal error: gemm-config.h: No such file or directory\n"},
 	{"undefined-reference", "llama.c:(.text+0x1): undefined reference to `llama_model_free'\n"},
 	{"old-instruction-set",
 	 "x.cpp:3:9: error: inlining failed in call to 'always_inline' '_mm256_add_epi8': target specific "
