@@ -419,6 +419,10 @@ check "BITNET_CPP_REPO and BITNET_CPP_REV are for bitnet" exits 5 env BITNET_CPP
 	BITNET_CPP_REV=filters "$A" fetch-cpp bitnet-own
 check "which is not the pinned one then" says "not the pinned source"
 check "and for no other engine" exits 5 env BITNET_CPP_REPO=/nowhere "$A" fetch-cpp tiny --check
+check "--submodule without a path: exit 64" exits 64 "$A" fetch-cpp tiny --submodule "$T/sub"
+check "its form is shown" says "expected PATH=URL"
+check "--submodule of what is none: exit 64" exits 64 "$A" fetch-cpp tiny --submodule "3rdparty/sup=$T/sub"
+check "those that are there are named" says "tiny has no submodule 3rdparty/sup; it has 3rdparty/sub"
 check "two backends, one --repo: whose?" exits 64 "$A" setup --cpp-backend tiny --cpp-backend bitnet-own \
 	--repo "$T/root" --allow-cpp-fail
 check "the answer is shown" says "as in --repo tiny=$T/root"

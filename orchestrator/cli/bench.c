@@ -39,10 +39,13 @@ static const char *limit_name(const struct bench_case *c)
 
 static void print_machine(const struct bench_result *r)
 {
-	printf("machine: reads %.1f GB/s with 1 thread, %.1f with %d at best, the model %.1f "
-	       "(%s pages); int8 %.0f GMAC/s with 1, %.0f with %d\n",
+	printf("machine: reads %.1f GB/s with 1 thread, %.1f with %d at best and %.1f all the "
+	       "time (%s); int8 %.0f GMAC/s with 1, %.0f with %d\n",
 	       r->read_gb_s[0], r->read_gb_s[1], r->n_threads, r->read_sustained_gb_s,
-	       r->huge_pages ? "huge" : "small", r->int8_gmac_s[0], r->int8_gmac_s[1],
+	       r->read_of_model ? "the model's pages"
+	       : r->huge_pages	? "a buffer on huge pages"
+				: "a buffer on small pages",
+	       r->int8_gmac_s[0], r->int8_gmac_s[1],
 	       r->n_threads);
 	printf("model: %.3f GB read per token decoded, %.3f GMAC of layers per token\n\n",
 	       r->decode_gb, r->prefill_gmac);

@@ -52,8 +52,11 @@ static int run(struct cli *c, struct err *e)
 	o.source.from_archive = strcmp(cli_str(c, "source"), "archive") == 0;
 	o.source.with_git = strcmp(cli_str(c, "git"), "cli") == 0;
 	o.source.n_submodules = cli_list(c, "submodule", &subs);
-	if (o.source.n_submodules > SOURCE_OVERRIDES_MAX)
-		o.source.n_submodules = SOURCE_OVERRIDES_MAX;
+	if (o.source.n_submodules > SOURCE_OVERRIDES_MAX) {
+		free(out);
+		return err_set(e, EXIT_USAGE, "--submodule %d times, at most %d",
+			       o.source.n_submodules, SOURCE_OVERRIDES_MAX);
+	}
 	for (int i = 0; i < o.source.n_submodules; i++)
 		o.source.submodules[i] = subs[i];
 	o.speed = strcmp(cli_str(c, "for"), "speed") == 0;

@@ -620,6 +620,29 @@ static int make_tree(struct job *j, const char *root)
 	return paths_remove(j->work, j->e);
 }
 
+/* An override of what is no submodule here would be ignored in silence. */
+static int check_overrides(const struct job *j)
+{
+	char known[400] = "";
+
+	for (int i = 0; i < j->x->n_submodules; i++)
+		append(known, sizeof(known), "%s%s", i ? ", " : "", j->x->submodules[i].path);
+	for (int i = 0; i < j->o->n_submodules; i++) {
+		const char *given = j->o->submodules[i], *eq = strchr(given, '=');
+		char path[PATH_MAX];
+
+		if (!eq || eq == given || !eq[1])
+			return err_set(j->e, EXIT_USAGE,
+				       "--submodule %s: expected PATH=URL, as in --submodule "
+				       "3rdparty/llama.cpp=/srv/llama.cpp.git", given);
+		snprintf(path, sizeof(path), "%.*s", (int)(eq - given), given);
+		if (!locked(j, path))
+			return err_set(j->e, EXIT_USAGE, "--submodule %s: %s has no submodule %s; it has %s",
+				       given, j->x->name, path, *known ? known : "none");
+	}
+	return 0;
+}
+
 int source_get(struct source *out, const char *root, const struct lock_entry *x,
 	       const struct source_options *o, struct err *e)
 {
@@ -629,6 +652,8 @@ int source_get(struct source *out, const char *root, const struct lock_entry *x,
 	int r;
 
 	memset(out, 0, sizeof(*out));
+	if ((r = check_overrides(&j)) < 0)
+		return r;
 	out->pinned = !o->rev || strcmp(o->rev, x->commit) == 0;
 	source_key(&j, commit, out->key);
 	if ((r = paths_format(dir, sizeof(dir), e, "%s/sources", root)) < 0 ||

@@ -305,8 +305,9 @@ static int measure_machine(struct run *u, struct err *e)
 	/* all together give what one gives, whatever the others were kept from */
 	r->read_gb_s[1] = fmax(r->read_gb_s[0], r->read_gb_s[1]);
 	r->int8_gmac_s[1] = fmax(r->int8_gmac_s[0], r->int8_gmac_s[1]);
-	r->read_sustained_gb_s = u->n_readings ? stats_of(u->readings, u->n_readings).median
-					       : u->buffer_gb_s;
+	r->read_of_model = u->n_readings > 0;
+	r->read_sustained_gb_s = r->read_of_model ? stats_of(u->readings, u->n_readings).median
+						  : u->buffer_gb_s;
 	return rc;
 }
 

@@ -67,7 +67,8 @@ struct bench_result {
 	char build[BENCH_ENGINES_MAX][128];
 	int n_threads;
 	double read_gb_s[2], int8_gmac_s[2];	/* this machine: one thread, n_threads; 0 unknown */
-	double read_sustained_gb_s;	/* n_threads; the middle of what the model's pages gave between repetitions */
+	double read_sustained_gb_s;	/* n_threads; the middle of whole passes … */
+	bool read_of_model;		/* … over the model's own pages, between repetitions; else a buffer */
 	bool huge_pages;
 	/* what a token needs, from the model file; for fractions of the limits */
 	double decode_gb, prefill_gmac;
