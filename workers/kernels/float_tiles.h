@@ -11,6 +11,7 @@
 #define ASSAY_FLOAT_TILES_H
 
 #include "base_ops.h"
+#include "runs.h"
 #include "variants.h"
 #include "vec.h"
 
@@ -152,48 +153,62 @@ static inline void fold_tile(const vf *z, struct order o, float (*y)[TILE_TOKENS
 
 /* ---- one token ---------------------------------------------------------------------------- */
 
-/* Lanes of one weight row against x, joined to one vector. One row after the other: see i2s. */
-static inline __attribute__((always_inline)) vf gemv_row(enum act_format f, const uint8_t *w,
-							  const float *x, int64_t n, int passes,
-							  int64_t ahead)
+/* Lanes of `rows` weight rows against x, each joined to one vector. */
+static inline __attribute__((always_inline)) void gemv_rows(enum act_format f,
+							     const uint8_t *const *w,
+							     const float *x, int64_t n, int passes,
+							     int rows, vf *sums)
 {
-	int step = passes * VL, bytes = step * (f == ACT_F32 ? 4 : 2);
-	vf acc[PASSES_MAX];
+	const int size = f == ACT_F32 ? 4 : 2, step = passes * VL;
+	vf acc[RUNS][PASSES_MAX];
 
 #pragma GCC unroll 8
-	for (int p = 0; p < passes; p++)
-		acc[p] = vf_zero();
-	for (int64_t i = 0; i < n; i += step) {
-		const uint8_t *at = w + i * (f == ACT_F32 ? 4 : 2);
-
-#pragma GCC unroll 4
-		for (int b = 0; b < bytes; b += 64)
-			_mm_prefetch((const char *)at + ahead + b, _MM_HINT_T1);
+	for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
 		for (int p = 0; p < passes; p++)
-			acc[p] = vf_fma(row_vector(f, w, i + p * VL), vf_load(x + i + p * VL),
-					acc[p]);
+			acc[r][p] = vf_zero();
+	for (int64_t i = 0; i < n; i += step) {
+#pragma GCC unroll 8
+		for (int r = 0; r < rows; r++)
+			run_fetch(w[r] + i * size, step * size);
+#pragma GCC unroll 8
+		for (int p = 0; p < passes; p++) {
+			vf v = vf_load(x + i + p * VL);
+
+#pragma GCC unroll 8
+			for (int r = 0; r < rows; r++)
+				acc[r][p] = vf_fma(row_vector(f, w[r], i + p * VL), v, acc[r][p]);
+		}
 	}
-	return join(acc, passes, 1);
+#pragma GCC unroll 8
+	for (int r = 0; r < rows; r++)
+		sums[r] = join(acc[r], passes, 1);
 }
 
+/* As many rows at once as leave half of the registers to what is loaded. */
 static inline __attribute__((always_inline)) void
 gemv_type(const struct kernels *k, enum act_format f, const struct weight *w, int64_t r0,
 	  int64_t r1, const float *x, struct order o, int passes, float *out)
 {
+	const int rows = (VL == 16 ? 16 : 8) / passes;
 	int64_t n = w->n_in / o.step * o.step;
+	struct runs u = runs_of(r0, r1);
 
-	for (int64_t r = r0; r < r1; r += 4) {
-		vf j[4];
-		float y[4];
+	runs_begin(w, u);
+	for (int64_t i = 0; i < u.each; i++) {
+		const uint8_t *p[RUNS];
+		vf sums[RUNS];
+		float y[RUNS];
 
-		for (int i = 0; i < 4; i++)
-			j[i] = r + i < r1 ? gemv_row(f, w->data + (size_t)(r + i) * w->row_bytes, x,
-						     n, passes, k->ahead_bytes)
-					  : vf_zero();
-		_mm_storeu_ps(y, fold4(j[0], j[1], j[2], j[3], o.tree));
-		for (int i = 0; i < 4 && r + i < r1; i++)
-			out[r + i] = y[i];
+		for (int run = 0; run < RUNS; run++)
+			p[run] = w->data + (size_t)run_row(u, run, i) * w->row_bytes;
+		for (int run = 0; run < RUNS; run += rows)
+			gemv_rows(f, p + run, x, n, passes, rows, sums + run);
+		for (int run = 0; run < RUNS; run += 4)
+			_mm_storeu_ps(y + run, fold4(sums[run], sums[run + 1], sums[run + 2],
+						     sums[run + 3], o.tree));
+		for (int run = 0; run < RUNS; run++)
+			out[run_row(u, run, i)] = y[run];
 	}
 	if (n == w->n_in)
 		return;

@@ -6,15 +6,14 @@
 #ifndef ASSAY_I2S_256_H
 #define ASSAY_I2S_256_H
 
+#include "runs.h"
 #include "variants.h"
 
-#include <immintrin.h>
 #include <string.h>
 
 enum {
 	BLOCK = 128, BLOCK_BYTES = 32,
 	FEW_TOKENS = 3,
-	AHEAD_BYTES = 6144,
 	LANES = 8,			/* rows in one register */
 	GROUPS = 3,
 	PANEL_ROWS = LANES * GROUPS,
@@ -59,7 +58,7 @@ static int32_t row_sum(const uint8_t *w, const int8_t *q, int64_t n)
 	for (; n > 0; n -= BLOCK, w += BLOCK_BYTES, q += BLOCK) {
 		__m256i v = load256(w);
 
-		_mm_prefetch((const char *)w + AHEAD_BYTES, _MM_HINT_T1);
+		run_fetch(w, BLOCK_BYTES);
 #pragma GCC unroll 4
 		for (int j = 0; j < 4; j++)
 			acc[j] = _mm256_dpbusd_avx_epi32(
@@ -85,7 +84,7 @@ static int32_t row_sum(const uint8_t *w, const int8_t *q, int64_t n)
 		for (; blocks > 0; blocks--, w += BLOCK_BYTES, q += BLOCK) {
 			__m256i v = load256(w);
 
-			_mm_prefetch((const char *)w + AHEAD_BYTES, _MM_HINT_T1);
+			run_fetch(w, BLOCK_BYTES);
 			a = _mm256_add_epi16(a, _mm256_maddubs_epi16(codes_at(v, 6), load256(q)));
 			b = _mm256_add_epi16(b,
 					     _mm256_maddubs_epi16(codes_at(v, 4), load256(q + 32)));
@@ -105,15 +104,19 @@ static int32_t row_sum(const uint8_t *w, const int8_t *q, int64_t n)
 static void gemv(const struct weight *w, int64_t r0, int64_t r1, const uint8_t *act, float *out)
 {
 	const struct act_i8_head *h = (const void *)act;
+	struct runs u = runs_of(r0, r1);
 	float scale;
 
 	memcpy(&scale, w->tail, sizeof(scale));
-	for (int64_t r = r0; r < r1; r++) {
-		int32_t sum = row_sum(w->data + (size_t)r * w->row_bytes, (const int8_t *)(h + 1),
-				      w->n_in);
+	runs_begin(w, u);
+	for (int64_t i = 0; i < u.each; i++)
+		for (int run = 0; run < RUNS; run++) {
+			int64_t r = run_row(u, run, i);
+			int32_t sum = row_sum(w->data + (size_t)r * w->row_bytes,
+					      (const int8_t *)(h + 1), w->n_in);
 
-		out[r] = ((float)sum - (float)h->sum) / h->scale * scale;
-	}
+			out[r] = ((float)sum - (float)h->sum) / h->scale * scale;
+		}
 }
 
 /* ---- many tokens -------------------------------------------------------------------------- */

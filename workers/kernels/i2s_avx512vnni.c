@@ -1,16 +1,17 @@
 #include "i2s_512.h"
+#include "runs.h"
 #include "variants.h"
 
 /*
- * One matrix row against one token: the codes stay where the file packs them. Masked in place they
- * are code · 64, 16, 4, 1, so the four sums per row are exact multiples and are shifted down once.
+ * Eight matrix rows against one token: the codes stay where the file packs them. Masked in place,
+ * every second one is code · 4, so one of the two sums per row is an exact multiple and is shifted
+ * down once.
  * More tokens: rows are unpacked once, sixteen rows to a register, four columns to a lane, and a
  * register tile of 48 rows × 8 tokens walks them while they are in the first-level cache.
  */
 enum {
 	GEMV_N_MAX = 32768, /* longer rows take the plain path */
 	GEMV_TOKENS = 3,    /* up to here unpacking does not pay */
-	AHEAD_BYTES = 12288, /* prefetch into the second-level cache: the first has few slots */
 	GROUPS = 3,             /* registers of rows in a tile */
 	PANEL_ROWS = LANES * GROUPS,
 	TILE_TOKENS = 8,
@@ -37,25 +38,30 @@ static void permute_activation(const int8_t *q, int8_t *dst, int64_t n)
 	}
 }
 
-static inline __attribute__((always_inline)) void gemv_step(__m512i *acc, __m512i w,
-							     const int8_t *q)
+/*
+ * One load of codes of every row, `whole` or only half of it, at byte `at`, times its activations:
+ * acc[0] += codes · activations, acc[1] += 4 · codes · activations.
+ */
+static inline __attribute__((always_inline)) void
+gemv_step(__m512i (*acc)[2], const uint8_t *const *w, int64_t at, const int8_t *q, bool whole)
 {
-	const __m512i m = _mm512_set1_epi8(3);
+	const __m512i low = _mm512_set1_epi8(3), high = _mm512_set1_epi8(12);
+	__m512i q0 = _mm512_load_si512(q), q1 = _mm512_load_si512(q + 64);
+	__m512i q2 = _mm512_load_si512(q + 128), q3 = _mm512_load_si512(q + 192);
 
-	dot4(&acc[0], _mm512_and_si512(w, _mm512_slli_epi16(m, 6)),
-				     _mm512_load_si512(q));
-	dot4(&acc[1], _mm512_and_si512(w, _mm512_slli_epi16(m, 4)),
-				     _mm512_load_si512(q + 64));
-	dot4(&acc[2], _mm512_and_si512(w, _mm512_slli_epi16(m, 2)),
-				     _mm512_load_si512(q + 128));
-	dot4(&acc[3], _mm512_and_si512(w, m), _mm512_load_si512(q + 192));
-}
+#pragma GCC unroll 8
+	for (int r = 0; r < RUNS; r++) {
+		__m512i v = whole ? _mm512_loadu_si512(w[r] + at)
+				  : _mm512_maskz_loadu_epi32(0xff, w[r] + at);
+		__asm__("" : "+v"(v));	/* loaded once, not for each use */
+		__m512i up = _mm512_srli_epi16(v, 4);
 
-static inline __m512i gemv_sum(const __m512i *acc)
-{
-	__m512i a = _mm512_add_epi32(_mm512_srai_epi32(acc[0], 6), _mm512_srai_epi32(acc[1], 4));
-
-	return _mm512_add_epi32(_mm512_add_epi32(a, _mm512_srai_epi32(acc[2], 2)), acc[3]);
+		run_fetch(w[r] + at, 64);
+		dot4(&acc[r][1], _mm512_and_si512(up, high), q0);
+		dot4(&acc[r][0], _mm512_and_si512(up, low), q1);
+		dot4(&acc[r][1], _mm512_and_si512(v, high), q2);
+		dot4(&acc[r][0], _mm512_and_si512(v, low), q3);
+	}
 }
 
 /* Four registers of sixteen partial sums -> four sums. */
@@ -69,28 +75,24 @@ static inline __m128i sum4(__m512i a, __m512i b, __m512i c, __m512i d)
 	return _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
 }
 
-/* Sixteen partial sums each of two rows of n columns, which share the loads of the activation. */
-static inline __attribute__((always_inline)) void gemv_rows(const uint8_t *w, const uint8_t *x,
+/* Sixteen partial sums each of RUNS rows of n columns, which share the loads of the activation. */
+static inline __attribute__((always_inline)) void gemv_rows(const uint8_t *const *w,
 							    const int8_t *q, int64_t n,
 							    __m512i *sums)
 {
-	__m512i acc[2][4];
+	__m512i acc[RUNS][2];
 	int64_t at = 0, bytes = n / 4;
 
-	for (int j = 0; j < 4; j++)
-		acc[0][j] = acc[1][j] = _mm512_setzero_si512();
-	for (; at + 64 <= bytes; at += 64, q += CHUNK) {
-		_mm_prefetch((const char *)w + at + AHEAD_BYTES, _MM_HINT_T1);
-		_mm_prefetch((const char *)x + at + AHEAD_BYTES, _MM_HINT_T1);
-		gemv_step(acc[0], _mm512_loadu_si512(w + at), q);
-		gemv_step(acc[1], _mm512_loadu_si512(x + at), q);
-	}
-	if (at < bytes) {
-		gemv_step(acc[0], _mm512_maskz_loadu_epi32(0xff, w + at), q);
-		gemv_step(acc[1], _mm512_maskz_loadu_epi32(0xff, x + at), q);
-	}
-	sums[0] = gemv_sum(acc[0]);
-	sums[1] = gemv_sum(acc[1]);
+#pragma GCC unroll 8
+	for (int r = 0; r < RUNS; r++)
+		acc[r][0] = acc[r][1] = _mm512_setzero_si512();
+	for (; at + 64 <= bytes; at += 64, q += CHUNK)
+		gemv_step(acc, w, at, q, true);
+	if (at < bytes)
+		gemv_step(acc, w, at, q, false);
+#pragma GCC unroll 8
+	for (int r = 0; r < RUNS; r++)
+		sums[r] = _mm512_add_epi32(acc[r][0], _mm512_srai_epi32(acc[r][1], 2));
 }
 
 static inline __m128 finish4(__m128i sum, const struct act_i8_head *h, float scale)
@@ -100,50 +102,29 @@ static inline __m128 finish4(__m128i sum, const struct act_i8_head *h, float sca
 	return _mm_mul_ps(_mm_div_ps(y, _mm_set1_ps(h->scale)), _mm_set1_ps(scale));
 }
 
-/*
- * Which rows go in pairs. Where the hardware runs ahead of plain reading each row must be part of a
- * sequence of lines of its own, or it gives up: rows far apart. Elsewhere neighbours, so that all is
- * one sequence and what is prefetched last is the beginning of the next chunk.
- */
-struct pairs { int64_t count, step, apart; };
-
-static struct pairs pair_rows(const struct kernels *k, int64_t rows)
-{
-	int64_t count = (rows + 1) / 2;
-
-	return k->reads_far ? (struct pairs){count, 1, count} : (struct pairs){count, 2, 1};
-}
-
-static void gemv(const struct kernels *k, const struct weight *w, int64_t r0, int64_t r1,
-		 const uint8_t *act, float *out)
+static void gemv(const struct weight *w, int64_t r0, int64_t r1, const uint8_t *act, float *out)
 {
 	const struct act_i8_head *h = (const void *)act;
-	const uint8_t *first = w->data + (size_t)r0 * w->row_bytes;
-	struct pairs p = pair_rows(k, r1 - r0);
 	_Alignas(64) int8_t q[GEMV_N_MAX];
+	struct runs u = runs_of(r0, r1);
 	float scale;
 
 	memcpy(&scale, w->tail, sizeof(scale));
-	for (int64_t i = 0; i < AHEAD_BYTES && !k->reads_far; i += 64)
-		_mm_prefetch((const char *)first + i, _MM_HINT_T1);
+	runs_begin(w, u);
 	permute_activation((const int8_t *)(h + 1), q, w->n_in);
-	for (int64_t i = 0; i < p.count; i += 2) {
-		__m512i sum[4];
-		int64_t row[4];
-		float y[4];
+	for (int64_t i = 0; i < u.each; i++) {
+		const uint8_t *p[RUNS];
+		__m512i s[RUNS];
+		float y[RUNS];
 
-		for (int j = 0; j < 2; j++) {	/* past the end: the last pair, the same row again */
-			int64_t a = r0 + p.step * (i + j < p.count ? i + j : p.count - 1);
-			int64_t b = a + p.apart < r1 ? a + p.apart : a;
-
-			gemv_rows(w->data + (size_t)a * w->row_bytes,
-				  w->data + (size_t)b * w->row_bytes, q, w->n_in, sum + 2 * j);
-			row[2 * j] = a;
-			row[2 * j + 1] = b;
-		}
-		_mm_storeu_ps(y, finish4(sum4(sum[0], sum[1], sum[2], sum[3]), h, scale));
-		for (int j = 0; j < 4; j++)
-			out[row[j]] = y[j];
+		for (int run = 0; run < RUNS; run++)
+			p[run] = w->data + (size_t)run_row(u, run, i) * w->row_bytes;
+		gemv_rows(p, q, w->n_in, s);
+		for (int run = 0; run < RUNS; run += 4)
+			_mm_storeu_ps(y + run, finish4(sum4(s[run], s[run + 1], s[run + 2],
+							    s[run + 3]), h, scale));
+		for (int run = 0; run < RUNS; run++)
+			out[run_row(u, run, i)] = y[run];
 	}
 }
 
@@ -259,6 +240,7 @@ bool i2s_matmul_avx512vnni(const struct kernels *k, const struct weight *w, int6
 			   const void *act, size_t act_bytes, int64_t n_tok, float *out,
 			   int64_t out_stride)
 {
+	(void)k;
 	if (n_tok > GEMV_TOKENS) {
 		gemm(w, r0, r1, act, act_bytes, n_tok, out, out_stride);
 		return true;
@@ -266,7 +248,6 @@ bool i2s_matmul_avx512vnni(const struct kernels *k, const struct weight *w, int6
 	if (w->n_in > GEMV_N_MAX)
 		return false;
 	for (int64_t t = 0; t < n_tok; t++)
-		gemv(k, w, r0, r1, (const uint8_t *)act + (size_t)t * act_bytes,
-		     out + t * out_stride);
+		gemv(w, r0, r1, (const uint8_t *)act + (size_t)t * act_bytes, out + t * out_stride);
 	return true;
 }

@@ -101,7 +101,6 @@ int kernels_init(struct kernels *k, const struct cpu_flags *cpu, const char *for
 	*k = (struct kernels){
 		.isa = isa, .profile = *p,
 		.ahead_bytes = cpu->prefetches_far ? AHEAD_NEAR : AHEAD_FAR,
-		.reads_far = cpu->prefetches_far,
 	};
 	fill(k);
 	return 0;

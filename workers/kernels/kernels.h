@@ -91,8 +91,7 @@ enum { WEIGHT_TYPE_IDS = 40 };
 struct kernels {
 	enum isa isa;
 	struct profile profile;
-	int64_t ahead_bytes; /* how far one-token products prefetch weights: docs/performance.md */
-	bool reads_far;	/* the hardware does it, given plain sequences */
+	int64_t ahead_bytes; /* how far one-token products of quantised rows prefetch them */
 	matmul_variant *by_type[WEIGHT_TYPE_IDS];	/* what matmul tries first; NULL: plain */
 
 	/* One activation row of n floats to `dst`, act_row_bytes(act, n) bytes. */

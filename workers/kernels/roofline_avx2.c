@@ -1,24 +1,29 @@
 #include "roofline.h"
-
-#include <immintrin.h>
-
-enum { AHEAD = 4096 };
+#include "runs.h"
 
 uint64_t roofline_read_avx2(const uint8_t *p, size_t n)
 {
-	__m256i s0 = _mm256_setzero_si256(), s1 = s0, s2 = s0, s3 = s0;
+	__m256i sum[RUNS];
+	size_t each = n / RUNS / 64 * 64;
 	uint64_t lanes[4];
 
-	for (size_t i = 0; i < n; i += 128) {
-		_mm_prefetch((const char *)p + i + AHEAD, _MM_HINT_T0);
-		_mm_prefetch((const char *)p + i + AHEAD + 64, _MM_HINT_T0);
-		s0 = _mm256_add_epi64(s0, _mm256_loadu_si256((const __m256i *)(p + i)));
-		s1 = _mm256_add_epi64(s1, _mm256_loadu_si256((const __m256i *)(p + i + 32)));
-		s2 = _mm256_add_epi64(s2, _mm256_loadu_si256((const __m256i *)(p + i + 64)));
-		s3 = _mm256_add_epi64(s3, _mm256_loadu_si256((const __m256i *)(p + i + 96)));
-	}
-	s0 = _mm256_add_epi64(_mm256_add_epi64(s0, s1), _mm256_add_epi64(s2, s3));
-	_mm256_storeu_si256((__m256i *)lanes, s0);
+	for (int run = 0; run < RUNS; run++)
+		sum[run] = _mm256_setzero_si256();
+	for (size_t i = 0; i < each; i += 64)
+#pragma GCC unroll 8
+		for (int run = 0; run < RUNS; run++) {
+			const uint8_t *at = p + (size_t)run * each + i;
+
+			run_fetch(at, 64);
+			sum[run] = _mm256_add_epi64(sum[run], _mm256_loadu_si256((const void *)at));
+			sum[run] = _mm256_add_epi64(sum[run],
+						    _mm256_loadu_si256((const void *)(at + 32)));
+		}
+	for (size_t i = RUNS * each; i + 32 <= n; i += 32)
+		sum[0] = _mm256_add_epi64(sum[0], _mm256_loadu_si256((const void *)(p + i)));
+	for (int run = 1; run < RUNS; run++)
+		sum[0] = _mm256_add_epi64(sum[0], sum[run]);
+	_mm256_storeu_si256((__m256i *)lanes, sum[0]);
 	return lanes[0] + lanes[1] + lanes[2] + lanes[3];
 }
 

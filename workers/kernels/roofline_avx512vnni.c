@@ -1,8 +1,5 @@
 #include "roofline.h"
-
-#include <immintrin.h>
-
-enum { AHEAD = 5120 };
+#include "runs.h"
 
 /* Modulo 2^64: the sum is only there so that nothing is optimised away. */
 static uint64_t lanes_sum(__m512i x)
@@ -17,18 +14,24 @@ static uint64_t lanes_sum(__m512i x)
 
 uint64_t roofline_read_avx512vnni(const uint8_t *p, size_t n)
 {
-	__m512i s0 = _mm512_setzero_si512(), s1 = s0, s2 = s0, s3 = s0;
+	__m512i sum[RUNS];
+	size_t each = n / RUNS / 64 * 64;
 
-	for (size_t i = 0; i < n; i += 256) {
-		for (int k = 0; k < 256; k += 64)
-			_mm_prefetch((const char *)p + i + AHEAD + k, _MM_HINT_T0);
-		s0 = _mm512_add_epi64(s0, _mm512_loadu_si512(p + i));
-		s1 = _mm512_add_epi64(s1, _mm512_loadu_si512(p + i + 64));
-		s2 = _mm512_add_epi64(s2, _mm512_loadu_si512(p + i + 128));
-		s3 = _mm512_add_epi64(s3, _mm512_loadu_si512(p + i + 192));
-	}
-	s0 = _mm512_add_epi64(_mm512_add_epi64(s0, s1), _mm512_add_epi64(s2, s3));
-	return lanes_sum(s0);
+	for (int run = 0; run < RUNS; run++)
+		sum[run] = _mm512_setzero_si512();
+	for (size_t i = 0; i < each; i += 64)
+#pragma GCC unroll 8
+		for (int run = 0; run < RUNS; run++) {
+			const uint8_t *at = p + (size_t)run * each + i;
+
+			run_fetch(at, 64);
+			sum[run] = _mm512_add_epi64(sum[run], _mm512_loadu_si512(at));
+		}
+	for (size_t i = RUNS * each; i + 64 <= n; i += 64)
+		sum[0] = _mm512_add_epi64(sum[0], _mm512_loadu_si512(p + i));
+	for (int run = 1; run < RUNS; run++)
+		sum[0] = _mm512_add_epi64(sum[0], sum[run]);
+	return lanes_sum(sum[0]);
 }
 
 /* vpdpbusd on 16 independent chains: throughput, not latency. */
