@@ -18,7 +18,7 @@ enum {
 	ROWS = 4,
 	JOINT = VL == 16 ? 2 : 1,	/* vectors of lanes that fit the registers together */
 	KEYS = 32,			/* keys widened at once, and how far they are fetched ahead */
-	CHANNELS = 8,			/* value channels, the same */
+	CHANNELS = ROWS,		/* value channels, the same */
 };
 
 /* Buffers of one group: what its parts share, and what each needs alone. */
@@ -65,7 +65,7 @@ static inline int64_t group_cells(const struct attend *a, struct group g)
 	return query_cells(a, g.first + g.count - 1);
 }
 
-/* A row of n halves into the second-level cache. */
+/* n halves into the second-level cache. */
 static inline void fetch_row(const uint16_t *row, int64_t n)
 {
 	for (int64_t i = 0; i < n; i += 32)
@@ -141,6 +141,14 @@ static void round_queries(const struct attend *a, struct group g, struct attend_
 		memset(b->queries + g.count * d, 0, (size_t)d * sizeof(float));
 }
 
+/* Key i of n in the order in which they are fetched: RUNS sequences side by side, see runs.h. */
+static inline int64_t fetch_order(int64_t i, int64_t n)
+{
+	int64_t each = n / RUNS;
+
+	return i < each * RUNS ? i % RUNS * each + i / RUNS : i;
+}
+
 /* scores[q][c] for cells [c0, c1), c0 a multiple of ROWS. Keys from `next` on are fetched, as many. */
 static void score_cells(const struct attend *a, struct order o, struct group g, int64_t c0,
 			int64_t c1, const uint16_t *next, struct attend_buffers *b)
@@ -150,20 +158,25 @@ static void score_cells(const struct attend *a, struct order o, struct group g, 
 	int64_t d = a->head_dim;
 
 	for (int64_t c = c0; c < c1; c += KEYS) {
-		int n = c1 - c < KEYS ? (int)(c1 - c) : KEYS;
+		int n = c1 - c < KEYS ? (int)(c1 - c) : KEYS, fetched = 0;
 
-		for (int i = 0; i < n; i++) {
-			fetch_row(next + (c - c0 + i) * a->k_stride, d);
+		for (int i = 0; i < n; i++)
 			widen(ACT_F16, keys + (c + i) * a->k_stride, wide + i * d, d, 1);
-		}
 		for (int i = n; i % ROWS; i++)
 			memset(wide + i * d, 0, (size_t)d * sizeof(float));
 		for (int q = 0; q < g.count; q += 2) {
 			float *to = b->scores + q * b->cells + c;
 
-			for (int i = 0; i < n; i += ROWS)
+			for (int i = 0; i < n; i += ROWS) {
+				/* a few at a time: a core has room for as many as come meanwhile */
+				int due = (q * n + 2 * (i + ROWS)) / g.count;
+
+				for (; fetched < n && fetched < due; fetched++)
+					fetch_row(next + fetch_order(c - c0 + fetched, c1 - c0) *
+								 a->k_stride, d);
 				tile(wide + i * d, d, b->queries + q * d, d, d, o, to + i,
 				     to + b->cells + i);
+			}
 		}
 	}
 }
@@ -288,49 +301,72 @@ static float finish_value(const float *weight, const float *value, int64_t n_lan
 	return (float)s;
 }
 
-/* Channels [i, i + rows) of all queries, `rows` at most CHANNELS, widened before. */
-static void sum_channels(const struct attend *a, struct order o, struct group g, int i, int rows,
-			 int64_t n_lanes, int64_t n_value, struct attend_buffers *b)
+/* CHANNELS rows of n values that are fetched in `steps` steps, a part of each row in every one. */
+struct value_fetch {
+	const uint16_t *first;
+	int64_t apart, n;
+	int step, steps;
+};
+
+static inline void fetch_step(struct value_fetch *f)
+{
+	int64_t from = f->n * f->step / f->steps, to = f->n * (f->step + 1) / f->steps;
+
+	for (int r = 0; r < CHANNELS; r++)
+		fetch_row(f->first + r * f->apart + from, to - from);
+	f->step++;
+}
+
+/* Channels i, i + apart, … of all queries, widened before. */
+static void sum_channels(const struct attend *a, struct order o, struct group g, int i, int apart,
+			 int64_t n_lanes, int64_t n_value, struct attend_buffers *b,
+			 struct value_fetch *f)
 {
 	for (int q = 0; q < g.count; q += 2) {
 		const float *weights = b->weights + q * b->cells;
 		float y[2][CHANNELS];
 
-		for (int r = 0; r < rows; r += ROWS)
-			tile(b->wide + r * b->cells, b->cells, weights, b->cells, n_lanes, o,
-			     y[0] + r, y[1] + r);
+		fetch_step(f);
+		tile(b->wide, b->cells, weights, b->cells, n_lanes, o, y[0], y[1]);
 		for (int j = 0; j < 2 && q + j < g.count; j++) {
 			float *out = a->out + query_token(a, g.first + q + j) * a->out_stride +
 				     query_head(a, g.first + q + j) * a->head_dim + i;
 
-			for (int r = 0; r < rows && n_lanes < n_value; r++)
+			for (int r = 0; r < CHANNELS && n_lanes < n_value; r++)
 				y[j][r] = finish_value(weights + j * b->cells,
 						       b->wide + r * b->cells, n_lanes, n_value,
 						       y[j][r]);
-			memcpy(out, y[j], (size_t)rows * sizeof(float));
+			for (int r = 0; r < CHANNELS; r++)
+				out[r * apart] = y[j][r];
 		}
 	}
 }
 
-/* Channels [i0, i1) of all queries of a group. */
+/*
+ * Channels [i0, i1) of all queries of a group, a multiple of CHANNELS: as many runs of neighbours,
+ * read side by side as in runs.h. Fetched meanwhile are the next ones of all runs; with the last the
+ * first ones of the runs that follow.
+ */
 static void sum_values(const struct kernels *k, const struct attend *a, struct group g, int i0,
 		       int i1, struct attend_buffers *b)
 {
 	struct order o = float_order(&k->profile, ACT_F16);
-	int64_t n_value = value_cells(&k->profile, false, group_cells(a, g), a->n_kv);
-	const uint16_t *values = a->vc;
+	int64_t n = value_cells(&k->profile, false, group_cells(a, g), a->n_kv);
+	int apart = (i1 - i0) / CHANNELS;
 
-	for (int i = i0; i < i1; i += CHANNELS) {
-		int rows = i1 - i < CHANNELS ? i1 - i : CHANNELS;
+	for (int i = i0; i < i0 + apart; i++) {
+		const uint16_t *v = (const uint16_t *)a->vc + i * a->v_stride;
+		struct value_fetch f = {
+			.first = v + (i + 1 < i0 + apart ? 1 : i1 - i) * a->v_stride,
+			.apart = apart * a->v_stride, .n = n,
+			.steps = CHANNELS + (g.count + 1) / 2,
+		};
 
-		for (int r = 0; r < rows; r++) {
-			const uint16_t *v = values + (i + r) * a->v_stride;
-
-			if (i + r + CHANNELS < i1)
-				fetch_row(v + CHANNELS * a->v_stride, n_value);
-			widen(ACT_F16, v, b->wide + r * b->cells, n_value, 1);
+		for (int r = 0; r < CHANNELS; r++) {
+			fetch_step(&f);
+			widen(ACT_F16, v + r * f.apart, b->wide + r * b->cells, n, 1);
 		}
-		sum_channels(a, o, g, i, rows, n_value / o.step * o.step, n_value, b);
+		sum_channels(a, o, g, i, apart, n / o.step * o.step, n, b, &f);
 	}
 }
 

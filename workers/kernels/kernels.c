@@ -141,7 +141,7 @@ int attend_group(const struct attend *a)
 /* Never less for fewer cells: what the longest cache needs serves every shorter one. */
 size_t attend_scratch_bytes(const struct attend *a)
 {
-	enum { CHANNELS = 8, ROOM = 64 };
+	enum { CHANNELS = 4, ROOM = 64 };
 	size_t cells = (size_t)attend_cells(a), scores = cells * ATTEND_GROUP;
 
 	if (scores > GROUP_SCORES)

@@ -135,7 +135,7 @@ void op_kv_store(struct ops *o, struct kv_cache *kv, int layer, const float *k, 
 
 enum {
 	ATTEND_ROWS = 64,	/* queries of one item */
-	PART_CELLS = 128,	/* of one item of scores */
+	PART_CELLS = 32,	/* of one item of scores */
 	PART_CHANNELS = 64,	/* of one item of values */
 };
 
@@ -208,11 +208,14 @@ static void score_items(void *ctx, int64_t begin, int64_t end, int thread)
 	for (int64_t i = begin; i < end; i++)
 		for (int64_t h = 0; h < a->n_kv_head; h++) {
 			struct attend one = attend_of(j, h * j->heads, 0, a->n_rows, thread);
-			int64_t c0 = i * PART_CELLS, n = one.n_vis + a->n_rows - 1;
-			const uint16_t *keys = (const uint16_t *)one.kc + c0 * one.k_stride;
+			int64_t c0 = i * PART_CELLS, c1 = c0 + PART_CELLS;
+			int64_t n = one.n_vis + a->n_rows - 1;
+			/* the same cells of the next head, at last the next cells of the first */
+			bool last = h + 1 == a->n_kv_head;
+			const uint16_t *next = (const uint16_t *)(last ? j->kc : one.kc);
+			next += last ? c1 * one.k_stride : c0 * one.k_stride + a->head_dim;
 			j->o->k->attend_parts->scores(j->o->k, &one, shared_of(j, h), c0,
-						      c0 + PART_CELLS < n ? c0 + PART_CELLS : n,
-						      keys + a->head_dim);
+						      c1 < n ? c1 : n, next);
 		}
 }
 
