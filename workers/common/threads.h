@@ -1,6 +1,6 @@
 /*
  * A team of threads that work through one job at a time, in chunks. Each thread has a run of
- * neighbouring chunks, so that it reads memory as one sequence; whoever is free then takes what
+ * neighbouring chunks, so that what it reads lies together; whoever is free then takes what
  * others have not begun, so no thread waits for a slower one. Bits of results never depend on who
  * computes a chunk, because no chunk shares an output with another.
  *

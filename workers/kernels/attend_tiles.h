@@ -317,8 +317,8 @@ static inline void fetch_step(struct value_fetch *f)
 	f->step++;
 }
 
-/* Channels i, i + apart, … of all queries, widened before. */
-static void sum_channels(const struct attend *a, struct order o, struct group g, int i, int apart,
+/* Channels `at` of all queries, widened before. */
+static void sum_channels(const struct attend *a, struct order o, struct group g, const int *at,
 			 int64_t n_lanes, int64_t n_value, struct attend_buffers *b,
 			 struct value_fetch *f)
 {
@@ -330,43 +330,44 @@ static void sum_channels(const struct attend *a, struct order o, struct group g,
 		tile(b->wide, b->cells, weights, b->cells, n_lanes, o, y[0], y[1]);
 		for (int j = 0; j < 2 && q + j < g.count; j++) {
 			float *out = a->out + query_token(a, g.first + q + j) * a->out_stride +
-				     query_head(a, g.first + q + j) * a->head_dim + i;
+				     query_head(a, g.first + q + j) * a->head_dim;
 
 			for (int r = 0; r < CHANNELS && n_lanes < n_value; r++)
 				y[j][r] = finish_value(weights + j * b->cells,
 						       b->wide + r * b->cells, n_lanes, n_value,
 						       y[j][r]);
 			for (int r = 0; r < CHANNELS; r++)
-				out[r * apart] = y[j][r];
+				out[at[r]] = y[j][r];
 		}
 	}
 }
 
 /*
- * Channels [i0, i1) of all queries of a group, a multiple of CHANNELS: as many runs of neighbours,
- * read side by side as in runs.h. Fetched meanwhile are the next ones of all runs; with the last the
- * first ones of the runs that follow.
+ * Channels [i0, i1) of all queries of a group, as CHANNELS runs of neighbours read side by side as in
+ * runs.h; past the end, the last channel again. Fetched meanwhile are the next ones of all runs; with
+ * the last the first ones of the runs that follow.
  */
 static void sum_values(const struct kernels *k, const struct attend *a, struct group g, int i0,
 		       int i1, struct attend_buffers *b)
 {
 	struct order o = float_order(&k->profile, ACT_F16);
 	int64_t n = value_cells(&k->profile, false, group_cells(a, g), a->n_kv);
-	int apart = (i1 - i0) / CHANNELS;
+	const uint16_t *values = a->vc;
+	int apart = (i1 - i0 + CHANNELS - 1) / CHANNELS, at[CHANNELS];
 
 	for (int i = i0; i < i0 + apart; i++) {
-		const uint16_t *v = (const uint16_t *)a->vc + i * a->v_stride;
 		struct value_fetch f = {
-			.first = v + (i + 1 < i0 + apart ? 1 : i1 - i) * a->v_stride,
+			.first = values + (i + 1 < i0 + apart ? i + 1 : i1) * a->v_stride,
 			.apart = apart * a->v_stride, .n = n,
 			.steps = CHANNELS + (g.count + 1) / 2,
 		};
 
 		for (int r = 0; r < CHANNELS; r++) {
+			at[r] = i + r * apart < i1 ? i + r * apart : i1 - 1;
 			fetch_step(&f);
-			widen(ACT_F16, v + r * f.apart, b->wide + r * b->cells, n, 1);
+			widen(ACT_F16, values + at[r] * a->v_stride, b->wide + r * b->cells, n, 1);
 		}
-		sum_channels(a, o, g, i, apart, n / o.step * o.step, n, b, &f);
+		sum_channels(a, o, g, at, n / o.step * o.step, n, b, &f);
 	}
 }
 

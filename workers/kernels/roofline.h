@@ -23,7 +23,7 @@ struct roofline {
 };
 
 /*
- * Takes about a second. Reads a buffer of 512 MiB, prefetched, with the widest loads there are.
+ * Takes about a second. Reads a buffer of 512 MiB as products do: each thread in the runs of runs.h.
  * With a file: nothing but reading, of that file as it lies in the page cache. Where in memory that is
  * makes a difference of a fifth on some machines.
  */
