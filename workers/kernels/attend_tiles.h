@@ -17,7 +17,7 @@
 enum {
 	ROWS = 4,
 	JOINT = VL == 16 ? 2 : 1,	/* vectors of lanes that fit the registers together */
-	KEYS = 32,			/* keys widened at once, and how far they are fetched ahead */
+	KEYS = 32,			/* keys widened at once */
 	CHANNELS = ROWS,		/* value channels, the same */
 };
 
