@@ -200,15 +200,13 @@ gemv_type(const struct kernels *k, enum act_format f, const struct weight *w, in
 		vf sums[RUNS];
 		float y[RUNS];
 
-		for (int run = 0; run < RUNS; run++)
-			p[run] = w->data + (size_t)run_row(u, run, i) * w->row_bytes;
+		runs_rows(w, u, i, p);
 		for (int run = 0; run < RUNS; run += rows)
 			gemv_rows(f, p + run, x, n, passes, rows, sums + run);
 		for (int run = 0; run < RUNS; run += 4)
 			_mm_storeu_ps(y + run, fold4(sums[run], sums[run + 1], sums[run + 2],
 						     sums[run + 3], o.tree));
-		for (int run = 0; run < RUNS; run++)
-			out[run_row(u, run, i)] = y[run];
+		runs_store(u, i, y, out);
 	}
 	if (n == w->n_in)
 		return;

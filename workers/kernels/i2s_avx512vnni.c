@@ -117,14 +117,12 @@ static void gemv(const struct weight *w, int64_t r0, int64_t r1, const uint8_t *
 		__m512i s[RUNS];
 		float y[RUNS];
 
-		for (int run = 0; run < RUNS; run++)
-			p[run] = w->data + (size_t)run_row(u, run, i) * w->row_bytes;
+		runs_rows(w, u, i, p);
 		gemv_rows(p, q, w->n_in, s);
 		for (int run = 0; run < RUNS; run += 4)
 			_mm_storeu_ps(y + run, finish4(sum4(s[run], s[run + 1], s[run + 2],
 							    s[run + 3]), h, scale));
-		for (int run = 0; run < RUNS; run++)
-			out[run_row(u, run, i)] = y[run];
+		runs_store(u, i, y, out);
 	}
 }
 

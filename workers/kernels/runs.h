@@ -31,6 +31,20 @@ static inline int64_t run_row(struct runs u, int run, int64_t i)
 	return r < u.end ? r : u.end - 1;
 }
 
+/* Row i of every run. */
+static inline void runs_rows(const struct weight *w, struct runs u, int64_t i, const uint8_t **rows)
+{
+	for (int run = 0; run < RUNS; run++)
+		rows[run] = w->data + (size_t)run_row(u, run, i) * w->row_bytes;
+}
+
+/* The outputs of row i of every run. */
+static inline void runs_store(struct runs u, int64_t i, const float *y, float *out)
+{
+	for (int run = 0; run < RUNS; run++)
+		out[run_row(u, run, i)] = y[run];
+}
+
 /* The lines RUN_AHEAD bytes after the `bytes` at p, which are about to be read. */
 static inline __attribute__((always_inline)) void run_fetch(const uint8_t *p, int bytes)
 {
@@ -42,11 +56,14 @@ static inline __attribute__((always_inline)) void run_fetch(const uint8_t *p, in
 /* What run_fetch comes too late for: the beginning of every run. */
 static inline void runs_begin(const struct weight *w, struct runs u)
 {
+	const uint8_t *rows[RUNS];
+
+	if (u.each == 0)
+		return;
+	runs_rows(w, u, 0, rows);
 	for (int i = 0; i < RUN_AHEAD; i += 64)
 		for (int run = 0; run < RUNS; run++)
-			_mm_prefetch((const char *)w->data +
-					     (size_t)run_row(u, run, 0) * w->row_bytes + i,
-				     _MM_HINT_T0);
+			_mm_prefetch((const char *)rows[run] + i, _MM_HINT_T0);
 }
 
 #endif
