@@ -91,7 +91,7 @@ static inline void bench_attend(const struct kernels *k, int n_tok, int64_t past
 	struct attend a = {
 		.q = q, .out = out, .q_stride = HEADS * DIM, .out_stride = HEADS * DIM,
 		.n_heads = HEADS, .n_tok = n_tok, .head_dim = DIM, .n_vis = past + 1, .n_kv = CTX,
-		.k_stride = KV_HEADS * DIM, .v_stride = V_STRIDE, .scale = 0.0883f,
+		.k_stride = DIM, .v_stride = V_STRIDE, .scale = 0.0883f,
 	};
 	double best = 1e9, end = bench_now() + 0.6, mac = 0;
 
@@ -103,7 +103,7 @@ static inline void bench_attend(const struct kernels *k, int n_tok, int64_t past
 
 		for (int i = 0; i < LAYERS * KV_HEADS; i++) {
 			a.kc = keys + k_bytes * (size_t)(i / KV_HEADS) +
-			       (size_t)(i % KV_HEADS * DIM * 2);
+			       (size_t)(i % KV_HEADS) * CTX * DIM * 2;
 			a.vc = values + v_bytes * (size_t)(i / KV_HEADS) +
 			       (size_t)(i % KV_HEADS * DIM) * V_STRIDE * 2;
 			k->attend(k, &a);

@@ -340,8 +340,9 @@ static long compare_parts(const struct kernels *k, const struct attend *whole, f
 
 	a.out = got;
 	a.scores = a.probs = NULL;
-	k->attend_parts->scores(k, &a, shared, 0, cut, a.kc);
-	k->attend_parts->scores(k, &a, shared, cut, last, a.kc);
+	k->attend_parts->queries(&a, shared);
+	k->attend_parts->scores(k, &a, shared, 0, cut);
+	k->attend_parts->scores(k, &a, shared, cut, last);
 	k->attend_parts->weights(k, &a, shared, 0, queries / 2);
 	k->attend_parts->weights(k, &a, shared, queries / 2, queries);
 	k->attend_parts->values(k, &a, shared, middle, a.head_dim);

@@ -3,8 +3,10 @@
  * F32 cache and odd heads take the plain path.
  *
  * Two products with the cache: queries with keys, weights with values. A tile is four rows of the
- * cache times two queries; its vectors of lanes are folded to four neighbouring outputs, so results
- * are stored as they come. Rows of the cache are widened to float32 once for all queries of a group.
+ * cache times four queries, two rows at a time so that all lanes stay in registers; these are folded
+ * to four neighbouring outputs, so results are stored as they come. A few queries read the halves of
+ * the cache themselves; for many, rows are widened to float32 once. What is read next is fetched
+ * meanwhile, a line of RUNS sequences at a time.
  *
  * A group's work comes in parts that threads can share: scores by cells, weights by queries, values
  * by channels (struct attend_parts). `attend` does all of them in turn.
@@ -15,35 +17,39 @@
 #include "float_tiles.h"
 
 enum {
-	ROWS = 4,
-	JOINT = VL == 16 ? 2 : 1,	/* vectors of lanes that fit the registers together */
-	KEYS = 32,			/* keys widened at once */
-	CHANNELS = ROWS,		/* value channels, the same */
+	QUERIES = 4, ROWS = 4,		/* of a tile */
+	PAIR = ROWS / 2,		/* rows walked together */
+	JOINT = VL == 16 ? 2 : 1,	/* vectors of lanes that fit the registers then */
+	KEYS = 128,			/* fetched while as many are used */
+	WIDE_KEYS = 32,			/* widened at once */
 };
 
-/* Buffers of one group: what its parts share, and what each needs alone. */
+/* Buffers of one group. */
 struct attend_buffers {
 	int64_t cells;		/* stride of a row of scores */
-	float *scores;		/* [rows, cells]; rows: queries, rounded up to whole tiles */
-	float *weights;		/* [rows, cells], rounded to half */
-	float *queries;		/* alone: [rows, head_dim], rounded to half */
-	float *wide;		/* alone: [CHANNELS, cells] */
+	float *scores;		/* [rows, cells], rows: queries; then their weights, rounded to half */
+	float *queries;		/* [rows, head_dim], rounded to half */
+	float *wide;		/* [ROWS, cells], only where rows are widened */
 };
 
-static struct attend_buffers attend_buffers(const struct attend *a, float *shared, float *alone)
+static struct attend_buffers attend_buffers(const struct attend *a, float *at)
 {
-	int group = attend_group(a), n = a->n_heads * a->n_tok;
-	int rows = ((n < group ? n : group) + 1) / 2 * 2;
-	struct attend_buffers b = {.cells = attend_cells(a), .scores = shared};
+	int group = attend_group(a), n = a->n_heads * a->n_tok, rows = n < group ? n : group;
+	struct attend_buffers b = {.cells = attend_cells(a), .scores = at};
 
-	b.weights = b.scores + rows * b.cells;
-	b.queries = alone ? alone : b.weights + rows * b.cells;
+	b.queries = b.scores + rows * b.cells;
 	b.wide = b.queries + rows * a->head_dim;
 	return b;
 }
 
 /* Which queries: heads vary fastest. */
 struct group { int first, count; };
+
+/* Many queries use rows that are widened once for all of them; few read the halves themselves. */
+static inline bool widens(struct group g)
+{
+	return g.count > ATTEND_QUERIES;
+}
 
 static inline int64_t query_token(const struct attend *a, int q)
 {
@@ -65,63 +71,113 @@ static inline int64_t group_cells(const struct attend *a, struct group g)
 	return query_cells(a, g.first + g.count - 1);
 }
 
-/* n halves into the second-level cache. */
-static inline void fetch_row(const uint16_t *row, int64_t n)
-{
-	for (int64_t i = 0; i < n; i += 32)
-		_mm_prefetch((const char *)(row + i), _MM_HINT_T1);
-}
-
 /* ---- the tile ----------------------------------------------------------------------------- */
 
-/* y[q][r] = w[r] · x[q] over n elements, a multiple of the step; rows w_stride, x_stride apart. */
-static inline __attribute__((always_inline)) void
-tile_of(const float *w, int64_t w_stride, const float *x, int64_t x_stride, int64_t n, int passes,
-	enum tree tree, float *y0, float *y1)
+/*
+ * Rows of the cache on their way to the core: RUNS sequences side by side (runs.h), each of `rows`
+ * rows of `bytes` bytes, `stride` bytes apart; a line of all of them at a time.
+ */
+struct fetch {
+	const uint8_t *at;		/* the row of the first sequence */
+	int64_t apart;			/* bytes between two sequences */
+	int64_t stride, bytes, line;
+	int rows;
+};
+
+static inline void fetch_lines(struct fetch *f)
 {
-	vf z[PASSES_MAX][2][ROWS], j[ROWS];
+	if (f->rows == 0)
+		return;
+#pragma GCC unroll 8
+	for (int run = 0; run < RUNS; run++)
+		_mm_prefetch((const char *)f->at + f->line + run * f->apart, _MM_HINT_T1);
+	f->line += 64;
+	if (f->line < f->bytes)
+		return;
+	f->line = 0;
+	f->at += f->stride;
+	f->rows--;
+}
+
+/* sums[q][r]: the lanes of w[r] · x[q] over n elements, a multiple of the step, joined. */
+static inline __attribute__((always_inline)) void
+pair_lanes(enum act_format type, const void *const *w, const float *const *x, int64_t n, int passes,
+	   struct fetch *f, vf (*sums)[PAIR])
+{
+	enum { FETCH = 128 };	/* elements between two lines of every sequence */
+	vf z[PASSES_MAX][QUERIES][PAIR];
 
 #pragma GCC unroll 8
 	for (int p = 0; p < passes; p += JOINT) {
-		vf acc[JOINT][2][ROWS];
+		vf acc[JOINT][QUERIES][PAIR];
 
 #pragma GCC unroll 16
-		for (int i = 0; i < JOINT * 2 * ROWS; i++)
+		for (int i = 0; i < JOINT * QUERIES * PAIR; i++)
 			(&acc[0][0][0])[i] = vf_zero();
 		for (int64_t i = p * VL; i < n; i += passes * VL) {
+			if (i % FETCH == 0)
+				fetch_lines(f);
 #pragma GCC unroll 2
 			for (int k = 0; k < JOINT; k++) {
-				vf b0 = vf_load(x + i + k * VL);
-				vf b1 = vf_load(x + x_stride + i + k * VL);
+				vf c[PAIR];
 
+#pragma GCC unroll 2
+				for (int r = 0; r < PAIR; r++) {
+					c[r] = row_vector(type, w[r], i + k * VL);
+					vf_keep(c[r]);
+				}
 #pragma GCC unroll 4
-				for (int r = 0; r < ROWS; r++) {
-					vf c = vf_load(w + r * w_stride + i + k * VL);
+				for (int q = 0; q < QUERIES; q++) {
+					vf b = vf_load(x[q] + i + k * VL);
 
-					vf_keep(c);
-					acc[k][0][r] = vf_fma(c, b0, acc[k][0][r]);
-					acc[k][1][r] = vf_fma(c, b1, acc[k][1][r]);
+					vf_keep(b);
+#pragma GCC unroll 2
+					for (int r = 0; r < PAIR; r++)
+						acc[k][q][r] = vf_fma(c[r], b, acc[k][q][r]);
 				}
 			}
 		}
 		memcpy(z[p], acc, sizeof(acc));
 	}
-#pragma GCC unroll 2
-	for (int q = 0; q < 2; q++) {
 #pragma GCC unroll 4
-		for (int r = 0; r < ROWS; r++)
-			j[r] = join(&z[0][q][r], passes, 2 * ROWS);
-		_mm_storeu_ps(q ? y1 : y0, fold4(j[0], j[1], j[2], j[3], tree));
-	}
+	for (int q = 0; q < QUERIES; q++)
+#pragma GCC unroll 2
+		for (int r = 0; r < PAIR; r++)
+			sums[q][r] = join(&z[0][q][r], passes, QUERIES * PAIR);
 }
 
-static void tile(const float *w, int64_t w_stride, const float *x, int64_t x_stride, int64_t n,
-		 struct order o, float *y0, float *y1)
+/* y[q][r] = w[r] · x[q] over n elements, a multiple of the step. */
+static inline __attribute__((always_inline)) void
+tile_of(enum act_format type, const void *const *w, const float *const *x, int64_t n, int passes,
+	enum tree tree, struct fetch *f, float *const *y)
 {
-	if (o.passes == 32 / VL)
-		tile_of(w, w_stride, x, x_stride, n, 32 / VL, o.tree, y0, y1);
+	vf a[QUERIES][PAIR], b[QUERIES][PAIR];
+
+	pair_lanes(type, w, x, n, passes, f, a);
+	pair_lanes(type, w + PAIR, x, n, passes, f, b);
+#pragma GCC unroll 4
+	for (int q = 0; q < QUERIES; q++)
+		_mm_storeu_ps(y[q], fold4(a[q][0], a[q][1], b[q][0], b[q][1], tree));
+}
+
+static void tile(enum act_format type, const void *const *w, const float *const *x, int64_t n,
+		 struct order o, struct fetch *f, float *const *y)
+{
+	if (type == ACT_F16 && o.passes == 32 / VL)
+		tile_of(ACT_F16, w, x, n, 32 / VL, o.tree, f, y);
+	else if (type == ACT_F16)
+		tile_of(ACT_F16, w, x, n, 64 / VL, o.tree, f, y);
+	else if (o.passes == 32 / VL)
+		tile_of(ACT_F32, w, x, n, 32 / VL, o.tree, f, y);
 	else
-		tile_of(w, w_stride, x, x_stride, n, 64 / VL, o.tree, y0, y1);
+		tile_of(ACT_F32, w, x, n, 64 / VL, o.tree, f, y);
+}
+
+/* QUERIES rows of `base` from `first` on, `stride` floats apart; past the last of n, that again. */
+static inline void query_rows(float *base, int64_t stride, int first, int n, float **rows)
+{
+	for (int q = 0; q < QUERIES; q++)
+		rows[q] = base + (first + q < n ? first + q : n - 1) * stride;
 }
 
 /* ---- scores ------------------------------------------------------------------------------- */
@@ -137,47 +193,74 @@ static void round_queries(const struct attend *a, struct group g, struct attend_
 		for (int c = 0; c < d; c += VL)
 			vf_store(b->queries + i * d + c, vf_round_half(vf_load(q + c)));
 	}
-	if (g.count % 2)
-		memset(b->queries + g.count * d, 0, (size_t)d * sizeof(float));
 }
 
-/* Key i of n in the order in which they are fetched: RUNS sequences side by side, see runs.h. */
-static inline int64_t fetch_order(int64_t i, int64_t n)
+/* Scores of n keys, halves or floats `stride` bytes apart; past the last, that again. */
+static void score_keys(const struct attend *a, struct order o, struct group g, enum act_format type,
+		       const uint8_t *keys, int64_t stride, int n, float *scores,
+		       struct attend_buffers *b, struct fetch *f)
 {
-	int64_t each = n / RUNS;
+	for (int q = 0; q < g.count; q += QUERIES) {
+		float *x[QUERIES], *y[QUERIES];
 
-	return i < each * RUNS ? i % RUNS * each + i / RUNS : i;
-}
+		query_rows(b->queries, a->head_dim, q, g.count, x);
+		query_rows(scores, b->cells, q, g.count, y);
+		for (int i = 0; i < n; i += ROWS) {
+			const void *w[ROWS];
 
-/* scores[q][c] for cells [c0, c1), c0 a multiple of ROWS. Keys from `next` on are fetched, as many. */
-static void score_cells(const struct attend *a, struct order o, struct group g, int64_t c0,
-			int64_t c1, const uint16_t *next, struct attend_buffers *b)
-{
-	_Alignas(64) float wide[KEYS * HEAD_DIM_MAX];
-	const uint16_t *keys = a->kc;
-	int64_t d = a->head_dim;
-
-	for (int64_t c = c0; c < c1; c += KEYS) {
-		int n = c1 - c < KEYS ? (int)(c1 - c) : KEYS, fetched = 0;
-
-		for (int i = 0; i < n; i++)
-			widen(ACT_F16, keys + (c + i) * a->k_stride, wide + i * d, d, 1);
-		for (int i = n; i % ROWS; i++)
-			memset(wide + i * d, 0, (size_t)d * sizeof(float));
-		for (int q = 0; q < g.count; q += 2) {
-			float *to = b->scores + q * b->cells + c;
-
-			for (int i = 0; i < n; i += ROWS) {
-				/* a few at a time: a core has room for as many as come meanwhile */
-				int due = (q * n + 2 * (i + ROWS)) / g.count;
-
-				for (; fetched < n && fetched < due; fetched++)
-					fetch_row(next + fetch_order(c - c0 + fetched, c1 - c0) *
-								 a->k_stride, d);
-				tile(wide + i * d, d, b->queries + q * d, d, d, o, to + i,
-				     to + b->cells + i);
-			}
+			for (int r = 0; r < ROWS; r++)
+				w[r] = keys + (i + r < n ? i + r : n - 1) * stride;
+			tile(type, w, (const float *const *)x, a->head_dim, o, f, y);
+			for (int j = 0; j < QUERIES; j++)
+				y[j] += ROWS;
 		}
+	}
+}
+
+/* A block of keys: RUNS runs of neighbours. */
+static inline struct fetch fetch_keys(const struct attend *a, const void *keys)
+{
+	const int64_t stride = a->k_stride * (int64_t)sizeof(uint16_t);
+
+	return (struct fetch){
+		.at = keys, .apart = KEYS / RUNS * stride, .stride = stride,
+		.bytes = a->head_dim * (int64_t)sizeof(uint16_t), .rows = keys ? KEYS / RUNS : 0,
+	};
+}
+
+/* Scores of a block of n keys, widened for many queries. */
+static void score_block(const struct attend *a, struct order o, struct group g, int64_t c, int n,
+			struct attend_buffers *b, struct fetch *f)
+{
+	const int64_t d = a->head_dim, stride = a->k_stride * (int64_t)sizeof(uint16_t);
+	const uint8_t *keys = (const uint8_t *)a->kc + c * stride;
+	_Alignas(64) float wide[WIDE_KEYS * HEAD_DIM_MAX];
+
+	if (!widens(g)) {
+		score_keys(a, o, g, ACT_F16, keys, stride, n, b->scores + c, b, f);
+		return;
+	}
+	for (int from = 0; from < n; from += WIDE_KEYS) {
+		int some = n - from < WIDE_KEYS ? n - from : WIDE_KEYS;
+
+		for (int i = 0; i < some; i++)
+			widen(ACT_F16, keys + (from + i) * stride, wide + i * d, d, 1);
+		score_keys(a, o, g, ACT_F32, (const uint8_t *)wide, d * (int64_t)sizeof(*wide),
+			   some, b->scores + c + from, b, f);
+	}
+}
+
+/* scores[q][c] for cells [c0, c1). With every block the next one is fetched, with the last `after`. */
+static void score_cells(const struct attend *a, struct order o, struct group g, int64_t c0,
+			int64_t c1, struct attend_buffers *b, struct fetch after)
+{
+	for (int64_t c = c0; c < c1; c += KEYS) {
+		bool last = c1 - c <= KEYS;
+		struct fetch f =
+			last ? after
+			     : fetch_keys(a, (const uint16_t *)a->kc + (c + KEYS) * a->k_stride);
+
+		score_block(a, o, g, c, last ? (int)(c1 - c) : KEYS, b, &f);
 	}
 }
 
@@ -267,15 +350,15 @@ static void softmax_row(const struct profile *p, float *s, float scale, int64_t 
 		vf_store(s + i, vf_mul(vf_load(s + i), inverse));
 }
 
-/* Scores of query i of a group -> its weights, rounded to half, up to n_value. Traces are written
- * here. */
+/* Scores of query i of a group -> its weights, rounded to half, in place, up to n_value. Traces are
+ * written here. */
 static void weigh_query(const struct kernels *k, const struct attend *a, struct group g, int i,
 			int64_t n_value, struct attend_buffers *b)
 {
 	int q = g.first + i;
 	int64_t n_vis = query_cells(a, q), end = a->probs && n_value < a->n_kv ? a->n_kv : n_value;
 	int64_t trace = query_head(a, q) * a->trace_stride + query_token(a, q) * a->n_kv;
-	float *s = b->scores + i * b->cells, *w = b->weights + i * b->cells;
+	float *s = b->scores + i * b->cells;
 
 	if (a->scores) {
 		memset(a->scores + trace, 0, (size_t)a->n_kv * sizeof(float));
@@ -285,89 +368,91 @@ static void weigh_query(const struct kernels *k, const struct attend *a, struct 
 	if (a->probs)
 		memcpy(a->probs + trace, s, (size_t)a->n_kv * sizeof(float));
 	for (int64_t c = 0; c < n_value; c += VL)
-		vf_store(w + c, vf_round_half(vf_load(s + c)));
+		vf_store(s + c, vf_round_half(vf_load(s + c)));
 }
 
 /* ---- values ------------------------------------------------------------------------------- */
 
 /* What is left after whole rounds of lanes, cells [n_lanes, n_value), one after the other. */
-static float finish_value(const float *weight, const float *value, int64_t n_lanes, int64_t n_value,
-			  float y)
+static float finish_value(enum act_format type, const float *weight, const void *value,
+			  int64_t n_lanes, int64_t n_value, float y)
 {
 	double s = (double)y;
 
 	for (int64_t c = n_lanes; c < n_value; c++)
-		s += (double)(weight[c] * value[c]);
+		s += (double)(weight[c] * row_element(type, value, c));
 	return (float)s;
 }
 
-/* CHANNELS rows of n values that are fetched in `steps` steps, a part of each row in every one. */
-struct value_fetch {
-	const uint16_t *first;
-	int64_t apart, n;
-	int step, steps;
-};
-
-static inline void fetch_step(struct value_fetch *f)
+/* Channels `at`, n_value values each at w, halves or floats, of all queries. */
+static void sum_channels(const struct attend *a, struct order o, struct group g,
+			 enum act_format type, const void *const *w, const int *at,
+			 int64_t n_value, struct fetch *f, struct attend_buffers *b)
 {
-	int64_t from = f->n * f->step / f->steps, to = f->n * (f->step + 1) / f->steps;
+	int64_t n_lanes = n_value / o.step * o.step;
 
-	for (int r = 0; r < CHANNELS; r++)
-		fetch_row(f->first + r * f->apart + from, to - from);
-	f->step++;
-}
+	for (int q = 0; q < g.count; q += QUERIES) {
+		float sums[QUERIES][ROWS], *x[QUERIES];
+		float *y[QUERIES] = {sums[0], sums[1], sums[2], sums[3]};
 
-/* Channels `at` of all queries, widened before. */
-static void sum_channels(const struct attend *a, struct order o, struct group g, const int *at,
-			 int64_t n_lanes, int64_t n_value, struct attend_buffers *b,
-			 struct value_fetch *f)
-{
-	for (int q = 0; q < g.count; q += 2) {
-		const float *weights = b->weights + q * b->cells;
-		float y[2][CHANNELS];
-
-		fetch_step(f);
-		tile(b->wide, b->cells, weights, b->cells, n_lanes, o, y[0], y[1]);
-		for (int j = 0; j < 2 && q + j < g.count; j++) {
+		query_rows(b->scores, b->cells, q, g.count, x);
+		tile(type, w, (const float *const *)x, n_lanes, o, f, y);
+		for (int j = 0; j < QUERIES && q + j < g.count; j++) {
 			float *out = a->out + query_token(a, g.first + q + j) * a->out_stride +
 				     query_head(a, g.first + q + j) * a->head_dim;
 
-			for (int r = 0; r < CHANNELS && n_lanes < n_value; r++)
-				y[j][r] = finish_value(weights + j * b->cells,
-						       b->wide + r * b->cells, n_lanes, n_value,
-						       y[j][r]);
-			for (int r = 0; r < CHANNELS; r++)
-				out[at[r]] = y[j][r];
+			for (int r = 0; r < ROWS; r++)
+				out[at[r]] = n_lanes == n_value
+						     ? y[j][r]
+						     : finish_value(type, x[j], w[r], n_lanes,
+								    n_value, y[j][r]);
 		}
 	}
 }
 
+/* RUNS rows of n values, from a channel on. */
+static inline struct fetch fetch_values(const struct attend *a, int channel, int apart, int64_t n)
+{
+	const int64_t stride = a->v_stride * (int64_t)sizeof(uint16_t);
+
+	return (struct fetch){
+		.at = (const uint8_t *)a->vc + channel * stride, .apart = apart * stride,
+		.bytes = n * (int64_t)sizeof(uint16_t), .rows = 1,
+	};
+}
+
 /*
- * Channels [i0, i1) of all queries of a group, as CHANNELS runs of neighbours read side by side as in
- * runs.h; past the end, the last channel again. Fetched meanwhile are the next ones of all runs; with
- * the last the first ones of the runs that follow.
+ * Channels [i0, i1) of all queries of a group, as RUNS runs of neighbours read side by side as in
+ * runs.h; past the end, the last channel again. Fetched meanwhile are the next ones of all runs, with
+ * the last `after`.
  */
 static void sum_values(const struct kernels *k, const struct attend *a, struct group g, int i0,
-		       int i1, struct attend_buffers *b)
+		       int i1, struct attend_buffers *b, struct fetch after)
 {
 	struct order o = float_order(&k->profile, ACT_F16);
 	int64_t n = value_cells(&k->profile, false, group_cells(a, g), a->n_kv);
 	const uint16_t *values = a->vc;
-	int apart = (i1 - i0 + CHANNELS - 1) / CHANNELS, at[CHANNELS];
+	int each = (i1 - i0 + RUNS - 1) / RUNS;
 
-	for (int i = i0; i < i0 + apart; i++) {
-		struct value_fetch f = {
-			.first = values + (i + 1 < i0 + apart ? i + 1 : i1) * a->v_stride,
-			.apart = apart * a->v_stride, .n = n,
-			.steps = CHANNELS + (g.count + 1) / 2,
-		};
+	for (int i = i0; i < i0 + each; i++) {
+		struct fetch f = i + 1 < i0 + each ? fetch_values(a, i + 1, each, n) : after;
 
-		for (int r = 0; r < CHANNELS; r++) {
-			at[r] = i + r * apart < i1 ? i + r * apart : i1 - 1;
-			fetch_step(&f);
-			widen(ACT_F16, values + at[r] * a->v_stride, b->wide + r * b->cells, n, 1);
+		for (int run = 0; run < RUNS; run += ROWS) {
+			const void *w[ROWS];
+			int at[ROWS];
+
+			for (int r = 0; r < ROWS; r++) {
+				int own = i + (run + r) * each;
+
+				at[r] = own < i1 ? own : i1 - 1;
+				w[r] = values + at[r] * a->v_stride;
+			}
+			for (int r = 0; r < ROWS && widens(g); r++) {
+				widen(ACT_F16, w[r], b->wide + r * b->cells, n, 1);
+				w[r] = b->wide + r * b->cells;
+			}
+			sum_channels(a, o, g, widens(g) ? ACT_F32 : ACT_F16, w, at, n, &f, b);
 		}
-		sum_channels(a, o, g, at, n / o.step * o.step, n, b, &f);
 	}
 }
 
@@ -386,14 +471,13 @@ static void weigh_group(const struct kernels *k, const struct attend *a, struct 
 
 	for (int i = q0; i < q1; i++)
 		weigh_query(k, a, g, i, n_value, b);
-	if (q1 == g.count && g.count % 2)
-		memset(b->weights + g.count * b->cells, 0, (size_t)n_value * sizeof(float));
 }
 
 static void float_attend(const struct kernels *k, const struct attend *a)
 {
 	int group = attend_group(a), n = a->n_heads * a->n_tok;
-	struct attend_buffers b = attend_buffers(a, a->scratch, NULL);
+	struct order o = float_order(&k->profile, ACT_F16);
+	struct attend_buffers b = attend_buffers(a, a->scratch);
 
 	if (!attend_fits(k, a)) {
 		base_attend(k, a);
@@ -401,13 +485,14 @@ static void float_attend(const struct kernels *k, const struct attend *a)
 	}
 	for (int first = 0; first < n; first += group) {
 		struct group g = {first, n - first < group ? n - first : group};
+		int64_t cells = a->scores ? a->n_used : group_cells(a, g);
 
 		round_queries(a, g, &b);
-		score_cells(a, float_order(&k->profile, ACT_F16), g, 0,
-			    a->scores ? a->n_used : group_cells(a, g),
-			    (const uint16_t *)a->kc + KEYS * a->k_stride, &b);
+		score_cells(a, o, g, 0, cells, &b,
+			    fetch_values(a, 0, a->head_dim / RUNS, group_cells(a, g)));
 		weigh_group(k, a, g, 0, g.count, &b);
-		sum_values(k, a, g, 0, a->head_dim, &b);
+		sum_values(k, a, g, 0, a->head_dim, &b,
+			   fetch_keys(a, first + group < n ? a->kc : a->next_keys));
 	}
 }
 
@@ -418,19 +503,26 @@ static inline struct group all_queries(const struct attend *a)
 	return (struct group){0, a->n_heads * a->n_tok};
 }
 
-static void float_scores(const struct kernels *k, const struct attend *a, float *shared, int64_t c0,
-			 int64_t c1, const void *next)
+static void float_queries(const struct attend *a, float *shared)
 {
-	struct attend_buffers b = attend_buffers(a, shared, a->scratch);
+	struct attend_buffers b = attend_buffers(a, shared);
 
 	round_queries(a, all_queries(a), &b);
-	score_cells(a, float_order(&k->profile, ACT_F16), all_queries(a), c0, c1, next, &b);
+}
+
+static void float_scores(const struct kernels *k, const struct attend *a, float *shared, int64_t c0,
+			 int64_t c1)
+{
+	struct attend_buffers b = attend_buffers(a, shared);
+
+	score_cells(a, float_order(&k->profile, ACT_F16), all_queries(a), c0, c1, &b,
+		    fetch_keys(a, (const uint16_t *)a->kc + c1 * a->k_stride));
 }
 
 static void float_weights(const struct kernels *k, const struct attend *a, float *shared, int q0,
 			  int q1)
 {
-	struct attend_buffers b = attend_buffers(a, shared, a->scratch);
+	struct attend_buffers b = attend_buffers(a, shared);
 
 	weigh_group(k, a, all_queries(a), q0, q1, &b);
 }
@@ -438,13 +530,14 @@ static void float_weights(const struct kernels *k, const struct attend *a, float
 static void float_values(const struct kernels *k, const struct attend *a, float *shared, int i0,
 			 int i1)
 {
-	struct attend_buffers b = attend_buffers(a, shared, a->scratch);
+	struct attend_buffers b = attend_buffers(a, shared);
 
-	sum_values(k, a, all_queries(a), i0, i1, &b);
+	sum_values(k, a, all_queries(a), i0, i1, &b, (struct fetch){0});
 }
 
 static const struct attend_parts float_attend_parts = {
 	.fits = attend_fits,
+	.queries = float_queries,
 	.scores = float_scores,
 	.weights = float_weights,
 	.values = float_values,

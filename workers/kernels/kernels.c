@@ -128,12 +128,12 @@ int64_t attend_cells(const struct attend *a)
 	return (a->n_kv + 128 + 63) / 64 * 64;
 }
 
-/* Scores and weights of a group may take a quarter of a large second-level cache. */
+/* Scores of a group may take an eighth of a large second-level cache. */
 enum { GROUP_SCORES = ATTEND_GROUP * 2176, GROUP_LEAST = 16 };
 
 int attend_group(const struct attend *a)
 {
-	int64_t fit = GROUP_SCORES / attend_cells(a) / 2 * 2;
+	int64_t fit = GROUP_SCORES / attend_cells(a) / 4 * 4;
 
 	return fit > ATTEND_GROUP ? ATTEND_GROUP : fit < GROUP_LEAST ? GROUP_LEAST : (int)fit;
 }
@@ -146,11 +146,13 @@ size_t attend_scratch_bytes(const struct attend *a)
 
 	if (scores > GROUP_SCORES)
 		scores = cells * GROUP_LEAST > GROUP_SCORES ? cells * GROUP_LEAST : GROUP_SCORES;
-	return (2 * scores + cells * CHANNELS + (size_t)(ATTEND_GROUP * a->head_dim) + ROOM) *
+	return (scores + cells * CHANNELS + (size_t)(ATTEND_GROUP * a->head_dim) + ROOM) *
 	       sizeof(float);
 }
 
 size_t attend_shared_bytes(const struct attend *a)
 {
-	return (size_t)attend_cells(a) * 2 * ATTEND_QUERIES * sizeof(float);
+	size_t floats = (size_t)(attend_cells(a) + a->head_dim) * ATTEND_QUERIES;
+
+	return (floats * sizeof(float) + 63) / 64 * 64;
 }

@@ -59,21 +59,23 @@ struct attend {
 	 * + h · trace_stride + t · n_kv, n_kv values each; scores cover n_used cells. */
 	float *scores, *probs;
 	int64_t trace_stride, n_used;
+	const void *next_keys;	/* of the head that is attended next: fetched meanwhile; or NULL */
 	void *scratch;		/* attend_scratch_bytes(a), aligned to 64 */
 };
 size_t attend_scratch_bytes(const struct attend *a);
 
 /*
  * attend in parts that threads share, for few queries over many cells; without traces. First the
- * scores of all cells, then the weights of all queries (n_heads · n_tok), then all values. `shared`
- * is one of attend_shared_bytes for all parts, a->scratch is each thread's own.
+ * queries, then the scores of all cells, then the weights of all queries (n_heads · n_tok), then
+ * all values. `shared` is one of attend_shared_bytes for all parts.
  */
 enum { ATTEND_QUERIES = 16, ATTEND_CELLS_STEP = 4 };	/* at most; borders of cells */
 struct attend_parts {
 	bool (*fits)(const struct kernels *k, const struct attend *a);
-	/* Cells [c0, c1); the keys at `next`, as many, are fetched for whoever comes then. */
+	void (*queries)(const struct attend *a, float *shared);
+	/* Cells [c0, c1), c0 a multiple of ATTEND_CELLS_STEP. */
 	void (*scores)(const struct kernels *k, const struct attend *a, float *shared, int64_t c0,
-		       int64_t c1, const void *next);
+		       int64_t c1);
 	void (*weights)(const struct kernels *k, const struct attend *a, float *shared, int q0,
 			int q1);
 	void (*values)(const struct kernels *k, const struct attend *a, float *shared, int i0,

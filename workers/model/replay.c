@@ -210,7 +210,9 @@ static int fill_cache(struct replay *r, struct kv_cache *kv, const float *k, con
 		k = copy;
 		v = copy + r->cells * width;
 	}
-	int rc = zeros ? kv_cache_new(kv, 1, (int)(n_kv + spare), width, r->k.kv_f32, r->e) : -1;
+	int rc = zeros ? kv_cache_new(kv, 1, (int)(n_kv + spare), h->n_kv_head, h->head_dim,
+				      r->k.kv_f32, r->e)
+		       : -1;
 	if (rc == 0)
 		op_kv_store(&r->s->ops, kv, 0, k ? k : zeros, v ? v : zeros, 0, r->cells);
 	else if (r->e->code == 0)
@@ -225,12 +227,11 @@ static void attend_head(struct replay *r, const struct kv_cache *kv, const float
 {
 	const struct hparams *h = &r->k.hp;
 	const int64_t d = h->head_dim, kv_head = kv_head_of(r, head);
-	const size_t elem = kv->f32 ? 4 : 2;
 	const struct attend a = {
 		.q = q, .q_stride = d, .out = out, .out_stride = d, .n_heads = 1, .n_tok = 1,
 		.head_dim = h->head_dim, .n_vis = visible(r, row), .n_used = r->cells,
-		.n_kv = session_n_kv(r->s, r->cells), .kc = kv->k + (size_t)(kv_head * d) * elem,
-		.vc = kv->v + (size_t)(kv_head * d * kv->v_stride) * elem, .k_stride = kv->width,
+		.n_kv = session_n_kv(r->s, r->cells), .kc = kv_cache_keys(kv, 0, kv_head),
+		.vc = kv_cache_values(kv, 0, kv_head), .k_stride = d,
 		.v_stride = kv->v_stride, .kv_f32 = kv->f32, .scale = h->attn_scale,
 		.scores = scores, .probs = probs, .trace_stride = 0, .scratch = r->s->ops.scratch,
 	};
@@ -244,19 +245,17 @@ static void value_head(struct replay *r, const struct kv_cache *kv, const float 
 {
 	const struct hparams *h = &r->k.hp;
 	const int64_t d = h->head_dim, n_kv = session_n_kv(r->s, r->cells);
-	const int64_t channel = kv_head_of(r, head) * d;
+	const void *values = kv_cache_values(kv, 0, kv_head_of(r, head));
 	uint16_t *half = (uint16_t *)(void *)(padded + n_kv);
 	memset(padded, 0, (size_t)n_kv * sizeof(float));
 	memcpy(padded, probs, (size_t)r->cells * sizeof(float));
 	r->s->k->to_f16(padded, half, n_kv);
 	for (int64_t i = 0; i < d; i++) {
-		int64_t at = (channel + i) * kv->v_stride;
-		out[i] =
-			kv->f32 ? r->s->k->dot_f32(r->s->k, (const float *)(const void *)kv->v + at,
-						   padded, n_kv)
-				: r->s->k->dot_f16(r->s->k,
-						   (const uint16_t *)(const void *)kv->v + at, half,
-						   n_kv);
+		int64_t at = i * kv->v_stride;
+		out[i] = kv->f32 ? r->s->k->dot_f32(r->s->k, (const float *)values + at, padded,
+						    n_kv)
+				 : r->s->k->dot_f16(r->s->k, (const uint16_t *)values + at, half,
+						    n_kv);
 	}
 	r->s->ops.count.dot += (uint64_t)d;
 }
