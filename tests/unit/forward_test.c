@@ -275,7 +275,7 @@ static void check_kv_types(void)
 	free(f32_single.x);
 }
 
-/* Beyond 128 positions threads share one position's attention by cells and channels. */
+/* Beyond 32 positions threads take whole heads of one position, and share what is left in parts. */
 static void check_long_prompts(void)
 {
 	static const struct {
@@ -284,6 +284,8 @@ static void check_long_prompts(void)
 	} all[] = {
 		{"tiny-bitnet", "i2_s", {.n_layer = 1}},
 		{"tiny-llama", "f16", {.n_embd = 256, .n_head = 4, .n_kv_head = 1, .n_layer = 1}},
+		{"tiny-llama", "f16", {.n_embd = 384, .n_head = 6, .n_kv_head = 3, .n_layer = 1}},
+		{"tiny-llama", "f16", {.n_embd = 320, .n_head = 5, .n_kv_head = 5, .n_layer = 1}},
 	};
 	static const struct variant variants[] = {
 		{"one at a time", 2, 1, 0, LONG, NULL},
@@ -300,8 +302,8 @@ static void check_long_prompts(void)
 		for (size_t i = 0; i < sizeof(variants) / sizeof(variants[0]); i++) {
 			struct floats got = run("ggml-avx2", &variants[i], false);
 			if (got.n > 0 || !variants[i].isa)
-				CHECK(same(got, want), "%s, %d positions, %s: the same bits",
-				      all[m].preset, LONG, variants[i].what);
+				CHECK(same(got, want), "%s %zu, %d positions, %s: the same bits",
+				      all[m].preset, m, LONG, variants[i].what);
 			free(got.x);
 		}
 		free(want.x);
