@@ -17,7 +17,7 @@
 #include "float_tiles.h"
 
 enum {
-	QUERIES = 4, ROWS = 4,		/* of a tile */
+	QUERIES = 4, ROWS = ATTEND_WIDE_ROWS,	/* of a tile */
 	PAIR = ROWS / 2,		/* rows walked together */
 	JOINT = VL == 16 ? 2 : 1,	/* vectors of lanes that fit the registers then */
 	KEYS = 128,			/* fetched while as many are used */

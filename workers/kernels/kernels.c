@@ -141,12 +141,12 @@ int attend_group(const struct attend *a)
 /* Never less for fewer cells: what the longest cache needs serves every shorter one. */
 size_t attend_scratch_bytes(const struct attend *a)
 {
-	enum { CHANNELS = 4, ROOM = 64 };
+	enum { ROOM = 64 };
 	size_t cells = (size_t)attend_cells(a), scores = cells * ATTEND_GROUP;
 
 	if (scores > GROUP_SCORES)
 		scores = cells * GROUP_LEAST > GROUP_SCORES ? cells * GROUP_LEAST : GROUP_SCORES;
-	return (scores + cells * CHANNELS + (size_t)(ATTEND_GROUP * a->head_dim) + ROOM) *
+	return (scores + cells * ATTEND_WIDE_ROWS + (size_t)(ATTEND_GROUP * a->head_dim) + ROOM) *
 	       sizeof(float);
 }
 

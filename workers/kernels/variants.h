@@ -10,7 +10,11 @@
 #include "kernels.h"
 
 /* What attention lays out in the caller's scratch; attend_scratch_bytes covers every variant. */
-enum { ATTEND_GROUP = 32, HEAD_DIM_MAX = 256 };
+enum {
+	ATTEND_GROUP = 32,	/* queries */
+	ATTEND_WIDE_ROWS = 4,	/* of values widened at once */
+	HEAD_DIM_MAX = 256,
+};
 int64_t attend_cells(const struct attend *a);	/* floats of one row of scores, with room to pad */
 int attend_group(const struct attend *a); /* queries that share one widening of keys and values */
 
