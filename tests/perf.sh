@@ -33,6 +33,25 @@ assert m["read_gb_s"] >= m["read_gb_s_1"] > 0 and m["int8_gmac_s"] >= m["int8_gm
 assert s["sessions"] == [2, 2, 3], s["sessions"]
 assert len(s["samples"]) == len(s["pace_ns"]) == 7 and min(s["pace_ns"]) > 1000, s
 EOP
+check "a depth and none" 0 "$A" bench --model "$t/m.gguf" --threads 1 --cases decode-4,decode-4@64 --reps 4 --out "$t/deep"
+says "says what it keeps" "decode-4@64: native keeps "
+check "its receipt passes the gates" 0 "$A" gate "$t/deep"
+for change in share case; do
+	mkdir -p "$t/bad"
+	python3 - "$t/deep/bench.json" "$t/bad/bench.json" <<EOP || no "a forged depth"
+import json, sys
+o = json.load(open(sys.argv[1]))
+beside = o["cases"][1]["without_depth"]
+assert beside["case"] == "decode-4" and beside["kept"][0]["low"] <= beside["kept"][0]["mid"], beside
+if "$change" == "share":
+    beside["kept"][0]["mid"] += 0.5
+else:
+    beside["case"] = "decode-4@64"
+json.dump(o, open(sys.argv[2], "w"))
+EOP
+	"$B/tests/seal" "$t/bad/bench.json" || no "sealing"
+	check "sealed, but the $change beside a depth is forged" 20 "$A" gate "$t/bad/bench.json"
+done
 check "a baseline of three receipts" 0 "$A" gen-baselines --from "$t/base" --out "$t/b.json"
 python3 - "$t/b.json" <<'EOP' && echo "ok - it knows every session" || no "sessions of a baseline"
 import json, sys

@@ -51,6 +51,20 @@ static void print_machine(const struct bench_result *r)
 	       r->decode_gb, r->prefill_gmac);
 }
 
+/* What decoding at a depth costs, from repetitions that were neighbours. */
+static void print_depths(const struct bench_options *o, const struct bench_result *r)
+{
+	for (int k = 0; k < o->n_cases; k++)
+		for (int i = 0, shallow = bench_shallow(o, k); shallow >= 0 && i < o->n_engines;
+		     i++) {
+			struct interval kept = r->series[k][i].kept;
+
+			printf("%s: %s keeps %.1f %% [%.1f, %.1f] of its speed in %s\n",
+			       o->cases[k].name, o->engines[i].name, 100 * kept.mid,
+			       100 * kept.low, 100 * kept.high, o->cases[shallow].name);
+		}
+}
+
 static void print_table(const struct bench_options *o, const struct bench_result *r, bool markdown)
 {
 	const char *bar = markdown ? "| " : "", *gap = markdown ? " | " : "  ";
@@ -79,7 +93,9 @@ static void print_table(const struct bench_options *o, const struct bench_result
 			       s->stats.median, bench_in_seconds(c->kind) ? "s " : "/s", gap,
 			       s->stats.mad, gap, limit, gap, ratio, markdown ? " |" : "");
 		}
-	printf("\npeak memory:");
+	putchar('\n');
+	print_depths(o, r);
+	printf("peak memory:");
 	for (int i = 0; i < o->n_engines; i++)
 		printf("%s %s %.2f GiB", i ? "," : "", o->engines[i].name,
 		       (double)r->peak_kib[i] / (1 << 20));
@@ -162,7 +178,8 @@ const struct command cmd_bench = {
 	.opts = opts,
 	.run = run,
 	.details =
-		"Repetitions are interleaved (A B B A), a ratio is the median over neighbours in time\n"
-		"with its 95 % interval; above 1 the engine under test is the faster one.\n"
+		"Repetitions of all cases and engines are interleaved (A B B A), a ratio is the median over\n"
+		"neighbours in time with its 95 % interval; above 1 the engine under test is the faster one.\n"
+		"Of decode-N@DEPTH it says what is kept of the speed of the first decode-N without depth.\n"
 		"Cases: prefill-N, logits-N (all positions), decode-N[@DEPTH], first-token-N, load.\n",
 };

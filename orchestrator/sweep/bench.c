@@ -313,53 +313,78 @@ static int measure_machine(struct run *u, struct err *e)
 
 /* ---- all of it ---------------------------------------------------------------------------- */
 
-/* Repetitions [from, to) in the workers that are open now. */
-static int run_case(struct run *u, int k, int from, int to, struct err *e)
+/* One repetition of a case by every engine, the last one first if `back`. */
+static int repeat_case(struct run *u, int k, int rep, bool counts, bool back, struct err *e)
 {
 	const struct bench_options *o = u->o;
 	const struct bench_case *c = &o->cases[k];
 	char line[160];
 
-	for (int rep = from - o->warmup; rep < to; rep++) {
-		for (int i = 0; i < o->n_engines; i++) {
-			/* A B … then … B A: what drifts, drifts for all */
-			int engine = rep & 1 ? o->n_engines - 1 - i : i;
-			struct bench_series *s = &u->r->series[k][engine];
-			struct measured m = {0};
-			int r = sample(u, engine, c, &m, e);
-
-			if (r < 0)
-				return r;
-			if (rep < from)
-				continue;
-			s->pace_ns[s->n] = m.pace_ns;
-			s->samples[s->n++] = m.value;
-			snprintf(line, sizeof(line), "%s %d/%d  %s  %.2f %s", c->name, rep + 1,
-				 o->reps, o->engines[engine].name, m.value,
-				 bench_in_seconds(c->kind) ? "s" : "tokens/s");
-			if (o->progress)
-				o->progress(line);
-		}
-		/* what decoding is held against, in the same minute */
-		if (c->kind == BENCH_DECODE && u->r->decode_gb > read_from_memory_gb) {
-			int r = ask_machine(u, o->n_threads, o->model, e);
-
-			if (r < 0)
-				return r;
-		}
-	}
 	for (int i = 0; i < o->n_engines; i++) {
-		struct bench_series *s = &u->r->series[k][i];
+		int engine = back ? o->n_engines - 1 - i : i;
+		struct bench_series *s = &u->r->series[k][engine];
+		struct measured m = {0};
+		int r = sample(u, engine, c, &m, e);
 
-		s->sizes[s->n_sessions++] = to - from;
+		if (r < 0)
+			return r;
+		if (!counts)
+			continue;
+		s->pace_ns[s->n] = m.pace_ns;
+		s->samples[s->n++] = m.value;
+		snprintf(line, sizeof(line), "%s %d/%d  %s  %.2f %s", c->name, rep + 1, o->reps,
+			 o->engines[engine].name, m.value,
+			 bench_in_seconds(c->kind) ? "s" : "tokens/s");
+		if (o->progress)
+			o->progress(line);
 	}
+	/* what decoding is held against, in the same minute */
+	if (c->kind == BENCH_DECODE && u->r->decode_gb > read_from_memory_gb)
+		return ask_machine(u, o->n_threads, o->model, e);
 	return 0;
+}
+
+/* Repetitions [from, to) in the workers that are open now. */
+static int repeat_cases(struct run *u, int from, int to, struct err *e)
+{
+	const struct bench_options *o = u->o;
+
+	for (int rep = from - o->warmup; rep < to; rep++) {
+		/* A B … then … B A: what drifts, drifts for all */
+		bool back = rep & 1;
+
+		for (int i = 0; i < o->n_cases; i++) {
+			int r = repeat_case(u, back ? o->n_cases - 1 - i : i, rep, rep >= from,
+					    back, e);
+
+			if (r < 0)
+				return r;
+		}
+	}
+	for (int k = 0; k < o->n_cases; k++)
+		for (int i = 0; i < o->n_engines; i++) {
+			struct bench_series *s = &u->r->series[k][i];
+
+			s->sizes[s->n_sessions++] = to - from;
+		}
+	return 0;
+}
+
+int bench_shallow(const struct bench_options *o, int k)
+{
+	if (o->cases[k].kind != BENCH_DECODE || o->cases[k].depth == 0)
+		return -1;
+	for (int i = 0; i < o->n_cases; i++)
+		if (o->cases[i].kind == BENCH_DECODE && o->cases[i].depth == 0)
+			return i;
+	return -1;
 }
 
 static void sum_up(struct run *u, int k)
 {
 	const struct bench_options *o = u->o;
 	bool seconds = bench_in_seconds(o->cases[k].kind);
+	int shallow = bench_shallow(o, k);
 
 	for (int i = 0; i < o->n_engines; i++) {
 		struct bench_series *s = &u->r->series[k][i], *first = &u->r->series[k][0];
@@ -367,6 +392,9 @@ static void sum_up(struct run *u, int k)
 		s->stats = stats_of(s->samples, s->n);
 		s->ratio = seconds ? stats_paired_ratio(s->samples, first->samples, s->n)
 				   : stats_paired_ratio(first->samples, s->samples, s->n);
+		if (shallow >= 0)
+			s->kept = stats_paired_ratio(s->samples,
+						     u->r->series[shallow][i].samples, s->n);
 	}
 }
 
@@ -414,8 +442,8 @@ static int run_session(struct run *u, int from, int to, struct err *e)
 		memcpy(result->profile[i], a.profile, sizeof(a.profile));
 		client_hello(u->clients[i], "build", result->build[i], sizeof(result->build[i]));
 	}
-	for (int k = 0; k < u->o->n_cases && r == 0; k++)
-		r = run_case(u, k, from, to, e);
+	if (r == 0)
+		r = repeat_cases(u, from, to, e);
 	for (int i = 0; i < n; i++) {
 		client_close(u->clients[i]);
 		u->clients[i] = NULL;

@@ -1,6 +1,6 @@
 /*
- * Speed of engines, measured side by side: every engine has its own worker, the repetitions are
- * interleaved (A B B A …), and what is compared are ratios of neighbours in time.
+ * Speed of engines, measured side by side: every engine has its own worker, the repetitions of all
+ * cases and engines are interleaved (A B B A …), and what is compared are ratios of neighbours in time.
  */
 #ifndef ASSAY_BENCH_H
 #define ASSAY_BENCH_H
@@ -58,6 +58,7 @@ struct bench_series {
 	int sizes[BENCH_SESSIONS_MAX], n_sessions;	/* samples of each process */
 	struct stats stats;
 	struct interval ratio;	/* first engine against this one, > 1 = the first is faster */
+	struct interval kept;	/* at a depth: of this engine's speed in bench_shallow's case */
 };
 
 struct bench_result {
@@ -79,6 +80,9 @@ int bench_parse_cases(struct bench_options *o, const char *text, struct err *e);
 
 int bench_run(const struct bench_options *o, struct bench_result *out, struct err *e);
 void bench_free(struct bench_result *r);	/* accepts zeroed */
+
+/* The first case that decodes without depth, which case k, decoding at one, is held against; or −1. */
+int bench_shallow(const struct bench_options *o, int k);
 
 /* Seconds rather than tokens/s: less is better. */
 bool bench_in_seconds(enum bench_kind kind);

@@ -5,9 +5,19 @@
 
 #include <string.h>
 
+static json_t *interval_json(struct interval i)
+{
+	json_t *o = json_object();
+
+	canonical_set(o, "low", canonical_real(i.low));
+	canonical_set(o, "mid", canonical_real(i.mid));
+	canonical_set(o, "high", canonical_real(i.high));
+	return o;
+}
+
 static json_t *series_json(const struct bench_case *c, const struct bench_series *s)
 {
-	json_t *o = json_object(), *samples = json_array(), *ratio = json_object();
+	json_t *o = json_object(), *samples = json_array();
 	json_t *pace = json_array(), *sessions = json_array();
 	bool told = s->n > 0;
 
@@ -22,9 +32,6 @@ static json_t *series_json(const struct bench_case *c, const struct bench_series
 	for (int i = 0; i < s->n_sessions; i++)
 		json_array_append_new(sessions, json_integer(s->sizes[i]));
 	canonical_set(o, "sessions", sessions);
-	canonical_set(ratio, "low", canonical_real(s->ratio.low));
-	canonical_set(ratio, "mid", canonical_real(s->ratio.mid));
-	canonical_set(ratio, "high", canonical_real(s->ratio.high));
 	canonical_set(o, "unit", json_string(bench_in_seconds(c->kind) ? "s" : "tokens/s"));
 	canonical_set(o, "samples", samples);
 	canonical_set(o, "median", canonical_real(s->stats.median));
@@ -32,8 +39,29 @@ static json_t *series_json(const struct bench_case *c, const struct bench_series
 	canonical_set(o, "mad", canonical_real(s->stats.mad));
 	canonical_set(o, "min", canonical_real(s->stats.min));
 	canonical_set(o, "max", canonical_real(s->stats.max));
-	canonical_set(o, "first_engine_ratio", ratio);
+	canonical_set(o, "first_engine_ratio", interval_json(s->ratio));
 	return o;
+}
+
+static json_t *case_json(const struct bench_options *o, const struct bench_result *r, int k)
+{
+	json_t *c = json_object(), *row = json_array(), *kept = json_array(), *beside;
+	int shallow = bench_shallow(o, k);
+
+	for (int i = 0; i < o->n_engines; i++) {
+		json_array_append_new(row, series_json(&o->cases[k], &r->series[k][i]));
+		json_array_append_new(kept, interval_json(r->series[k][i].kept));
+	}
+	canonical_set(c, "name", canonical_text(o->cases[k].name));
+	canonical_set(c, "series", row);
+	if (shallow >= 0) {
+		beside = json_object();
+		canonical_set(beside, "case", canonical_text(o->cases[shallow].name));
+		canonical_set(beside, "kept", json_incref(kept));
+		canonical_set(c, "without_depth", beside);
+	}
+	json_decref(kept);
+	return c;
 }
 
 static json_t *engine_json(const struct bench_options *o, const struct bench_result *r, int i)
@@ -93,15 +121,8 @@ int bench_receipt(const struct bench_options *o, const struct bench_result *r, c
 	canonical_set(host, "threads", json_integer(o->n_threads));
 	for (int i = 0; i < o->n_engines; i++)
 		json_array_append_new(engines, engine_json(o, r, i));
-	for (int k = 0; k < o->n_cases; k++) {
-		json_t *row = json_array(), *c = json_object();
-
-		for (int i = 0; i < o->n_engines; i++)
-			json_array_append_new(row, series_json(&o->cases[k], &r->series[k][i]));
-		canonical_set(c, "name", canonical_text(o->cases[k].name));
-		canonical_set(c, "series", row);
-		json_array_append_new(cases, c);
-	}
+	for (int k = 0; k < o->n_cases; k++)
+		json_array_append_new(cases, case_json(o, r, k));
 	canonical_set(j, "schema_version", json_string(RECEIPT_SCHEMA_VERSION));
 	canonical_set(j, "kind", json_string("bench"));
 	canonical_set(j, "assay_version", canonical_text(version));

@@ -50,6 +50,12 @@ static void check_pace(struct gating *g, const char *name, const json_t *pace)
 				  json_number_value(v));
 }
 
+static bool near_interval(struct interval i, const json_t *o)
+{
+	return near(i.low, gate_real(o, "low")) && near(i.mid, gate_real(o, "mid")) &&
+	       near(i.high, gate_real(o, "high"));
+}
+
 static void check_series(struct gating *g, const char *name, const json_t *series,
 			 const json_t *first)
 {
@@ -77,9 +83,7 @@ static void check_series(struct gating *g, const char *name, const json_t *serie
 		    !near(s.max, gate_real(series, "max")))
 			gate_fail(g, "%s: median, mean, spread or range do not follow from the samples",
 				  name);
-		if (!near(r.mid, gate_real(series, "first_engine_ratio.mid")) ||
-		    !near(r.low, gate_real(series, "first_engine_ratio.low")) ||
-		    !near(r.high, gate_real(series, "first_engine_ratio.high")))
+		if (!near_interval(r, json_object_get(series, "first_engine_ratio")))
 			gate_fail(g, "%s: the ratio does not follow from the samples", name);
 		if (n != gate_int(g->r, "reps"))
 			gate_fail(g, "%s: %d samples of %lld repetitions", name, n,
@@ -89,6 +93,53 @@ static void check_series(struct gating *g, const char *name, const json_t *serie
 	}
 	free(x);
 	free(y);
+}
+
+static const json_t *case_of(const json_t *cases, const char *name)
+{
+	const json_t *c;
+	size_t i;
+
+	json_array_foreach(cases, i, c)
+		if (strcmp(gate_text(c, "name"), name) == 0)
+			return c;
+	return NULL;
+}
+
+/* What a case at a depth says to keep of the speed of one without. */
+static void check_kept(struct gating *g, const json_t *c)
+{
+	const json_t *beside = json_object_get(c, "without_depth"), *all, *shallow;
+	const json_t *kept = json_object_get(beside, "kept");
+	const char *name = gate_text(c, "name");
+
+	if (!beside)
+		return;
+	if (!strchr(name, '@') || strncmp(gate_text(beside, "case"), "decode-", 7) != 0 ||
+	    strchr(gate_text(beside, "case"), '@')) {
+		gate_fail(g, "%s: %s is not a case without depth", name, gate_text(beside, "case"));
+		return;
+	}
+	all = json_object_get(c, "series");
+	shallow = case_of(json_object_get(g->r, "cases"), gate_text(beside, "case"));
+	shallow = json_object_get(shallow, "series");
+	if (!shallow || json_array_size(kept) != json_array_size(all) ||
+	    json_array_size(shallow) != json_array_size(all)) {
+		gate_fail(g, "%s: not one share kept for each engine", name);
+		return;
+	}
+	for (size_t i = 0; i < json_array_size(all); i++) {
+		int n, n_shallow;
+		double *x = samples_of(json_array_get(all, i), &n);
+		double *y = samples_of(json_array_get(shallow, i), &n_shallow);
+
+		if (n < 1 || n != n_shallow ||
+		    !near_interval(stats_paired_ratio(x, y, n), json_array_get(kept, i)))
+			gate_fail(g, "%s: what is kept of %s does not follow from the samples", name,
+				  gate_text(beside, "case"));
+		free(x);
+		free(y);
+	}
 }
 
 static void check_cases(struct gating *g)
@@ -101,6 +152,7 @@ static void check_cases(struct gating *g)
 
 		if (json_array_size(all) != json_array_size(json_object_get(g->r, "engines")))
 			gate_fail(g, "%s: not one series for each engine", gate_text(c, "name"));
+		check_kept(g, c);
 		json_array_foreach(all, k, s) {
 			const char *engine = gate_text(json_array_get(engines, k), "name");
 
