@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +18,7 @@ struct member {
 
 struct team {
 	_Alignas(64) atomic_uint_least64_t jobs;	/* given out so far */
-	_Alignas(64) atomic_uint_least64_t done;	/* chunks of the current job */
+	_Alignas(64) atomic_int_least64_t done;	/* chunks of the current job */
 	_Alignas(64) atomic_int sleepers;
 	atomic_bool stop;
 	team_fn *fn;
@@ -181,17 +180,21 @@ int team_size(const struct team *t)
 	return t->n_threads;
 }
 
-void team_run(struct team *t, int64_t n_items, int64_t chunk, team_fn *fn, void *ctx)
+/* One after the other, where no other thread is needed. */
+static bool run_alone(struct team *t, int64_t n_items, int64_t chunk, team_fn *fn, void *ctx)
 {
-	assert(chunk > 0);
-	if (n_items <= 0)
-		return;
+	if (n_items > chunk && t->n_threads > 1)
+		return false;
+	for (int64_t at = 0; at < n_items; at += chunk)
+		fn(ctx, at, at + chunk < n_items ? at + chunk : n_items, 0);
+	return true;
+}
+
+/* Member i begins with its share of n_chunks, the first of `sharers` members have one. */
+static void run_shared(struct team *t, int64_t n_items, int64_t chunk, int sharers, team_fn *fn,
+		       void *ctx)
+{
 	int64_t n_chunks = (n_items + chunk - 1) / chunk;
-	if (n_chunks == 1 || t->n_threads == 1) {
-		for (int64_t at = 0; at < n_items; at += chunk)
-			fn(ctx, at, at + chunk < n_items ? at + chunk : n_items, 0);
-		return;
-	}
 	assert(n_chunks < INT32_MAX);
 	t->fn = fn;
 	t->ctx = ctx;
@@ -199,8 +202,8 @@ void team_run(struct team *t, int64_t n_items, int64_t chunk, team_fn *fn, void 
 	t->chunk = chunk;
 	atomic_store_explicit(&t->done, 0, memory_order_relaxed);
 	for (int i = 0; i < t->n_threads; i++) {
-		uint64_t begin = (uint64_t)(n_chunks * i / t->n_threads);
-		uint64_t end = (uint64_t)(n_chunks * (i + 1) / t->n_threads);
+		uint64_t begin = (uint64_t)(i < sharers ? n_chunks * i / sharers : n_chunks);
+		uint64_t end = (uint64_t)(i < sharers ? n_chunks * (i + 1) / sharers : n_chunks);
 		atomic_store_explicit(&t->members[i].ticket, end << 32 | begin,
 				      memory_order_release);
 	}
@@ -211,11 +214,30 @@ void team_run(struct team *t, int64_t n_items, int64_t chunk, team_fn *fn, void 
 		pthread_mutex_unlock(&t->lock);
 	}
 	work(t, 0);
-	for (int spins = 0;
-	     atomic_load_explicit(&t->done, memory_order_acquire) != (uint64_t)n_chunks; spins++) {
-		if (spins < SPIN_DONE)
+	team_wait(&t->done, n_chunks);
+}
+
+void team_run(struct team *t, int64_t n_items, int64_t chunk, team_fn *fn, void *ctx)
+{
+	assert(chunk > 0);
+	if (!run_alone(t, n_items, chunk, fn, ctx))
+		run_shared(t, n_items, chunk, t->n_threads, fn, ctx);
+}
+
+void team_run_in_order(struct team *t, int64_t n_items, team_fn *fn, void *ctx)
+{
+	if (!run_alone(t, n_items, 1, fn, ctx))
+		run_shared(t, n_items, 1, 1, fn, ctx);
+}
+
+void team_wait(const atomic_int_least64_t *done, int64_t n)
+{
+	int spins = 0;
+	while (atomic_load_explicit(done, memory_order_acquire) < n)
+		if (spins < SPIN_DONE) {
 			pause_briefly();
-		else
+			spins++;
+		} else {
 			sched_yield();
-	}
+		}
 }

@@ -12,6 +12,7 @@
 
 #include "err.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -31,5 +32,12 @@ int team_size(const struct team *t);
 /* Runs fn over [0, n_items) in chunks of `chunk` items and returns when all are done.
  * A single chunk is run by the caller without waking anyone. */
 void team_run(struct team *t, int64_t n_items, int64_t chunk, team_fn *fn, void *ctx);
+
+/*
+ * The same item by item, begun strictly in order by whoever is free: an item may wait for ones before
+ * it. team_wait returns once *done, which those items add to (releasing), is at least n.
+ */
+void team_run_in_order(struct team *t, int64_t n_items, team_fn *fn, void *ctx);
+void team_wait(const atomic_int_least64_t *done, int64_t n);
 
 #endif
