@@ -321,16 +321,32 @@ struct layer {
 	const struct record *q, *k, *v, *kq, *probs, *out;
 	uint16_t *kc, *vc;
 	int64_t n_head, n_kv_head, head_dim, n_tok, n_kv;
+	bool blocks;			/* keys: a plane for each head */
+	uint8_t place[ATTEND_DIM_MAX];
 };
+
+static int64_t key_plane(const struct layer *l)
+{
+	return attend_block_cells(l->n_kv) * l->head_dim;
+}
 
 static void fill_cache(struct golden *c, struct layer *l)
 {
 	int64_t width = l->n_kv_head * l->head_dim;
 
-	l->kc = calloc((size_t)(l->n_kv * width), sizeof(uint16_t));
+	l->blocks = attend_in_blocks(&c->k, (int)l->head_dim);
+	if (l->blocks)
+		attend_places(&c->k, (int)l->head_dim, l->place);
+	l->kc = calloc((size_t)(l->n_kv_head * key_plane(l)), sizeof(uint16_t));
 	l->vc = calloc((size_t)(l->n_kv * width), sizeof(uint16_t));
 	for (int64_t t = 0; t < l->n_tok; t++) {
-		c->k.to_f16(l->k->data + t * width, l->kc + t * width, width);
+		for (int64_t i = 0; i < width; i++) {
+			int64_t d = l->head_dim, at = t * width + i;
+
+			if (l->blocks)
+				at = i / d * key_plane(l) + attend_block_at(t, l->place[i % d], d);
+			l->kc[at] = f32_to_f16(l->k->data[t * width + i]);
+		}
 		for (int64_t i = 0; i < width; i++)
 			l->vc[i * l->n_kv + t] = f32_to_f16(l->v->data[t * width + i]);
 	}
@@ -353,7 +369,8 @@ static void attend_layer(struct golden *c, struct layer *l)
 			.head_dim = (int)l->head_dim,
 			.n_vis = 1,
 			.n_kv = l->n_kv,
-			.kc = l->kc + h * l->head_dim,
+			.kc = l->kc + h * (l->blocks ? key_plane(l) : l->head_dim),
+			.k_place = l->blocks ? l->place : NULL,
 			.vc = l->vc + h * l->head_dim * l->n_kv,
 			.k_stride = l->n_kv_head * l->head_dim,
 			.v_stride = l->n_kv,

@@ -84,6 +84,7 @@ static inline void bench_attend(const struct kernels *k, int n_tok, int64_t past
 {
 	enum { DIM = 128, HEADS = 4, KV_HEADS = 5, LAYERS = 12, CTX = 2048, V_STRIDE = CTX + 32 };
 	const size_t k_bytes = CTX * KV_HEADS * DIM * 2, v_bytes = V_STRIDE * KV_HEADS * DIM * 2;
+	uint8_t place[ATTEND_DIM_MAX];
 	size_t q_bytes = (size_t)n_tok * HEADS * DIM * 4;
 	float *q = bench_alloc(q_bytes, 0), *out = bench_alloc(q_bytes, 0);
 	uint8_t *keys = bench_alloc(k_bytes * LAYERS, 0x31),
@@ -91,10 +92,14 @@ static inline void bench_attend(const struct kernels *k, int n_tok, int64_t past
 	struct attend a = {
 		.q = q, .out = out, .q_stride = HEADS * DIM, .out_stride = HEADS * DIM,
 		.n_heads = HEADS, .n_tok = n_tok, .head_dim = DIM, .n_vis = past + 1, .n_kv = CTX,
-		.k_stride = DIM, .v_stride = V_STRIDE, .scale = 0.0883f,
+		.k_stride = DIM, .v_stride = V_STRIDE,
+		.k_place = attend_in_blocks(k, DIM) ? place : NULL,
+		.scale = 0.0883f,
 	};
 	double best = 1e9, end = bench_now() + 0.6, mac = 0;
 
+	if (a.k_place)
+		attend_places(k, DIM, place);
 	for (int i = 0; i < n_tok * HEADS * DIM; i++)
 		q[i] = sinf((float)i);
 	a.scratch = bench_alloc(attend_scratch_bytes(&a), 0);

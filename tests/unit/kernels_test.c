@@ -325,16 +325,29 @@ static void fill_cache(struct cache *c, int64_t n_used)
 		}
 }
 
+/* The same keys in blocks. */
+static void *keys_in_blocks(const struct cache *c, const uint8_t *place)
+{
+	uint16_t *blocks =
+		calloc((size_t)(attend_block_cells(c->n_cells) * c->width), sizeof(*blocks));
+
+	for (int64_t cell = 0; cell < c->n_cells; cell++)
+		for (int i = 0; i < c->width; i++)
+			blocks[attend_block_at(cell, place[i], c->width)] =
+				((const uint16_t *)c->k)[cell * c->width + i];
+	return blocks;
+}
+
 /* Queries of one head over many cells in uneven parts, against attend itself. */
 static long compare_parts(const struct kernels *k, const struct attend *whole, float *out,
 			  int64_t n)
 {
 	struct attend a = *whole;
 	int64_t last = a.n_vis + a.n_tok - 1;
-	int64_t cut = last / 3 / ATTEND_CELLS_STEP * ATTEND_CELLS_STEP;
+	int64_t cut = last / 3 / ATTEND_BLOCK * ATTEND_BLOCK;
 	int queries = a.n_heads * a.n_tok, middle = a.head_dim / 3;
 
-	if (!k->attend_parts || !k->attend_parts->fits(k, &a) || queries > ATTEND_QUERIES)
+	if (!a.k_place || queries > ATTEND_QUERIES)
 		return 0;
 	float *shared = aligned_alloc(64, attend_shared_bytes(&a)), *got = calloc((size_t)n, 4);
 
@@ -385,6 +398,14 @@ static long compare_attend(const struct kernels *ref, const struct kernels *k, i
 		.trace_stride = n_tok * n_kv,
 		.n_used = n_used,
 	};
+	uint8_t place[ATTEND_DIM_MAX];
+	void *blocks = NULL;
+
+	if (!f32 && attend_in_blocks(k, head_dim)) {
+		attend_places(k, head_dim, place);
+		blocks = keys_in_blocks(&c, place);
+	}
+
 	a.scratch = aligned_alloc(64, (attend_scratch_bytes(&a) + 63) / 64 * 64);
 	for (int v = 0; v < 2; v++)
 		for (int traced = 0; traced < 2; traced++) {
@@ -395,6 +416,8 @@ static long compare_attend(const struct kernels *ref, const struct kernels *k, i
 		for (int traced = 0; traced < 2; traced++) {
 			const struct kernels *kk = v ? k : ref;
 
+			a.k_place = v && blocks ? place : NULL;
+			a.kc = a.k_place ? blocks : c.k;
 			a.out = out[v][traced];
 			a.scores = traced ? trace[v][0] : NULL;
 			a.probs = traced ? trace[v][1] : NULL;
@@ -411,6 +434,7 @@ static long compare_attend(const struct kernels *ref, const struct kernels *k, i
 			free(trace[v][traced]);
 		}
 	free(a.scratch);
+	free(blocks);
 	free(c.k);
 	free(c.v);
 	free(q);

@@ -2,11 +2,12 @@
  * Attention in the lane order of the profiles that sum in float32 lanes; the half-precision one, an
  * F32 cache and odd heads take the plain path.
  *
- * Two products with the cache: queries with keys, weights with values. A tile is four rows of the
- * cache times four queries, two rows at a time so that all lanes stay in registers; these are folded
- * to four neighbouring outputs, so results are stored as they come. A few queries read the halves of
- * the cache themselves; for many, rows are widened to float32 once. What is read next is fetched
- * meanwhile, a line of RUNS sequences at a time.
+ * Two products with the cache, four queries at a time. Queries with keys: vectors are neighbouring
+ * cells of a block (kernels.h), so that the lanes of one dot product are different sums, added as
+ * vectors. Weights with values: a tile is four channels times four queries, two channels at a time so
+ * that all lanes stay in registers; these are folded to four neighbouring outputs. A few queries read
+ * the halves of the cache themselves; for many, they are widened to float32 once. What is read next
+ * is fetched meanwhile, a line of RUNS sequences at a time.
  *
  * A group's work comes in parts that threads can share: scores by cells, weights by queries, values
  * by channels (struct attend_parts). `attend` does all of them in turn.
@@ -21,7 +22,6 @@ enum {
 	PAIR = ROWS / 2,		/* rows walked together */
 	JOINT = VL == 16 ? 2 : 1,	/* vectors of lanes that fit the registers then */
 	KEYS = 128,			/* fetched while as many are used */
-	WIDE_KEYS = 32,			/* widened at once */
 };
 
 /* Buffers of one group. */
@@ -74,29 +74,33 @@ static inline int64_t group_cells(const struct attend *a, struct group g)
 /* ---- the tile ----------------------------------------------------------------------------- */
 
 /*
- * Rows of the cache on their way to the core: RUNS sequences side by side (runs.h), each of `rows`
- * rows of `bytes` bytes, `stride` bytes apart; a line of all of them at a time.
+ * What is on its way to the core: RUNS sequences side by side (runs.h), a line of each in turn. Two
+ * lines are asked for when two are used: many at once would make the loads wait that follow.
  */
 struct fetch {
-	const uint8_t *at;		/* the row of the first sequence */
-	int64_t apart;			/* bytes between two sequences */
-	int64_t stride, bytes, line;
-	int rows;
+	const uint8_t *at;		/* the next line */
+	int64_t apart;			/* bytes between two sequences; 0: all was asked for */
+	int64_t lines;			/* of each sequence, left */
+	unsigned pairs;			/* asked for */
 };
 
-static inline void fetch_lines(struct fetch *f)
+static inline struct fetch fetch_runs(const void *at, int64_t apart, int64_t bytes)
 {
-	if (f->rows == 0)
+	return (struct fetch){.at = at, .apart = apart, .lines = (bytes + 63) / 64};
+}
+
+static inline void fetch_pair(struct fetch *f)
+{
+	_mm_prefetch((const char *)f->at, _MM_HINT_T1);
+	_mm_prefetch((const char *)f->at + f->apart, _MM_HINT_T1);
+	f->at += 2 * f->apart;
+	f->pairs++;
+	if (f->pairs % (RUNS / 2) != 0 || f->apart == 0)
 		return;
-#pragma GCC unroll 8
-	for (int run = 0; run < RUNS; run++)
-		_mm_prefetch((const char *)f->at + f->line + run * f->apart, _MM_HINT_T1);
-	f->line += 64;
-	if (f->line < f->bytes)
-		return;
-	f->line = 0;
-	f->at += f->stride;
-	f->rows--;
+	f->at += 64 - RUNS * f->apart;
+	f->lines--;
+	if (f->lines == 0)
+		f->apart = 0;
 }
 
 /* sums[q][r]: the lanes of w[r] · x[q] over n elements, a multiple of the step, joined. */
@@ -104,7 +108,6 @@ static inline __attribute__((always_inline)) void
 pair_lanes(enum act_format type, const void *const *w, const float *const *x, int64_t n, int passes,
 	   struct fetch *f, vf (*sums)[PAIR])
 {
-	enum { FETCH = 128 };	/* elements between two lines of every sequence */
 	vf z[PASSES_MAX][QUERIES][PAIR];
 
 #pragma GCC unroll 8
@@ -115,8 +118,8 @@ pair_lanes(enum act_format type, const void *const *w, const float *const *x, in
 		for (int i = 0; i < JOINT * QUERIES * PAIR; i++)
 			(&acc[0][0][0])[i] = vf_zero();
 		for (int64_t i = p * VL; i < n; i += passes * VL) {
-			if (i % FETCH == 0)
-				fetch_lines(f);
+			for (int lanes = 0; p == 0 && lanes < passes * VL; lanes += 32)
+				fetch_pair(f);
 #pragma GCC unroll 2
 			for (int k = 0; k < JOINT; k++) {
 				vf c[PAIR];
@@ -182,85 +185,172 @@ static inline void query_rows(float *base, int64_t stride, int first, int n, flo
 
 /* ---- scores ------------------------------------------------------------------------------- */
 
+/* Rounded to half, dimensions where keys have them. */
 static void round_queries(const struct attend *a, struct group g, struct attend_buffers *b)
 {
-	int d = a->head_dim;
+	const int d = a->head_dim;
+	_Alignas(64) float rounded[ATTEND_DIM_MAX];
 
 	for (int i = 0; i < g.count; i++) {
 		const float *q = a->q + query_token(a, g.first + i) * a->q_stride +
 				 query_head(a, g.first + i) * d;
 
 		for (int c = 0; c < d; c += VL)
-			vf_store(b->queries + i * d + c, vf_round_half(vf_load(q + c)));
+			vf_store(rounded + c, vf_round_half(vf_load(q + c)));
+		for (int c = 0; c < d; c++)
+			b->queries[i * d + a->k_place[c]] = rounded[c];
 	}
 }
 
-/* Scores of n keys, halves or floats `stride` bytes apart; past the last, that again. */
-static void score_keys(const struct attend *a, struct order o, struct group g, enum act_format type,
-		       const uint8_t *keys, int64_t stride, int n, float *scores,
-		       struct attend_buffers *b, struct fetch *f)
+/* A block of keys, halves or floats: VL cells of the dimension at place p at keys[p · ATTEND_BLOCK]. */
+struct block {
+	enum act_format type;
+	const void *keys;
+	const float *const *x;	/* QUERIES */
+	int lanes, n;		/* lanes of a vector in the profile's order; dimensions of each */
+};
+
+struct sums { vf of[QUERIES]; };
+
+static inline __attribute__((always_inline)) struct sums add_sums(struct sums a, struct sums b)
 {
-	for (int q = 0; q < g.count; q += QUERIES) {
-		float *x[QUERIES], *y[QUERIES];
-
-		query_rows(b->queries, a->head_dim, q, g.count, x);
-		query_rows(scores, b->cells, q, g.count, y);
-		for (int i = 0; i < n; i += ROWS) {
-			const void *w[ROWS];
-
-			for (int r = 0; r < ROWS; r++)
-				w[r] = keys + (i + r < n ? i + r : n - 1) * stride;
-			tile(type, w, (const float *const *)x, a->head_dim, o, f, y);
-			for (int j = 0; j < QUERIES; j++)
-				y[j] += ROWS;
-		}
-	}
+#pragma GCC unroll 4
+	for (int q = 0; q < QUERIES; q++)
+		a.of[q] = vf_add(a.of[q], b.of[q]);
+	return a;
 }
 
-/* A block of keys: RUNS runs of neighbours. */
-static inline struct fetch fetch_keys(const struct attend *a, const void *keys)
+/* What one lane of an accumulator adds up, from place p on; a line holds two dimensions. */
+static inline __attribute__((always_inline)) struct sums sum_lane(struct block b, int p,
+								  struct fetch *f)
 {
-	const int64_t stride = a->k_stride * (int64_t)sizeof(uint16_t);
+	struct sums s;
 
-	return (struct fetch){
-		.at = keys, .apart = KEYS / RUNS * stride, .stride = stride,
-		.bytes = a->head_dim * (int64_t)sizeof(uint16_t), .rows = keys ? KEYS / RUNS : 0,
-	};
+	for (int i = 0; i < b.n; i += 4)
+		fetch_pair(f);
+#pragma GCC unroll 4
+	for (int q = 0; q < QUERIES; q++)
+		s.of[q] = vf_zero();
+#pragma GCC unroll 4
+	for (int i = 0; i < b.n; i++) {
+		vf c = row_vector(b.type, b.keys, (p + i) * ATTEND_BLOCK);
+
+		vf_keep(c);
+#pragma GCC unroll 4
+		for (int q = 0; q < QUERIES; q++)
+			s.of[q] = vf_fma(c, vf_set1(b.x[q][p + i]), s.of[q]);
+	}
+	return s;
 }
 
-/* Scores of a block of n keys, widened for many queries. */
-static void score_block(const struct attend *a, struct order o, struct group g, int64_t c, int n,
-			struct attend_buffers *b, struct fetch *f)
+/* One lane of all four accumulators. */
+static inline __attribute__((always_inline)) struct sums join_lane(struct block b, int p,
+								   struct fetch *f)
 {
-	const int64_t d = a->head_dim, stride = a->k_stride * (int64_t)sizeof(uint16_t);
-	const uint8_t *keys = (const uint8_t *)a->kc + c * stride;
-	_Alignas(64) float wide[WIDE_KEYS * HEAD_DIM_MAX];
+	struct sums s = sum_lane(b, p, f), t;
 
-	if (!widens(g)) {
-		score_keys(a, o, g, ACT_F16, keys, stride, n, b->scores + c, b, f);
-		return;
-	}
-	for (int from = 0; from < n; from += WIDE_KEYS) {
-		int some = n - from < WIDE_KEYS ? n - from : WIDE_KEYS;
+	s = add_sums(s, sum_lane(b, p + b.n, f));
+	t = sum_lane(b, p + 2 * b.n, f);
+	return add_sums(s, add_sums(t, sum_lane(b, p + 3 * b.n, f)));
+}
 
-		for (int i = 0; i < some; i++)
-			widen(ACT_F16, keys + (from + i) * stride, wide + i * d, d, 1);
-		score_keys(a, o, g, ACT_F32, (const uint8_t *)wide, d * (int64_t)sizeof(*wide),
-			   some, b->scores + c + from, b, f);
+/* A quarter of the lanes, halves added. */
+static inline __attribute__((always_inline)) struct sums sum_quarter(struct block b, int p,
+								     struct fetch *f)
+{
+	const int each = 4 * b.n;
+	struct sums s = join_lane(b, p, f);
+
+	s = add_sums(s, join_lane(b, p + each, f));
+	if (b.lanes == 8)
+		return s;
+	struct sums t = join_lane(b, p + 2 * each, f);
+
+	return add_sums(s, add_sums(t, join_lane(b, p + 3 * each, f)));
+}
+
+static inline __attribute__((always_inline)) struct sums sum_block(struct block b, struct fetch *f)
+{
+	const int each = b.n * b.lanes;
+	struct sums s = sum_quarter(b, 0, f), t;
+
+	s = add_sums(s, sum_quarter(b, each, f));
+	t = sum_quarter(b, 2 * each, f);
+	return add_sums(s, add_sums(t, sum_quarter(b, 3 * each, f)));
+}
+
+/* y[q][c] = key c of the block · x[q]. */
+static inline __attribute__((always_inline)) void
+score_lanes(enum act_format type, const void *keys, const float *const *x, int lanes, int n,
+	    struct fetch *f, float *const *y)
+{
+	const size_t size = type == ACT_F16 ? sizeof(uint16_t) : sizeof(float);
+	struct block b = {.type = type, .x = x, .lanes = lanes, .n = n};
+
+	for (int c = 0; c < ATTEND_BLOCK; c += VL) {
+		b.keys = (const uint8_t *)keys + (size_t)c * size;
+		struct sums s = sum_block(b, f);
+
+#pragma GCC unroll 4
+		for (int q = 0; q < QUERIES; q++)
+			vf_store(y[q] + c, s.of[q]);
 	}
 }
 
-/* scores[q][c] for cells [c0, c1). With every block the next one is fetched, with the last `after`. */
+static void score_block(enum act_format type, const void *keys, const float *const *x, int d,
+			struct order o, struct fetch *f, float *const *y)
+{
+	const int n = d / o.step;
+
+	if (type == ACT_F16 && o.step == 32 && n == 4)
+		score_lanes(ACT_F16, keys, x, 8, 4, f, y);
+	else if (type == ACT_F16 && o.step == 32)
+		score_lanes(ACT_F16, keys, x, 8, n, f, y);
+	else if (type == ACT_F16)
+		score_lanes(ACT_F16, keys, x, 16, n, f, y);
+	else if (o.step == 32 && n == 4)
+		score_lanes(ACT_F32, keys, x, 8, 4, f, y);
+	else if (o.step == 32)
+		score_lanes(ACT_F32, keys, x, 8, n, f, y);
+	else
+		score_lanes(ACT_F32, keys, x, 16, n, f, y);
+}
+
+/* n keys, as RUNS runs of neighbours. */
+static inline struct fetch fetch_keys(const struct attend *a, const void *keys, int n)
+{
+	const int64_t bytes = n / RUNS * a->head_dim * (int64_t)sizeof(uint16_t);
+
+	return keys ? fetch_runs(keys, bytes, bytes) : fetch_runs(a->q, 0, 0);
+}
+
+/* scores[q][c] for cells [c0, c1), whole blocks. With KEYS of them the next ones are fetched, with the
+ * last `after`. */
 static void score_cells(const struct attend *a, struct order o, struct group g, int64_t c0,
 			int64_t c1, struct attend_buffers *b, struct fetch after)
 {
-	for (int64_t c = c0; c < c1; c += KEYS) {
-		bool last = c1 - c <= KEYS;
-		struct fetch f =
-			last ? after
-			     : fetch_keys(a, (const uint16_t *)a->kc + (c + KEYS) * a->k_stride);
+	const int d = a->head_dim;
+	const uint16_t *keys = a->kc;
+	_Alignas(64) float wide[ATTEND_BLOCK * ATTEND_DIM_MAX];
+	struct fetch f = after;
 
-		score_block(a, o, g, c, last ? (int)(c1 - c) : KEYS, b, &f);
+	for (int64_t c = c0; c < c1; c += ATTEND_BLOCK) {
+		const void *block = keys + c * d;
+
+		if ((c - c0) % KEYS == 0)
+			f = c1 - c > KEYS ? fetch_keys(a, keys + (c + KEYS) * d, KEYS) : after;
+		if (widens(g)) {
+			widen(ACT_F16, block, wide, ATTEND_BLOCK * d, 1);
+			block = wide;
+		}
+		for (int q = 0; q < g.count; q += QUERIES) {
+			float *x[QUERIES], *y[QUERIES];
+
+			query_rows(b->queries, d, q, g.count, x);
+			query_rows(b->scores + c, b->cells, q, g.count, y);
+			score_block(widens(g) ? ACT_F32 : ACT_F16, block, (const float *const *)x,
+				    d, o, &f, y);
+		}
 	}
 }
 
@@ -298,7 +388,7 @@ static inline struct extremes scale_row(float *s, float scale, int64_t n)
 }
 
 /* e = exp(e − max) of n values, in the profile's form. */
-static inline void exp_row(bool lanes8, float *e, struct extremes x, int64_t n)
+static inline void exp_some(bool lanes8, float *e, struct extremes x, int64_t n)
 {
 	enum { NEVER_SMALL = -80 };	/* above it 2^n is an ordinary number */
 
@@ -311,6 +401,17 @@ static inline void exp_row(bool lanes8, float *e, struct extremes x, int64_t n)
 	else
 		for (int64_t i = 0; i < n; i++)
 			e[i] = exp_scaled(e[i] - x.max);
+}
+
+static inline void exp_row(bool lanes8, float *e, struct extremes x, int64_t n, struct fetch *f)
+{
+	enum { SOME = 64 };
+
+	for (int64_t i = 0; i < n; i += SOME) {
+		fetch_pair(f);
+		exp_some(lanes8, e + i, x, n - i < SOME ? n - i : SOME);
+		fetch_pair(f);
+	}
 }
 
 /* The sum of e [n], a multiple of 64: groups of lanes in float32, groups in float64. */
@@ -335,13 +436,14 @@ static inline double sum_groups(bool lanes8, const float *e, int64_t n)
 }
 
 /* The same softmax as base_ops.h's, in place; what follows up to `end` becomes zero. */
-static void softmax_row(const struct profile *p, float *s, float scale, int64_t n, int64_t end)
+static void softmax_row(const struct profile *p, float *s, float scale, int64_t n, int64_t end,
+			struct fetch *f)
 {
 	bool lanes8 = p->lanes == LANES_AVX2;
 	int64_t padded = (n + 63) / 64 * 64;
 	struct extremes x = scale_row(s, scale, n);
 
-	exp_row(lanes8, s, x, n);
+	exp_row(lanes8, s, x, n, f);
 	for (int64_t i = n; i < padded || i < end; i++)
 		s[i] = 0.0f;
 	vf inverse = vf_set1((float)(1.0 / sum_groups(lanes8, s, padded)));
@@ -353,7 +455,7 @@ static void softmax_row(const struct profile *p, float *s, float scale, int64_t 
 /* Scores of query i of a group -> its weights, rounded to half, in place, up to n_value. Traces are
  * written here. */
 static void weigh_query(const struct kernels *k, const struct attend *a, struct group g, int i,
-			int64_t n_value, struct attend_buffers *b)
+			int64_t n_value, struct attend_buffers *b, struct fetch *f)
 {
 	int q = g.first + i;
 	int64_t n_vis = query_cells(a, q), end = a->probs && n_value < a->n_kv ? a->n_kv : n_value;
@@ -364,7 +466,7 @@ static void weigh_query(const struct kernels *k, const struct attend *a, struct 
 		memset(a->scores + trace, 0, (size_t)a->n_kv * sizeof(float));
 		memcpy(a->scores + trace, s, (size_t)a->n_used * sizeof(float));
 	}
-	softmax_row(&k->profile, s, a->scale, n_vis, end);
+	softmax_row(&k->profile, s, a->scale, n_vis, end, f);
 	if (a->probs)
 		memcpy(a->probs + trace, s, (size_t)a->n_kv * sizeof(float));
 	for (int64_t c = 0; c < n_value; c += VL)
@@ -410,33 +512,36 @@ static void sum_channels(const struct attend *a, struct order o, struct group g,
 	}
 }
 
-/* RUNS rows of n values, from a channel on. */
-static inline struct fetch fetch_values(const struct attend *a, int channel, int apart, int64_t n)
+/* The first n values of RUNS channels, `apart` channels from one to the next. */
+static inline struct fetch fetch_values(const struct attend *a, const void *values, int apart,
+					int64_t n)
 {
-	const int64_t stride = a->v_stride * (int64_t)sizeof(uint16_t);
+	const int64_t element = (int64_t)sizeof(uint16_t), stride = a->v_stride * element;
 
-	return (struct fetch){
-		.at = (const uint8_t *)a->vc + channel * stride, .apart = apart * stride,
-		.bytes = n * (int64_t)sizeof(uint16_t), .rows = 1,
-	};
+	return values ? fetch_runs(values, apart * stride, n * element) : fetch_runs(a->q, 0, 0);
 }
 
 /*
  * Channels [i0, i1) of all queries of a group, as RUNS runs of neighbours read side by side as in
- * runs.h; past the end, the last channel again. Fetched meanwhile are the next ones of all runs, with
- * the last `after`.
+ * runs.h; past the end, the last channel again. The first `here` channels of all runs were fetched;
+ * meanwhile it goes on with the next ones, at last with `after`.
  */
 static void sum_values(const struct kernels *k, const struct attend *a, struct group g, int i0,
-		       int i1, struct attend_buffers *b, struct fetch after)
+		       int i1, struct attend_buffers *b, int here, struct fetch after)
 {
 	struct order o = float_order(&k->profile, ACT_F16);
 	int64_t n = value_cells(&k->profile, false, group_cells(a, g), a->n_kv);
 	const uint16_t *values = a->vc;
 	int each = (i1 - i0 + RUNS - 1) / RUNS;
+	struct fetch f = after;
 
 	for (int i = i0; i < i0 + each; i++) {
-		struct fetch f = i + 1 < i0 + each ? fetch_values(a, i + 1, each, n) : after;
+		int next = i + here;
 
+		if (next < i0 + each)
+			f = fetch_values(a, values + next * a->v_stride, each, n);
+		else if (next == i0 + each)
+			f = after;
 		for (int run = 0; run < RUNS; run += ROWS) {
 			const void *w[ROWS];
 			int at[ROWS];
@@ -458,41 +563,42 @@ static void sum_values(const struct kernels *k, const struct attend *a, struct g
 
 /* ---- all of it ---------------------------------------------------------------------------- */
 
-static bool attend_fits(const struct kernels *k, const struct attend *a)
+static bool takes_blocks(const struct kernels *k, int head_dim)
 {
-	return !a->kv_f32 && k->profile.lanes != LANES_AVX512_FP16 && a->head_dim <= HEAD_DIM_MAX &&
-	       a->head_dim % float_order(&k->profile, ACT_F16).step == 0;
+	return k->profile.lanes != LANES_AVX512_FP16 && head_dim <= ATTEND_DIM_MAX &&
+	       head_dim % float_order(&k->profile, ACT_F16).step == 0;
 }
 
 static void weigh_group(const struct kernels *k, const struct attend *a, struct group g, int q0,
-			int q1, struct attend_buffers *b)
+			int q1, struct attend_buffers *b, struct fetch f)
 {
 	int64_t n_value = value_cells(&k->profile, false, group_cells(a, g), a->n_kv);
 
 	for (int i = q0; i < q1; i++)
-		weigh_query(k, a, g, i, n_value, b);
+		weigh_query(k, a, g, i, n_value, b, &f);
 }
 
 static void float_attend(const struct kernels *k, const struct attend *a)
 {
-	int group = attend_group(a), n = a->n_heads * a->n_tok;
+	const int group = attend_group(a), n = a->n_heads * a->n_tok, each = a->head_dim / RUNS;
+	const void *second = (const uint16_t *)a->vc + a->v_stride;
 	struct order o = float_order(&k->profile, ACT_F16);
 	struct attend_buffers b = attend_buffers(a, a->scratch);
 
-	if (!attend_fits(k, a)) {
+	if (!a->k_place) {
 		base_attend(k, a);
 		return;
 	}
 	for (int first = 0; first < n; first += group) {
 		struct group g = {first, n - first < group ? n - first : group};
-		int64_t cells = a->scores ? a->n_used : group_cells(a, g);
+		int64_t seen = group_cells(a, g);
+		const void *next = first + group < n ? a->kc : a->next_keys;
 
 		round_queries(a, g, &b);
-		score_cells(a, o, g, 0, cells, &b,
-			    fetch_values(a, 0, a->head_dim / RUNS, group_cells(a, g)));
-		weigh_group(k, a, g, 0, g.count, &b);
-		sum_values(k, a, g, 0, a->head_dim, &b,
-			   fetch_keys(a, first + group < n ? a->kc : a->next_keys));
+		score_cells(a, o, g, 0, a->scores ? a->n_used : seen, &b,
+			    fetch_values(a, a->vc, each, seen));
+		weigh_group(k, a, g, 0, g.count, &b, fetch_values(a, second, each, seen));
+		sum_values(k, a, g, 0, a->head_dim, &b, 2, fetch_keys(a, next, KEYS));
 	}
 }
 
@@ -510,13 +616,21 @@ static void float_queries(const struct attend *a, float *shared)
 	round_queries(a, all_queries(a), &b);
 }
 
+/* What is read after a part. */
+static inline struct fetch fetch_next(const struct attend *a)
+{
+	return a->next_keys ? fetch_keys(a, a->next_keys, ATTEND_CELLS)
+			    : fetch_values(a, a->next_values, ATTEND_CHANNELS / RUNS,
+					   group_cells(a, all_queries(a)));
+}
+
 static void float_scores(const struct kernels *k, const struct attend *a, float *shared, int64_t c0,
 			 int64_t c1)
 {
 	struct attend_buffers b = attend_buffers(a, shared);
 
 	score_cells(a, float_order(&k->profile, ACT_F16), all_queries(a), c0, c1, &b,
-		    fetch_keys(a, (const uint16_t *)a->kc + c1 * a->k_stride));
+		    fetch_next(a));
 }
 
 static void float_weights(const struct kernels *k, const struct attend *a, float *shared, int q0,
@@ -524,7 +638,7 @@ static void float_weights(const struct kernels *k, const struct attend *a, float
 {
 	struct attend_buffers b = attend_buffers(a, shared);
 
-	weigh_group(k, a, all_queries(a), q0, q1, &b);
+	weigh_group(k, a, all_queries(a), q0, q1, &b, fetch_next(a));
 }
 
 static void float_values(const struct kernels *k, const struct attend *a, float *shared, int i0,
@@ -532,11 +646,11 @@ static void float_values(const struct kernels *k, const struct attend *a, float 
 {
 	struct attend_buffers b = attend_buffers(a, shared);
 
-	sum_values(k, a, all_queries(a), i0, i1, &b, (struct fetch){0});
+	sum_values(k, a, all_queries(a), i0, i1, &b, 1, fetch_next(a));
 }
 
 static const struct attend_parts float_attend_parts = {
-	.fits = attend_fits,
+	.takes_blocks = takes_blocks,
 	.queries = float_queries,
 	.scores = float_scores,
 	.weights = float_weights,

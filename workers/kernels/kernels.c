@@ -123,6 +123,37 @@ int64_t kernels_kv_length(const struct profile *p, int64_t n_used, int64_t n_ctx
 	return n < n_ctx ? n : n_ctx;
 }
 
+bool attend_in_blocks(const struct kernels *k, int head_dim)
+{
+	return k->attend_parts && k->attend_parts->takes_blocks(k, head_dim);
+}
+
+int64_t attend_block_cells(int64_t n_cells)
+{
+	return (n_cells + ATTEND_BLOCK - 1) / ATTEND_BLOCK * ATTEND_BLOCK;
+}
+
+int64_t attend_block_at(int64_t cell, int64_t place, int64_t head_dim)
+{
+	return (cell / ATTEND_BLOCK * head_dim + place) * ATTEND_BLOCK + cell % ATTEND_BLOCK;
+}
+
+/* Accumulators 0 and 2 are added first, then 1 and 3; lanes by halves, the last four as the tree of
+ * vec.h goes. */
+void attend_places(const struct kernels *k, int head_dim, uint8_t *place)
+{
+	static const uint8_t accumulators[] = {0, 2, 1, 3}, lanes8[] = {0, 4, 1, 5, 2, 6, 3, 7},
+			     lanes16[] = {0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15};
+	const int lanes = k->profile.lanes == LANES_AVX2 ? 8 : 16;
+	const uint8_t *of = lanes == 8 ? lanes8 : lanes16;
+	int at = 0;
+
+	for (int l = 0; l < lanes; l++)
+		for (int a = 0; a < 4; a++)
+			for (int i = of[l] + accumulators[a] * lanes; i < head_dim; i += 4 * lanes)
+				place[i] = (uint8_t)at++;
+}
+
 int64_t attend_cells(const struct attend *a)
 {
 	return (a->n_kv + 128 + 63) / 64 * 64;

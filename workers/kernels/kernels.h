@@ -50,7 +50,8 @@ struct attend {
 	int n_heads, n_tok, head_dim;
 	int64_t n_vis; /* cells that token 0 sees (its position + 1); token t sees t more */
 	int64_t n_kv;		/* padded length the reference would use: decides where lanes end */
-	const void *kc;		/* keys, F16 or F32: cell c at kc + c · k_stride elements */
+	const void *kc;		/* keys, F16 or F32: cell c at kc + c · k_stride elements; … */
+	const uint8_t *k_place;	/* … or NULL; else F16, whole blocks, and the place of each dimension */
 	const void *vc; /* values, transposed: channel i, cell c at vc + i · v_stride + c */
 	int64_t k_stride, v_stride;
 	bool kv_f32; /* keys and values are float32, else F16 (q is then rounded to F16) */
@@ -59,21 +60,39 @@ struct attend {
 	 * + h · trace_stride + t · n_kv, n_kv values each; scores cover n_used cells. */
 	float *scores, *probs;
 	int64_t trace_stride, n_used;
-	const void *next_keys;	/* of the head that is attended next: fetched meanwhile; or NULL */
+	/* What the thread reads next, fetched meanwhile; or NULL: keys from a block on, or
+	 * values of ATTEND_CHANNELS channels (v_stride). */
+	const void *next_keys, *next_values;
 	void *scratch;		/* attend_scratch_bytes(a), aligned to 64 */
 };
 size_t attend_scratch_bytes(const struct attend *a);
 
 /*
- * attend in parts that threads share, for few queries over many cells; without traces. First the
- * queries, then the scores of all cells, then the weights of all queries (n_heads · n_tok), then
+ * A head's keys in blocks: the dimension at place i of cell c at (c / ATTEND_BLOCK · head_dim + i) ·
+ * ATTEND_BLOCK + c % ATTEND_BLOCK, so that a vector holds one dimension of neighbouring cells. The
+ * dimensions lie in the order in which the profile adds them.
+ * attend wants F16 keys so where attend_in_blocks says it, and only there.
+ */
+enum { ATTEND_BLOCK = 16, ATTEND_DIM_MAX = 256 };
+bool attend_in_blocks(const struct kernels *k, int head_dim);
+void attend_places(const struct kernels *k, int head_dim, uint8_t *place);	/* [dimension] */
+int64_t attend_block_at(int64_t cell, int64_t place, int64_t head_dim);		/* elements */
+int64_t attend_block_cells(int64_t n_cells);	/* of whole blocks */
+
+/*
+ * attend in parts that threads share, for few queries over many cells in blocks; without traces. First
+ * the queries, then the scores of all cells, then the weights of all queries (n_heads · n_tok), then
  * all values. `shared` is one of attend_shared_bytes for all parts.
  */
-enum { ATTEND_QUERIES = 16, ATTEND_CELLS_STEP = 4 };	/* at most; borders of cells */
+enum {
+	ATTEND_QUERIES = 16,		/* at most */
+	ATTEND_CELLS = 64,		/* of a part, … */
+	ATTEND_CHANNELS = 32,		/* … for which what is next is fetched best */
+};
 struct attend_parts {
-	bool (*fits)(const struct kernels *k, const struct attend *a);
+	bool (*takes_blocks)(const struct kernels *k, int head_dim);
 	void (*queries)(const struct attend *a, float *shared);
-	/* Cells [c0, c1), c0 a multiple of ATTEND_CELLS_STEP. */
+	/* Cells [c0, c1), c0 a multiple of ATTEND_BLOCK. */
 	void (*scores)(const struct kernels *k, const struct attend *a, float *shared, int64_t c0,
 		       int64_t c1);
 	void (*weights)(const struct kernels *k, const struct attend *a, float *shared, int q0,

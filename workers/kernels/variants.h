@@ -13,7 +13,6 @@
 enum {
 	ATTEND_GROUP = 32,	/* queries */
 	ATTEND_WIDE_ROWS = 4,	/* of values widened at once */
-	HEAD_DIM_MAX = 256,
 };
 int64_t attend_cells(const struct attend *a);	/* floats of one row of scores, with room to pad */
 int attend_group(const struct attend *a); /* queries that share one widening of keys and values */

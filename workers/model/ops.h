@@ -43,21 +43,24 @@ struct act_rows {
 
 /* KV cache, a plane of every head: K [n_kv_head, n_ctx, d]; V transposed [n_kv_head, d, v_stride]. */
 struct kv_cache {
-	bool f32;
+	bool f32, k_blocks;		/* keys in blocks (kernels.h) or rows */
 	int n_layers, n_ctx, n_heads, head_dim;
+	uint8_t k_place[ATTEND_DIM_MAX];	/* of each dimension in a block */
 	int64_t v_stride;		/* ≥ n_ctx, elements */
 	int64_t n_stored;		/* cells from here on are zero */
 	size_t k_bytes, v_bytes;	/* of one layer */
 	uint8_t *k, *v;			/* mapped, touched only where written */
 };
 
-int kv_cache_new(struct kv_cache *c, int n_layers, int n_ctx, int n_heads, int head_dim, bool f32,
-		 struct err *e);
+int kv_cache_new(struct kv_cache *c, const struct kernels *k, int n_layers, int n_ctx, int n_heads,
+		 int head_dim, bool f32, struct err *e);
 void kv_cache_clear(struct kv_cache *c);	/* all zero again */
 void kv_cache_free(struct kv_cache *c);		/* accepts zeroed */
-/* Where the keys of one head begin, head_dim elements apart; the values, channels v_stride apart. */
+/* Where the keys of one head begin, rows head_dim elements apart or blocks; the values, channels
+ * v_stride apart. */
 void *kv_cache_keys(const struct kv_cache *c, int layer, int64_t head);
 void *kv_cache_values(const struct kv_cache *c, int layer, int64_t head);
+const uint8_t *kv_cache_places(const struct kv_cache *c);	/* k_place, NULL for rows */
 
 /* Attention of n_rows positions from pos0 on. */
 struct attention {

@@ -25,7 +25,7 @@ static size_t element(const struct kv_cache *c)
 
 static size_t key_plane(const struct kv_cache *c)	/* bytes */
 {
-	return (size_t)c->n_ctx * (size_t)c->head_dim * element(c);
+	return (size_t)attend_block_cells(c->n_ctx) * (size_t)c->head_dim * element(c);
 }
 
 static size_t value_plane(const struct kv_cache *c)
@@ -43,13 +43,20 @@ void *kv_cache_values(const struct kv_cache *c, int layer, int64_t head)
 	return c->v + (size_t)layer * c->v_bytes + (size_t)head * value_plane(c);
 }
 
-int kv_cache_new(struct kv_cache *c, int n_layers, int n_ctx, int n_heads, int head_dim, bool f32,
-		 struct err *e)
+const uint8_t *kv_cache_places(const struct kv_cache *c)
+{
+	return c->k_blocks ? c->k_place : NULL;
+}
+
+int kv_cache_new(struct kv_cache *c, const struct kernels *k, int n_layers, int n_ctx, int n_heads,
+		 int head_dim, bool f32, struct err *e)
 {
 	struct kv_cache n = {
-		.f32 = f32, .n_layers = n_layers, .n_ctx = n_ctx, .n_heads = n_heads,
-		.head_dim = head_dim,
+		.f32 = f32, .k_blocks = !f32 && attend_in_blocks(k, head_dim), .n_layers = n_layers,
+		.n_ctx = n_ctx, .n_heads = n_heads, .head_dim = head_dim,
 	};
+	if (n.k_blocks)
+		attend_places(k, head_dim, n.k_place);
 	/* not a power of two: channels fall into different sets of the caches */
 	n.v_stride = n_ctx + ((size_t)n_ctx * element(&n) % 1024 == 0 ? 32 : 0);
 	n.k_bytes = (size_t)n_heads * key_plane(&n);
@@ -69,10 +76,11 @@ int kv_cache_new(struct kv_cache *c, int n_layers, int n_ctx, int n_heads, int h
 void kv_cache_clear(struct kv_cache *c)
 {
 	const size_t n = (size_t)c->n_stored * element(c), row = (size_t)c->v_stride * element(c);
+	const size_t keys = (size_t)attend_block_cells(c->n_stored) * element(c);
 	for (int layer = 0; layer < c->n_layers && n > 0; layer++)
 		for (int head = 0; head < c->n_heads; head++) {
 			uint8_t *v = kv_cache_values(c, layer, head);
-			memset(kv_cache_keys(c, layer, head), 0, n * (size_t)c->head_dim);
+			memset(kv_cache_keys(c, layer, head), 0, keys * (size_t)c->head_dim);
 			for (int i = 0; i < c->head_dim; i++)
 				memset(v + (size_t)i * row, 0, n);
 		}
@@ -92,58 +100,74 @@ void kv_cache_free(struct kv_cache *c)
 
 enum { STORE_CHANNELS = 32 };
 
+/* Items are STORE_CHANNELS channels of a head, all rows of it: first those of keys, then of values. */
 struct store_job {
 	const struct ops *o;
 	const struct kv_cache *kv;
 	int layer;
-	const float *k, *v;
+	const float *k, *v;		/* [n_rows, n_heads · head_dim] */
 	int64_t pos0, n_rows;
+	int64_t groups;			/* of channels, all heads */
 };
 
-static int kv_width(const struct kv_cache *c)
+struct channels {
+	const float *from;		/* of the first row */
+	int64_t head, first, n;
+};
+
+static int64_t groups_of_head(const struct kv_cache *c)
 {
-	return c->n_heads * c->head_dim;
+	return (c->head_dim + STORE_CHANNELS - 1) / STORE_CHANNELS;
 }
 
-static void store_k(void *ctx, int64_t begin, int64_t end, int thread)
+static struct channels channels_of(const struct store_job *j, const float *x, int64_t group)
 {
-	const struct store_job *j = ctx;
-	(void)thread;
-	const int64_t d = j->kv->head_dim, width = kv_width(j->kv);
-	for (int64_t t = begin; t < end; t++)
-		for (int64_t h = 0; h < j->kv->n_heads; h++) {
-			void *keys = kv_cache_keys(j->kv, j->layer, h);
-			const float *from = j->k + t * width + h * d;
-			int64_t at = (j->pos0 + t) * d;
-			if (j->kv->f32)
-				memcpy((float *)keys + at, from, (size_t)d * sizeof(float));
-			else
-				j->o->k->to_f16(from, (uint16_t *)keys + at, d);
-		}
+	const int64_t d = j->kv->head_dim, each = groups_of_head(j->kv);
+	struct channels c = {.head = group / each, .first = group % each * STORE_CHANNELS};
+	c.n = d - c.first < STORE_CHANNELS ? d - c.first : STORE_CHANNELS;
+	c.from = x + c.head * d + c.first;
+	return c;
 }
 
-/* Channels [32·begin, 32·end) of all rows, transposed. */
-static void store_v(void *ctx, int64_t begin, int64_t end, int thread)
+/* n values to elements at + apart · place[i], or i where there are no places. */
+static void store_values(const struct store_job *j, const float *from, void *to, int64_t at,
+			 int64_t apart, const uint8_t *place, int64_t n)
+{
+	uint16_t half[STORE_CHANNELS];
+	if (!j->kv->f32)
+		j->o->k->to_f16(from, half, n);
+	for (int64_t i = 0; i < n; i++) {
+		int64_t to_i = at + apart * (place ? place[i] : i);
+		if (j->kv->f32)
+			((float *)to)[to_i] = from[i];
+		else
+			((uint16_t *)to)[to_i] = half[i];
+	}
+}
+
+static void store_items(void *ctx, int64_t begin, int64_t end, int thread)
 {
 	const struct store_job *j = ctx;
+	const struct kv_cache *kv = j->kv;
+	const int64_t d = kv->head_dim, width = kv->n_heads * d;
 	(void)thread;
-	const int64_t width = kv_width(j->kv), stride = j->kv->v_stride;
-	void *vc = kv_cache_values(j->kv, j->layer, 0);
-	for (int64_t c0 = begin * STORE_CHANNELS; c0 < end * STORE_CHANNELS && c0 < width;
-	     c0 += STORE_CHANNELS) {
-		int64_t n = width - c0 < STORE_CHANNELS ? width - c0 : STORE_CHANNELS;
+	for (int64_t i = begin; i < end; i++) {
+		const bool key = i < j->groups;
+		struct channels c =
+			channels_of(j, key ? j->k : j->v, key ? i : i - j->groups);
+		void *keys = kv_cache_keys(kv, j->layer, c.head);
+		void *values = kv_cache_values(kv, j->layer, c.head);
 		for (int64_t t = 0; t < j->n_rows; t++) {
-			const float *from = j->v + t * width + c0;
-			int64_t at = c0 * stride + j->pos0 + t;
-			uint16_t half[STORE_CHANNELS];
-			if (!j->kv->f32)
-				j->o->k->to_f16(from, half, n);
-			for (int64_t i = 0; i < n; i++) {
-				if (j->kv->f32)
-					((float *)vc)[at + i * stride] = from[i];
-				else
-					((uint16_t *)vc)[at + i * stride] = half[i];
-			}
+			const float *from = c.from + t * width;
+			const int64_t cell = j->pos0 + t;
+			if (!key)
+				store_values(j, from, values, c.first * kv->v_stride + cell,
+					     kv->v_stride, NULL, c.n);
+			else if (kv->k_blocks)
+				store_values(j, from, keys, attend_block_at(cell, 0, d),
+					     ATTEND_BLOCK, kv->k_place + c.first, c.n);
+			else
+				store_values(j, from, keys, cell * d + c.first, 1, NULL, c.n);
 		}
 	}
 }
@@ -154,10 +178,9 @@ void op_kv_store(struct ops *o, struct kv_cache *kv, int layer, const float *k, 
 	assert(layer >= 0 && layer < kv->n_layers && pos0 + n_rows <= kv->n_ctx);
 	struct store_job j = {
 		.o = o, .kv = kv, .layer = layer, .k = k, .v = v, .pos0 = pos0, .n_rows = n_rows,
+		.groups = kv->n_heads * groups_of_head(kv),
 	};
-	int64_t groups = (kv_width(kv) + STORE_CHANNELS - 1) / STORE_CHANNELS;
-	team_run(o->team, n_rows, op_row_chunk(o, n_rows), store_k, &j);
-	team_run(o->team, groups, n_rows == 1 ? groups : 1, store_v, &j);
+	team_run(o->team, 2 * j.groups, n_rows == 1 ? j.groups : 1, store_items, &j);
 	if (kv->n_stored < pos0 + n_rows)
 		kv->n_stored = pos0 + n_rows;
 	o->count.kv_store += (uint64_t)n_rows;
@@ -166,8 +189,6 @@ void op_kv_store(struct ops *o, struct kv_cache *kv, int layer, const float *k, 
 enum {
 	ATTEND_ROWS = 64,	/* queries of one item */
 	PARTS_LEAST = 32,	/* cells from which on parts are worth it */
-	PART_CELLS = 32,	/* of one item of scores */
-	PART_CHANNELS = 64,	/* of one item of values */
 };
 
 struct attend_job {
@@ -176,7 +197,9 @@ struct attend_job {
 	int heads;		/* query heads of one item, all of one key/value head */
 	int64_t rows;		/* rows of one item */
 	int64_t blocks;		/* items per group of heads */
-	int64_t first;		/* key/value head of those in parts */
+	/* few rows: whole key/value heads, and the items of all heads that are done in parts */
+	int64_t whole, scores, weights, values;
+	atomic_int_least64_t scored, weighed;	/* of these items */
 };
 
 static int kv_group(const struct attention *a)
@@ -198,6 +221,7 @@ static struct attend attend_of(const struct attend_job *j, int64_t head, int64_t
 		.n_heads = j->heads, .n_tok = (int)rows, .head_dim = a->head_dim,
 		.n_vis = seen < 1 ? 1 : seen, .n_kv = a->n_kv, .n_used = a->n_used,
 		.kc = kv_cache_keys(a->kv, a->layer, kv_head), .k_stride = d,
+		.k_place = kv_cache_places(a->kv),
 		.vc = kv_cache_values(a->kv, a->layer, kv_head), .v_stride = a->kv->v_stride,
 		.kv_f32 = a->kv->f32, .scale = a->scale,
 		.scores = a->scores ? a->scores + trace : NULL,
@@ -206,36 +230,14 @@ static struct attend attend_of(const struct attend_job *j, int64_t head, int64_t
 	};
 }
 
-static int64_t cells_of(const struct attention *a)
-{
-	return a->pos0 + a->n_rows + a->shift;
-}
-
-/* What the thread that has `kv_head` reads after it: its next whole head, or its part of the rest. */
-static const void *next_keys(const struct attend_job *j, int64_t kv_head)
-{
-	const int64_t threads = team_size(j->o->team), each = j->first / threads;
-	const struct attention *a = j->a;
-	if (each == 0)
-		return NULL;
-	if ((kv_head + 1) % each != 0)
-		return kv_cache_keys(a->kv, a->layer, kv_head + 1);
-	if (j->first == a->n_kv_head)
-		return NULL;
-	int64_t cell = cells_of(a) * (kv_head / each) / threads / PART_CELLS * PART_CELLS;
-	return (const uint16_t *)kv_cache_keys(a->kv, a->layer, j->first) + cell * a->head_dim;
-}
-
 /* Items are (group of heads, block of rows), rows fastest: neighbours read the same keys. */
 static void attend_items(void *ctx, int64_t begin, int64_t end, int thread)
 {
 	const struct attend_job *j = ctx;
 	for (int64_t i = begin; i < end; i++) {
 		int64_t row = i % j->blocks * j->rows, left = j->a->n_rows - row;
-		int64_t head = i / j->blocks * j->heads, kv_head = head / kv_group(j->a);
-		struct attend one =
-			attend_of(j, head, row, left < j->rows ? left : j->rows, thread);
-		one.next_keys = next_keys(j, kv_head);
+		struct attend one = attend_of(j, i / j->blocks * j->heads, row,
+					      left < j->rows ? left : j->rows, thread);
 		j->o->k->attend(j->o->k, &one);
 	}
 }
@@ -253,92 +255,153 @@ static int heads_per_item(const struct ops *o, const struct attention *a, int64_
 /* ---- few rows ----------------------------------------------------------------------------- */
 
 /*
- * Every thread takes as many whole heads, with buffers that stay in its core's caches; what is left
- * is done in parts that all threads share.
+ * Every thread takes as many whole heads, with buffers that stay in its core's caches. The heads that
+ * are left are done in parts: scores by cells, weights by queries, values by channels. All are items
+ * of one run, begun in this order, so that whoever has done its heads goes on with the parts; only the
+ * weights wait for all scores and the values for all weights. While an item is worked through, the
+ * one that comes `threads` later is fetched.
  */
-static float *shared_of(const struct attend_job *j, int64_t kv_head)
-{
-	return (float *)(void *)(j->o->shared +
-				 (size_t)(kv_head - j->first) * j->o->shared_bytes);
-}
-
 static int64_t parts_of(int64_t n, int64_t part)
 {
 	return (n + part - 1) / part;
 }
 
-static void score_items(void *ctx, int64_t begin, int64_t end, int thread)
+static int64_t cells_of(const struct attention *a)
 {
-	const struct attend_job *j = ctx;
-	const int64_t cells = cells_of(j->a), parts = parts_of(cells, PART_CELLS);
-	for (int64_t i = begin; i < end; i++) {
-		int64_t kv_head = j->first + i / parts, c0 = i % parts * PART_CELLS;
-		int64_t c1 = c0 + PART_CELLS;
-		struct attend one = attend_of(j, kv_head * j->heads, 0, j->a->n_rows, thread);
-		j->o->k->attend_parts->scores(j->o->k, &one, shared_of(j, kv_head), c0,
-					      c1 < cells ? c1 : cells);
-	}
+	return a->pos0 + a->n_rows + a->shift;
 }
 
-static void weight_items(void *ctx, int64_t begin, int64_t end, int thread)
+static int64_t score_parts(const struct attention *a)
 {
-	const struct attend_job *j = ctx;
-	const int n = j->heads * (int)j->a->n_rows;
-	for (int64_t i = begin; i < end; i++) {
-		int64_t kv_head = j->first + i / n;
-		struct attend one = attend_of(j, kv_head * j->heads, 0, j->a->n_rows, thread);
-		int q = (int)(i % n);
-		j->o->k->attend_parts->weights(j->o->k, &one, shared_of(j, kv_head), q, q + 1);
-	}
+	return parts_of(cells_of(a), ATTEND_CELLS);
 }
 
-static void value_items(void *ctx, int64_t begin, int64_t end, int thread)
+static int64_t value_parts(const struct attention *a)
 {
-	const struct attend_job *j = ctx;
+	return parts_of(a->head_dim, ATTEND_CHANNELS);
+}
+
+static int64_t queries_of(const struct attend_job *j)
+{
+	return j->heads * j->a->n_rows;
+}
+
+static float *shared_of(const struct attend_job *j, int64_t kv_head)
+{
+	return (float *)(void *)(j->o->shared +
+				 (size_t)(kv_head - j->whole) * j->o->shared_bytes);
+}
+
+/*
+ * All queries of a key/value head. `next` is the place of what is fetched meanwhile among the items
+ * that read the cache: whole heads, scores, values.
+ */
+static struct attend few_of(const struct attend_job *j, int64_t kv_head, int64_t next, int thread)
+{
+	const struct attention *a = j->a;
+	struct attend one = attend_of(j, kv_head * j->heads, 0, a->n_rows, thread);
+	int64_t score = next - j->whole, value = score - j->scores;
+	if (next < j->whole) {
+		one.next_keys = kv_cache_keys(a->kv, a->layer, next);
+	} else if (score < j->scores) {
+		int64_t head = j->whole + score / score_parts(a);
+		int64_t cell = score % score_parts(a) * ATTEND_CELLS;
+		one.next_keys = (const uint16_t *)kv_cache_keys(a->kv, a->layer, head) +
+				cell * a->head_dim;
+	} else if (value < j->values) {
+		int64_t head = j->whole + value / value_parts(a);
+		int64_t channel = value % value_parts(a) * ATTEND_CHANNELS;
+		one.next_values = (const uint16_t *)kv_cache_values(a->kv, a->layer, head) +
+				  channel * a->kv->v_stride;
+	}
+	return one;
+}
+
+static void attend_whole(const struct attend_job *j, int64_t kv_head, int thread)
+{
+	struct attend one = few_of(j, kv_head, kv_head + team_size(j->o->team), thread);
+	j->o->k->attend(j->o->k, &one);
+}
+
+static void score_part(struct attend_job *j, int64_t part, int thread)
+{
+	const int64_t next = j->whole + part + team_size(j->o->team), cells = cells_of(j->a);
+	int64_t kv_head = j->whole + part / score_parts(j->a);
+	int64_t c0 = part % score_parts(j->a) * ATTEND_CELLS, c1 = c0 + ATTEND_CELLS;
+	struct attend one = few_of(j, kv_head, next, thread);
+	j->o->k->attend_parts->scores(j->o->k, &one, shared_of(j, kv_head), c0,
+				      c1 < cells ? c1 : cells);
+	atomic_fetch_add_explicit(&j->scored, 1, memory_order_release);
+}
+
+static void weigh_part(struct attend_job *j, int64_t part, int thread)
+{
+	int64_t kv_head = j->whole + part / queries_of(j);
+	int q = (int)(part % queries_of(j));
+	struct attend one = attend_of(j, kv_head * j->heads, 0, j->a->n_rows, thread);
+	team_wait(&j->scored, j->scores);
+	j->o->k->attend_parts->weights(j->o->k, &one, shared_of(j, kv_head), q, q + 1);
+	atomic_fetch_add_explicit(&j->weighed, 1, memory_order_release);
+}
+
+static void value_part(struct attend_job *j, int64_t part, int thread)
+{
+	const int64_t next = j->whole + j->scores + part + team_size(j->o->team);
 	const int d = j->a->head_dim;
-	const int64_t parts = parts_of(d, PART_CHANNELS);
+	int64_t kv_head = j->whole + part / value_parts(j->a);
+	int i0 = (int)(part % value_parts(j->a)) * ATTEND_CHANNELS, i1 = i0 + ATTEND_CHANNELS;
+	struct attend one = few_of(j, kv_head, next, thread);
+	team_wait(&j->weighed, j->weights);
+	j->o->k->attend_parts->values(j->o->k, &one, shared_of(j, kv_head), i0, i1 < d ? i1 : d);
+}
+
+static void few_items(void *ctx, int64_t begin, int64_t end, int thread)
+{
+	struct attend_job *j = ctx;
 	for (int64_t i = begin; i < end; i++) {
-		int64_t kv_head = j->first + i / parts;
-		struct attend one = attend_of(j, kv_head * j->heads, 0, j->a->n_rows, thread);
-		int from = (int)(i % parts) * PART_CHANNELS;
-		j->o->k->attend_parts->values(j->o->k, &one, shared_of(j, kv_head), from,
-					      from + PART_CHANNELS < d ? from + PART_CHANNELS : d);
+		int64_t score = i - j->whole, weight = score - j->scores;
+		if (i < j->whole)
+			attend_whole(j, i, thread);
+		else if (score < j->scores)
+			score_part(j, score, thread);
+		else if (weight < j->weights)
+			weigh_part(j, weight, thread);
+		else
+			value_part(j, weight - j->weights, thread);
 	}
 }
 
 static bool few_rows(const struct attend_job *j)
 {
 	const struct attention *a = j->a;
-	const struct attend_parts *parts = j->o->k->attend_parts;
-	if (!parts || a->scores || a->n_rows * j->heads > ATTEND_QUERIES)
-		return false;
-	struct attend one = attend_of(j, 0, 0, a->n_rows, 0);
-	return one.n_vis + a->n_rows > PARTS_LEAST && parts->fits(j->o->k, &one);
+	return a->kv->k_blocks && !a->scores && queries_of(j) <= ATTEND_QUERIES &&
+	       cells_of(a) >= PARTS_LEAST;
 }
 
-static void attend_in_parts(struct ops *o, struct attend_job *j)
+static void attend_few(struct ops *o, struct attend_job *j)
 {
 	const struct attention *a = j->a;
-	const int64_t n = a->n_kv_head - j->first;
-	for (int64_t h = j->first; h < a->n_kv_head; h++) {
+	const int threads = team_size(o->team);
+	j->whole = a->n_kv_head / threads * threads;
+	const int64_t left = a->n_kv_head - j->whole;
+	j->scores = left * score_parts(a);
+	j->weights = left * queries_of(j);
+	j->values = left * value_parts(a);
+	for (int64_t h = j->whole; h < a->n_kv_head; h++) {
 		struct attend one = attend_of(j, h * j->heads, 0, a->n_rows, 0);
 		o->k->attend_parts->queries(&one, shared_of(j, h));
 	}
-	team_run(o->team, n * parts_of(cells_of(a), PART_CELLS), 1, score_items, j);
-	team_run(o->team, n * j->heads * a->n_rows, 1, weight_items, j);
-	team_run(o->team, n * parts_of(a->head_dim, PART_CHANNELS), 1, value_items, j);
+	team_run_in_order(o->team, j->whole + j->scores + j->weights + j->values, few_items, j);
 }
 
 void op_attend(struct ops *o, const struct attention *a)
 {
-	const int group = kv_group(a), threads = team_size(o->team);
+	const int group = kv_group(a);
 	if (a->n_rows <= 0)
 		return;
 	struct attend_job j = {.o = o, .a = a, .heads = group, .rows = a->n_rows, .blocks = 1};
 	if (few_rows(&j)) {
-		j.first = a->n_kv_head / threads * threads;
-		team_run(o->team, j.first, 1, attend_items, &j);
-		attend_in_parts(o, &j);
+		attend_few(o, &j);
 	} else {
 		j.rows = group < ATTEND_ROWS ? ATTEND_ROWS / group : 1;
 		j.blocks = (a->n_rows + j.rows - 1) / j.rows;

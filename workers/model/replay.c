@@ -210,8 +210,8 @@ static int fill_cache(struct replay *r, struct kv_cache *kv, const float *k, con
 		k = copy;
 		v = copy + r->cells * width;
 	}
-	int rc = zeros ? kv_cache_new(kv, 1, (int)(n_kv + spare), h->n_kv_head, h->head_dim,
-				      r->k.kv_f32, r->e)
+	int rc = zeros ? kv_cache_new(kv, r->s->k, 1, (int)(n_kv + spare), h->n_kv_head,
+				      h->head_dim, r->k.kv_f32, r->e)
 		       : -1;
 	if (rc == 0)
 		op_kv_store(&r->s->ops, kv, 0, k ? k : zeros, v ? v : zeros, 0, r->cells);
@@ -231,9 +231,10 @@ static void attend_head(struct replay *r, const struct kv_cache *kv, const float
 		.q = q, .q_stride = d, .out = out, .out_stride = d, .n_heads = 1, .n_tok = 1,
 		.head_dim = h->head_dim, .n_vis = visible(r, row), .n_used = r->cells,
 		.n_kv = session_n_kv(r->s, r->cells), .kc = kv_cache_keys(kv, 0, kv_head),
-		.vc = kv_cache_values(kv, 0, kv_head), .k_stride = d,
-		.v_stride = kv->v_stride, .kv_f32 = kv->f32, .scale = h->attn_scale,
-		.scores = scores, .probs = probs, .trace_stride = 0, .scratch = r->s->ops.scratch,
+		.k_stride = d, .k_place = kv_cache_places(kv),
+		.vc = kv_cache_values(kv, 0, kv_head), .v_stride = kv->v_stride,
+		.kv_f32 = kv->f32, .scale = h->attn_scale, .scores = scores, .probs = probs,
+		.trace_stride = 0, .scratch = r->s->ops.scratch,
 	};
 	r->s->k->attend(r->s->k, &a);
 	*(kv->f32 ? &r->s->ops.count.attend_f32 : &r->s->ops.count.attend_f16) += 1;

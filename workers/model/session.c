@@ -110,7 +110,7 @@ int session_reserve(struct session *s, int64_t n_positions, struct err *e)
 	}
 	kv_cache_free(&s->kv);
 	s->kv = (struct kv_cache){.f32 = f32};
-	return kv_cache_new(&s->kv, h->n_layer, cells, h->n_kv_head, h->head_dim, f32, e);
+	return kv_cache_new(&s->kv, s->k, h->n_layer, cells, h->n_kv_head, h->head_dim, f32, e);
 }
 
 void session_close(struct session *s)
